@@ -1,0 +1,211 @@
+// Package alert turns a row of an operator into an alert: one form for every kind of rule, the same bytes after any crash
+// or replay. When it was detected is metadata of the message and never content.
+//
+// Read Template, then Append.
+package alert
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/seed-98920119/tocsin/runtime/event"
+)
+
+// Severities are the severities an alert may have, mildest first.
+var Severities = []string{"informational", "low", "medium", "high", "critical"}
+
+// EntityTypes are the types an entity may have.
+var EntityTypes = []string{"ip", "user", "host", "hash", "domain", "url", "email", "file", "process", "other"}
+
+// Template is what an operator's `alert:` says; Title, Description and Note may hold {field}, filled from the row.
+type Template struct {
+	Rule        string // the operator's name: id and name of the rule
+	Title       Text
+	Description Text
+	Severity    string
+	RiskScore   int // 0 to 100
+	Entities    []Entity
+	Attack      []string // ATT&CK technique ids
+	References  []string
+	Columns     []Column // the row's columns, in order
+}
+
+// Column is a column of the row under the name it has in payloads.
+type Column struct {
+	Name  string
+	Field event.Field
+}
+
+// Entity is a field of the row that names somebody or something.
+type Entity struct {
+	Field Column
+	Type  string
+	Role  string
+}
+
+// Row gives the cells of a row.
+type Row interface {
+	Value(f event.Field) event.Value
+}
+
+// Text is a text with holes.
+type Text struct {
+	lits  []string // one more than holes
+	holes []event.Field
+}
+
+// ParseText reads a text with {field} in it; `{{` is a brace. Each name is resolved once.
+func ParseText(s string, resolve func(name string) (event.Field, error)) (Text, error) {
+	var t Text
+	var lit strings.Builder
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; {
+		case (c == '{' || c == '}') && i+1 < len(s) && s[i+1] == c:
+			lit.WriteByte(c)
+			i++
+		case c == '{':
+			end := strings.IndexByte(s[i:], '}')
+			if end < 2 {
+				return Text{}, fmt.Errorf("%q has a { without a field and a }; write {{ for a brace", s)
+			}
+			f, err := resolve(s[i+1 : i+end])
+			if err != nil {
+				return Text{}, err
+			}
+			t.lits, t.holes = append(t.lits, lit.String()), append(t.holes, f)
+			lit.Reset()
+			i += end
+		default:
+			lit.WriteByte(c)
+		}
+	}
+	t.lits = append(t.lits, lit.String())
+	return t, nil
+}
+
+// Fields returns the fields that the text reads.
+func (t *Text) Fields() []event.Field { return t.holes }
+
+// Fill appends the text with its holes filled; a missing field reads "-".
+func (t *Text) Fill(dst []byte, r Row) []byte {
+	for i, lit := range t.lits {
+		dst = append(dst, lit...)
+		if i < len(t.holes) {
+			if v := r.Value(t.holes[i]); v.Missing() {
+				dst = append(dst, '-')
+			} else {
+				dst = append(dst, v.Text...)
+			}
+		}
+	}
+	return dst
+}
+
+// Guess returns the entities that columns with well-known names are: source_ip, username, host and the like.
+func Guess(columns []Column) (found []Entity) {
+	for _, c := range columns {
+		name := strings.ToLower(c.Name[strings.LastIndexByte(c.Name, '.')+1:])
+		role := ""
+		switch {
+		case strings.HasPrefix(name, "source") || strings.HasPrefix(name, "src"):
+			role = "source"
+		case strings.HasPrefix(name, "dest") || strings.HasPrefix(name, "dst"):
+			role = "destination"
+		}
+		for _, k := range wellKnown {
+			if slices.Contains(k.names, name) || slices.ContainsFunc(k.names, func(n string) bool { return strings.HasSuffix(name, "_"+n) }) {
+				found = append(found, Entity{c, k.typ, role})
+				break
+			}
+		}
+	}
+	return found
+}
+
+var wellKnown = []struct {
+	typ   string
+	names []string
+}{
+	{"ip", []string{"ip", "address", "addr"}},
+	{"user", []string{"user", "username", "account", "principal"}},
+	{"host", []string{"host", "hostname", "computer"}},
+	{"hash", []string{"hash", "md5", "sha1", "sha256"}},
+	{"domain", []string{"domain"}},
+}
+
+// Append appends the alert's payload: a JSON object. id is the alert's result id; first and last are the times of the
+// first and last event behind it, ms.
+func (t *Template) Append(dst []byte, id event.ID, ts, first, last int64, r Row) []byte {
+	str := func(key string, v string) {
+		dst = append(append(dst, key...), event.Value{Kind: event.String, Text: []byte(v)}.AppendJSON(nil)...)
+	}
+	when := func(key string, ms int64) {
+		dst = append(append(dst, key...), '"')
+		dst = append(event.AppendTime(dst, ms), '"')
+	}
+	str(`{"id":`, id.String())
+	str(`,"rule":{"id":`, t.Rule)
+	str(`,"name":`, t.Rule)
+	dst = append(dst, `,"source":"pipeline","version":"1"}`...)
+	str(`,"title":`, string(t.Title.Fill(nil, r)))
+	str(`,"description":`, string(t.Description.Fill(nil, r)))
+	str(`,"severity":`, t.Severity)
+	dst = strconv.AppendInt(append(dst, `,"risk_score":`...), int64(t.RiskScore), 10)
+	when(`,"time":`, ts)
+	when(`,"first_event_time":`, first)
+	when(`,"last_event_time":`, last)
+	dst = append(dst, `,"count":1,"suppressed":0,"entities":[`...)
+	n := 0
+	for _, e := range t.Entities {
+		v := r.Value(e.Field.Field)
+		if v.Missing() {
+			continue
+		}
+		if n++; n > 1 {
+			dst = append(dst, ',')
+		}
+		str(`{"type":`, e.Type)
+		str(`,"field":`, e.Field.Name)
+		if e.Role != "" {
+			str(`,"role":`, e.Role)
+		}
+		dst = v.AppendJSON(append(dst, `,"value":`...))
+		dst = append(dst, '}')
+	}
+	dst = appendStrings(append(dst, `],"attack":`...), t.Attack)
+	dst = appendStrings(append(dst, `,"references":`...), t.References)
+	dst = append(dst, `,"false_positives":[],"note":null,"row":`...)
+	dst = AppendRow(dst, t.Columns, r)
+	return append(dst, `,"events":[]}`...)
+}
+
+// AppendRow appends a row's columns as a flat JSON object; columns that the row does not have are left out.
+func AppendRow(dst []byte, columns []Column, r Row) []byte {
+	dst = append(dst, '{')
+	n := 0
+	for _, c := range columns {
+		v := r.Value(c.Field)
+		if v.Kind == event.Absent {
+			continue
+		}
+		if n++; n > 1 {
+			dst = append(dst, ',')
+		}
+		dst = event.AppendJSONString(dst, []byte(c.Name))
+		dst = v.AppendJSON(append(dst, ':'))
+	}
+	return append(dst, '}')
+}
+
+func appendStrings(dst []byte, list []string) []byte {
+	dst = append(dst, '[')
+	for i, s := range list {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = event.AppendJSONString(dst, []byte(s))
+	}
+	return append(dst, ']')
+}

@@ -1,0 +1,362 @@
+// Package engine runs a graph of streams and operators over blocks of rows, in lock step, exactly as if rows came one at a
+// time, and commits what it did in epochs.
+//
+// The promises. Blocks and shards never show: results are a function of the recorded order of rows and marks alone
+// (position by position: an operator's rows, then its watermark, then what is due). What was committed is never said
+// differently after a crash. Nothing leaves before its epoch is on disk.
+//
+// Read spec.go (the graph), engine.go (a block's way through it), keyed.go (a shard), watermark.go; then intake.go (how
+// rows get their order), runner.go (the commit loop) and outbox.go (how results leave).
+//
+// Costs, an event of a tumbling count: sequencer 10 ns, shard 80 ns, epochs 10 to 100 ns; no allocation once warm.
+package engine
+
+import (
+	"fmt"
+	"hash/maphash"
+	"sync"
+
+	"github.com/seed-98920119/tocsin/runtime/event"
+	"github.com/seed-98920119/tocsin/runtime/operator"
+	"github.com/seed-98920119/tocsin/runtime/state"
+)
+
+// Row is a row on its way: of a stream, or said by an operator.
+type Row struct {
+	P, TS int64
+	ID    event.ID
+	Batch *event.Batch
+	Row   int32
+}
+
+// Item is one thing that takes a position: a row of a stream's partition, or a mark on it. Items without a stream take a
+// position and move nothing: events that are no rows.
+type Item struct {
+	Stream, Part int32 // Stream: -1 for none; Part: index in the stream's partitions
+	Mark         event.Mark
+	Same         bool // shares the position of the item before it: a mark on a partition of several streams
+	Row
+}
+
+// lane is what a node gives its readers in a block.
+type lane struct {
+	rows  []Row
+	steps []step
+}
+
+// Graph is the running form of a Spec, without storage or clock.
+type Graph struct {
+	spec  *Spec
+	p     int64
+	src   []*source
+	ops   []*node
+	lanes []lane
+	seed  maphash.Seed
+	alone int // an operator with fewer rows in a block runs its shards one after the other
+}
+
+// node is an operator at work.
+type node struct {
+	spec   *Operator
+	shards []shard
+	in     []mark // of each input, as far as the block was walked
+	w      mark   // the operator's own, after the block
+	stored int64  // the last finite w.w, with what the end fired
+	steps  []step // of w in the block
+	cur    []int  // cursors of merges
+	said   []operator.Result
+	key    []byte
+	late   int64 // rows that came too late
+	rows   int64 // rows said
+}
+
+// NewGraph makes a graph whose operators are split over shards by key. Shards never change results.
+func NewGraph(spec *Spec, shards int) *Graph {
+	g := &Graph{spec: spec, alone: 256, lanes: make([]lane, len(spec.Streams)+len(spec.Operators)), seed: maphash.MakeSeed()}
+	for i := range spec.Streams {
+		g.src = append(g.src, newSource(&spec.Streams[i]))
+	}
+	for i := range spec.Operators {
+		o := &spec.Operators[i]
+		n := &node{spec: o, w: mark{operator.NegInf, active}, stored: operator.NegInf, cur: make([]int, max(len(o.Inputs), shards))}
+		for range o.Inputs {
+			n.in = append(n.in, mark{operator.NegInf, active})
+		}
+		for range shards {
+			n.shards = append(n.shards, newShard(spec.Fields, o))
+		}
+		g.ops = append(g.ops, n)
+	}
+	return g
+}
+
+func newShard(fields *event.Fields, o *Operator) shard {
+	out := event.NewBatch(fields, o.columns())
+	if o.Join != nil {
+		return newKeyed(o.Join.Logic(), out)
+	}
+	return newKeyed(o.Window.Logic(), out)
+}
+
+// Block takes a block's items through the graph. What it leaves in the lanes and in said is good until the next call.
+func (g *Graph) Block(items []Item) error {
+	g.sequence(items)
+	for i, n := range g.ops {
+		before := n.w.w
+		n.watermark(g.lanes)
+		rows := n.distribute(g, before)
+		if err := n.run(rows < g.alone); err != nil {
+			return fmt.Errorf("operator %s: %w", n.spec.Name, err)
+		}
+		n.gather(&g.lanes[len(g.src)+i])
+	}
+	return nil
+}
+
+// sequence gives each item its position and moves the watermarks of the streams.
+func (g *Graph) sequence(items []Item) {
+	for i := range g.src {
+		l := &g.lanes[i]
+		l.rows, l.steps = l.rows[:0], l.steps[:0]
+	}
+	for i := range items {
+		x := &items[i]
+		if !x.Same {
+			g.p++
+		}
+		if x.P = g.p; x.Stream < 0 {
+			continue
+		}
+		l, s := &g.lanes[x.Stream], g.src[x.Stream]
+		var moved bool
+		if x.Mark == event.NoMark {
+			l.rows = append(l.rows, x.Row)
+			moved = s.row(x.Part, x.TS)
+		} else {
+			moved = s.mark(x.Part, x.Mark)
+		}
+		if moved {
+			l.steps = append(l.steps, step{g.p, s.cur})
+		}
+	}
+}
+
+// watermark derives the operator's watermark from its inputs, step by step.
+func (n *node) watermark(lanes []lane) {
+	n.steps = n.steps[:0]
+	cur := n.cur[:len(n.in)]
+	clear(cur)
+	for {
+		p := int64(operator.Never)
+		for k, x := range n.spec.Inputs {
+			if l := lanes[x].steps; cur[k] < len(l) {
+				p = min(p, l[cur[k]].p)
+			}
+		}
+		if p == operator.Never {
+			n.stored = finite(n.stored, n.w.w)
+			return
+		}
+		for k, x := range n.spec.Inputs {
+			if l := lanes[x].steps; cur[k] < len(l) && l[cur[k]].p == p {
+				n.in[k] = l[cur[k]].mark
+				cur[k]++
+			}
+		}
+		n.stored = finite(n.stored, n.w.w)
+		if w := n.w.advance(combine(len(n.in), func(i int) mark { return n.in[i] })); w != n.w {
+			n.w = w
+			n.steps = append(n.steps, step{p, w})
+		}
+	}
+}
+
+// distribute merges the inputs by (position, input), stamps each row with the watermark before its position, and deals the
+// rows out by key.
+func (n *node) distribute(g *Graph, w int64) (rows int) {
+	for _, s := range n.shards {
+		s.reset()
+	}
+	cur := n.cur[:len(n.in)]
+	clear(cur)
+	at := 0
+	for {
+		src := -1
+		var r *Row
+		for k, x := range n.spec.Inputs {
+			if l := g.lanes[x].rows; cur[k] < len(l) && (src < 0 || l[cur[k]].P < r.P) {
+				src, r = k, &l[cur[k]]
+			}
+		}
+		if src < 0 {
+			return rows
+		}
+		cur[src]++
+		for at < len(n.steps) && n.steps[at].p < r.P {
+			w = n.steps[at].w
+			at++
+		}
+		in := operator.In{P: r.P, TS: r.TS, W: w, ID: r.ID, Batch: r.Batch, Row: r.Row, Idx: int32(rows), Input: uint8(src)}
+		if n.spec.Where != nil && !n.spec.Where.Match(&in) || !n.keyOf(&in) {
+			continue
+		}
+		to := 0
+		if len(n.shards) > 1 {
+			to = int(maphash.Bytes(g.seed, in.Key) % uint64(len(n.shards)))
+		}
+		n.shards[to].push(&in)
+		rows++
+	}
+}
+
+// keyOf sets the row's key and says whether the operator takes it: windows group missing keys with themselves, joins never
+// match them.
+func (n *node) keyOf(in *operator.In) bool {
+	n.key = n.key[:0]
+	for _, f := range n.spec.keys(int(in.Input)) {
+		v := in.Value(f)
+		if v.Missing() && n.spec.Join != nil && !n.spec.Join.NullSafe {
+			return false
+		}
+		n.key = event.AppendKey(n.key, v)
+	}
+	in.Key = n.key
+	return true
+}
+
+func (n *node) run(alone bool) error {
+	if len(n.shards) == 1 || alone {
+		for _, s := range n.shards {
+			if err := s.run(n.steps, n.w.w); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	var wg sync.WaitGroup
+	errs := make([]error, len(n.shards))
+	for i, s := range n.shards {
+		wg.Go(func() { errs[i] = s.run(n.steps, n.w.w) })
+	}
+	wg.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// gather merges what the shards said, each already in order, and derives the output watermark.
+func (n *node) gather(l *lane) {
+	l.rows, l.steps, n.said = l.rows[:0], l.steps[:0], n.said[:0]
+	heads := n.cur[:len(n.shards)]
+	clear(heads)
+	for {
+		var least *operator.Result
+		from := -1
+		for i, s := range n.shards {
+			if out := s.results(); heads[i] < len(out) && (least == nil || place(out[heads[i]], *least) < 0) {
+				least, from = &out[heads[i]], i
+			}
+		}
+		if least == nil {
+			break
+		}
+		heads[from]++
+		n.said = append(n.said, *least)
+		if least.Kind == operator.Late {
+			n.late++
+			continue
+		}
+		n.rows++
+		l.rows = append(l.rows, Row{least.P, least.TS, least.ID, least.Batch, least.Row})
+	}
+	for _, s := range n.steps {
+		l.steps = append(l.steps, step{s.p, s.minus(n.spec.hold())})
+	}
+	for _, s := range n.shards {
+		n.stored = max(n.stored, s.top())
+	}
+}
+
+// Save writes what changed since the last epoch; spaces names each operator's place in the state. With a consolidation it
+// writes whole states as well. Only between two blocks: a consistent cut.
+func (g *Graph) Save(spaces []uint32, e *state.Epoch, c *state.Consolidation) {
+	for i, n := range g.ops {
+		for _, s := range n.shards {
+			s.save(spaces[i], e, c)
+		}
+	}
+}
+
+// Load applies a record of recovery to operator op.
+func (g *Graph) Load(op int, key, rec []byte) error {
+	n := g.ops[op]
+	to := 0
+	if len(n.shards) > 1 {
+		to = int(maphash.Bytes(g.seed, key) % uint64(len(n.shards)))
+	}
+	if err := n.shards[to].load(key, rec); err != nil {
+		return fmt.Errorf("operator %s: %w", n.spec.Name, err)
+	}
+	return nil
+}
+
+// Marks are the watermarks that an epoch keeps: of the streams and of the operators, in the order of the Spec.
+type Marks struct{ Streams, Operators []int64 }
+
+// Marks returns the last finite watermarks.
+func (g *Graph) Marks() (m Marks) {
+	for _, s := range g.src {
+		m.Streams = append(m.Streams, s.stored)
+	}
+	for _, n := range g.ops {
+		m.Operators = append(m.Operators, n.stored)
+	}
+	return m
+}
+
+// Resume ends a recovery: watermarks are set to what the epoch kept, and keys wait for what they wait for. Everything is
+// active again: what was finished says so again.
+func (g *Graph) Resume(m Marks) {
+	for i, s := range g.src {
+		s.cur = mark{m.Streams[i], active}
+		s.stored = m.Streams[i]
+	}
+	for i, n := range g.ops {
+		n.w = mark{m.Operators[i], active}
+		n.stored = m.Operators[i]
+		for k, x := range n.spec.Inputs {
+			if x < len(g.src) {
+				n.in[k] = g.src[x].cur
+			} else {
+				n.in[k] = g.ops[x-len(g.src)].w.minus(g.ops[x-len(g.src)].spec.hold())
+			}
+		}
+		for _, s := range n.shards {
+			s.loaded()
+		}
+	}
+}
+
+// Keys is the number of keys that operator op holds.
+func (g *Graph) Keys(op int) (keys int) {
+	for _, s := range g.ops[op].shards {
+		keys += s.live()
+	}
+	return keys
+}
+
+// Counts sums the caps that operators hit.
+func (g *Graph) Counts() (c operator.Counts) {
+	for _, n := range g.ops {
+		for _, s := range n.shards {
+			x := s.counts()
+			c.RowsCapped += x.RowsCapped
+			c.MatchesCapped += x.MatchesCapped
+			c.Truncated += x.Truncated
+		}
+	}
+	return c
+}

@@ -1,0 +1,314 @@
+package engine
+
+import (
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"testing"
+
+	"gopkg.in/yaml.v3"
+
+	"github.com/seed-98920119/tocsin/runtime/event"
+	"github.com/seed-98920119/tocsin/runtime/match"
+	"github.com/seed-98920119/tocsin/runtime/operator"
+)
+
+var (
+	firstSeed = flag.Uint64("first", 1, "first seed of the random cases")
+	caseCount = flag.Int("cases", 2000, "random cases")
+)
+
+const caseName = "case"
+
+// randomOps draws 1 to 5 operators over streams and one another.
+func randomOps(r *rand.Rand, streams int) (ops []refOp) {
+	for i := range 1 + r.IntN(5) {
+		pick := func() int {
+			if i > 0 && r.IntN(2) == 0 {
+				return streams + r.IntN(i)
+			}
+			return r.IntN(streams)
+		}
+		o := refOp{name: fmt.Sprint("op", i), join: r.IntN(2) == 0, inputs: []int{pick()}, key: []string{"k", "k", "k", "v", ""}[r.IntN(5)],
+			size: 1 + r.Int64N(20), offset: r.Int64N(9) - 4, having: r.Int64N(4), first: r.IntN(3) == 0,
+			nullSafe: r.IntN(4) == 0, rowsMax: 10_000, pairsMax: 10_000}
+		o.lower = r.Int64N(12) - 8
+		o.upper = o.lower + r.Int64N(8)
+		if r.IntN(3) == 0 {
+			o.rowsMax, o.policy = 1+r.IntN(4), operator.Policy(r.IntN(2))
+		}
+		if r.IntN(3) == 0 {
+			o.pairsMax = 1 + r.IntN(3)
+		}
+		if o.first {
+			o.having = max(o.having, 1)
+		}
+		if o.join {
+			other := pick()
+			if other == o.inputs[0] {
+				other = (other + 1) % (streams + i)
+			}
+			if other == o.inputs[0] {
+				o.join = false // one node is no pair
+			} else if o.inputs = append(o.inputs, other); o.key == "" {
+				o.key = "k"
+			}
+		} else if r.IntN(3) == 0 {
+			o.inputs = append(o.inputs, pick())
+		}
+		ops = append(ops, o)
+	}
+	return ops
+}
+
+// randomEvents draws a recorded order: partitions with disorder, late rows, ties, null and odd keys; announced late,
+// silent, idle, finished.
+func randomEvents(r *rand.Rand, streams []refStream) (evs []refEvent) {
+	type part struct{ stream, part int }
+	var parts []part
+	for i, s := range streams {
+		for p := range s.parts {
+			parts = append(parts, part{i, p})
+		}
+	}
+	r.Shuffle(len(parts), func(i, j int) { parts[i], parts[j] = parts[j], parts[i] })
+	say := func(p part, m event.Mark) { evs = append(evs, refEvent{stream: p.stream, part: p.part, mark: m}) }
+	up, early := 0, r.IntN(3) > 0
+	silent := r.IntN(4) == 0
+	now, spread, keys := r.Int64N(60)-30, 1+r.Int64N(12), 1+r.IntN(6)
+	for range 10 + r.IntN(150) {
+		for up < len(parts) && (up == 0 || early || r.IntN(20) == 0) {
+			say(parts[up], event.Announce)
+			up++
+		}
+		n := up
+		if silent && n > 1 {
+			n-- // the last one announced never speaks
+		}
+		p := parts[r.IntN(n)]
+		if r.IntN(3) > 0 {
+			now += r.Int64N(3)
+		}
+		if r.IntN(60) == 0 {
+			now += 30
+		}
+		row := refRow{ts: now - r.Int64N(spread), cells: map[string]refCell{"k": randomKey(r, keys), "v": {event.Number, strconv.Itoa(r.IntN(5) - 1)}}}
+		if r.IntN(25) == 0 {
+			row.ts -= r.Int64N(40)
+		}
+		if r.IntN(15) == 0 {
+			delete(row.cells, "v")
+		}
+		row.id = event.EventID([8]byte{byte(p.stream), byte(p.part)}, int64(len(evs)))
+		evs = append(evs, refEvent{stream: p.stream, part: p.part, row: row})
+		if r.IntN(25) == 0 {
+			say(parts[r.IntN(up)], event.Idle)
+		}
+	}
+	if r.IntN(5) > 0 {
+		for _, p := range parts[:up] {
+			say(p, event.Finished)
+		}
+	}
+	return evs
+}
+
+func randomKey(r *rand.Rand, keys int) refCell {
+	switch r.IntN(14) {
+	case 0:
+		return refCell{event.Null, ""}
+	case 1:
+		return refCell{event.Absent, ""}
+	case 2:
+		return refCell{event.String, "1"}
+	case 3:
+		return refCell{event.Number, []string{"1", "1.0", "10e-1"}[r.IntN(3)]}
+	}
+	return refCell{event.String, string(rune('a' + r.IntN(keys)))}
+}
+
+// compileCase makes the engine's Spec of a case.
+func compileCase(t testing.TB, streams []refStream, ops []refOp) *Spec {
+	f := &event.Fields{}
+	spec := &Spec{Name: caseName, Fields: f}
+	for _, name := range []string{"k", "v", "n", "s", "d", "lo", "hi", "a", "b", "window_start", "window_end", "truncated"} {
+		f.Add(name)
+	}
+	for i, s := range streams {
+		spec.Streams = append(spec.Streams, Stream{Name: fmt.Sprint("s", i), Delay: s.delay, Strict: s.strict, Reads: []event.Field{f.Add("k"), f.Add("v")}})
+	}
+	for _, o := range ops {
+		x := Operator{Name: o.name, Inputs: o.inputs, Leaves: true, Fingerprint: fmt.Sprint(o)}
+		var keys []event.Field
+		if o.key != "" {
+			keys = []event.Field{f.Add(o.key)}
+		}
+		if o.join {
+			out := func(name string, side uint8, field string) operator.Output {
+				return operator.Output{Name: f.Add(name), Side: side, Field: f.Add(field)}
+			}
+			x.Join = &operator.Join{Ident: operator.Ident{Pipeline: caseName, Operator: o.name, Form: "interval/1"}, On: [2][]event.Field{keys, keys},
+				Lower: o.lower, Upper: o.upper, NullSafe: o.nullSafe, RowsMax: o.rowsMax, MatchesMax: o.pairsMax, Policy: o.policy,
+				Outputs: []operator.Output{out("k", 0, "k"), out("a", 0, "v"), out("b", 1, "v")}}
+			x.Join.Init(f)
+		} else {
+			v := f.Add("v")
+			x.Window = &operator.Window{Ident: operator.Ident{Pipeline: caseName, Operator: o.name, Form: "tumbling/1"}, Size: o.size, Offset: o.offset, Keys: keys, First: o.first,
+				Aggregates: []operator.Aggregate{{Name: f.Add("n"), Func: operator.Count, All: true}, {Name: f.Add("s"), Func: operator.Sum, Field: v},
+					{Name: f.Add("d"), Func: operator.Distinct, Field: v}, {Name: f.Add("lo"), Func: operator.Min, Field: v}, {Name: f.Add("hi"), Func: operator.Max, Field: v}}}
+			if o.having > 0 {
+				x.Window.Having = condition(t, fmt.Sprintf("{n|gte: %d}", o.having), f)
+			}
+			x.Window.Init(f)
+		}
+		spec.Operators = append(spec.Operators, x)
+	}
+	return spec
+}
+
+func condition(t testing.TB, text string, f *event.Fields) *match.Condition {
+	var n yaml.Node
+	if err := yaml.Unmarshal([]byte(text), &n); err != nil {
+		t.Fatal(err)
+	}
+	c, problems := match.Compile(n.Content[0], func(path string) (event.Field, error) { return f.Add(path), nil })
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	return c
+}
+
+// itemsOf makes the engine's items of a recorded order.
+func itemsOf(spec *Spec, evs []refEvent) []Item {
+	cols := []event.Field{spec.Fields.Add("k"), spec.Fields.Add("v")}
+	b := event.NewBatch(spec.Fields, cols)
+	var items []Item
+	for _, e := range evs {
+		x := Item{Stream: int32(e.stream), Part: int32(e.part), Mark: e.mark}
+		if e.mark == event.NoMark {
+			k, v := e.row.cells["k"], e.row.cells["v"]
+			b.AppendRow(event.Value{Kind: k.kind, Text: []byte(k.text)}, event.Value{Kind: v.kind, Text: []byte(v.text)})
+			x.Row = Row{TS: e.row.ts, ID: e.row.id, Batch: b, Row: int32(b.Rows - 1)}
+		}
+		items = append(items, x)
+	}
+	return items
+}
+
+func newCaseGraph(spec *Spec, streams []refStream, shards int, alone int) *Graph {
+	g := NewGraph(spec, shards)
+	g.alone = alone
+	for i, s := range streams {
+		for range s.parts {
+			g.src[i].add(operator.NegInf)
+		}
+	}
+	return g
+}
+
+// shown is a result as the reference writes it.
+func shown(spec *Spec, op int, r *operator.Result) refRow {
+	out := refRow{p: r.P, ts: r.TS, id: r.ID, late: r.Kind == operator.Late, cells: map[string]refCell{}}
+	cols := spec.Operators[op].columns()
+	if out.late {
+		return out
+	}
+	for _, f := range cols {
+		name := spec.Fields.Path(f)
+		if name == "window_start" || name == "window_end" {
+			continue // checked through the id and the time
+		}
+		if v := r.Batch.Value(f, int(r.Row)); v.Kind != event.Absent {
+			out.cells[name] = refCell{v.Kind, string(v.Text)}
+		}
+	}
+	return out
+}
+
+func compareCase(t *testing.T, seed uint64, how string, op int, want []refRow, got []refRow) {
+	for i := range max(len(want), len(got)) {
+		var a, b string
+		if i < len(want) {
+			w := want[i]
+			if w.late {
+				w.cells = nil
+			}
+			for name, c := range w.cells {
+				if c.kind == event.Absent {
+					delete(w.cells, name)
+				}
+			}
+			a = w.String()
+		}
+		if i < len(got) {
+			b = got[i].String()
+		}
+		if a != b {
+			t.Fatalf("seed %d, %s, operator %d, result %d:\nwant %s\n got %s", seed, how, op, i, a, b)
+		}
+	}
+}
+
+// A block is indistinguishable from one row at a time, whatever its size and however many shards there are.
+func TestBlocksAreInvisible(t *testing.T) {
+	var rows, lates, pairs, cut int
+	seed := *firstSeed
+	t.Logf("first seed %d", seed)
+	for done := 0; done < *caseCount; seed++ {
+		r := rand.New(rand.NewPCG(seed, 1))
+		var streams []refStream
+		for range 1 + r.IntN(2) {
+			streams = append(streams, refStream{r.Int64N(9), r.IntN(4) == 0, 1 + r.IntN(3)})
+		}
+		ops := randomOps(r, len(streams))
+		evs := randomEvents(r, streams)
+		want := reference(caseName, streams, ops, evs, 2000)
+		if want == nil {
+			continue
+		}
+		done++
+		for i := range want {
+			for _, x := range want[i] {
+				switch {
+				case x.late:
+					lates++
+				case ops[i].join:
+					pairs++
+				default:
+					rows++
+				}
+				if x.cells["truncated"].kind == event.Bool {
+					cut++
+				}
+			}
+		}
+		spec := compileCase(t, streams, ops)
+		for _, block := range []int{1, 7, 4096} {
+			for _, shards := range []int{1, 2, 4} {
+				g := newCaseGraph(spec, streams, shards, 256*r.IntN(2))
+				items := itemsOf(spec, evs)
+				got := make([][]refRow, len(ops))
+				for len(items) > 0 {
+					n := min(block, len(items))
+					if err := g.Block(items[:n]); err != nil {
+						t.Fatal(err)
+					}
+					items = items[n:]
+					for i, node := range g.ops {
+						for j := range node.said {
+							got[i] = append(got[i], shown(spec, i, &node.said[j]))
+						}
+					}
+				}
+				for i := range want {
+					compareCase(t, seed, fmt.Sprintf("blocks of %d, %d shards", block, shards), i, want[i], got[i])
+				}
+			}
+		}
+	}
+	t.Logf("seeds to %d: %d windows, %d pairs (%d marked truncated), %d late rows", seed-1, rows, pairs, cut, lates)
+	if rows == 0 || pairs == 0 || lates == 0 || cut == 0 {
+		t.Error("the cases do not cover windows, pairs, late rows and caps")
+	}
+}

@@ -1,0 +1,513 @@
+package engine
+
+import (
+	"cmp"
+	"encoding/binary"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/seed-98920119/tocsin/runtime/event"
+	"github.com/seed-98920119/tocsin/runtime/operator"
+)
+
+// Intake turns blocks of lines into items in the one recorded order. Blocks are decoded in parallel; the order is decided
+// by one goroutine. Of bounded partitions the next row comes from the one with the lowest watermark, ties by name, however
+// large the blocks are and whenever they arrive; live partitions follow one another as they came.
+type intake struct {
+	spec  *Spec
+	graph *Graph
+	now   func() time.Time
+	parts map[string]*partition
+	heap  []*partition // bounded ones that were announced and have not finished, by (low, name)
+	fresh []*partition // announced, and it is not said yet: before any row
+	live  []*decoded   // blocks of live partitions, in order of arrival
+	work  chan *decoded
+	pool  sync.Pool // *decoded
+	projs map[string]*event.Projection
+	used  []*decoded // used up in this engine block: recycled after it
+	await []func()   // to call after the next commit
+
+	stats Stats
+}
+
+// Stats counts what came in.
+type Stats struct {
+	Events  int64 // lines taken, whatever became of them
+	Errors  int64
+	Late    int64 // rows too late for an operator, or before any
+	Dropped int64 // on_missing: drop
+	Skipped int64 // read again after a restart
+	Bytes   int64
+	Rows    int64 // rows said by operators
+
+	Resent   int64 // rows of the last run that were not acknowledged, sent again
+	Sent     int64 // rows that outputs have acknowledged
+	Alerts   int64 // alerts among them
+	Rejected int64 // times a row was rejected and sent again
+	Waiting  int64 // rows that wait for an output
+
+	RowsCapped, MatchesCapped, Truncated int64 // caps of operators, in rows
+}
+
+// partition is one source of rows: a file, a topic's partition, a connection.
+type partition struct {
+	name    string
+	meta    map[string]string
+	origin  []byte
+	seed    [8]byte
+	members []member
+	proj    *event.Projection
+	low     int64            // the watermark by which bounded partitions take turns
+	next    int64            // position after the last line taken
+	stored  map[string]int64 // watermark by stream, from the last run
+	dirty   bool
+	known   bool // announced
+	done    bool
+	isLive  bool
+	queue   []*decoded
+}
+
+// member is a stream that a partition may feed, and the partition's index there.
+type member struct{ stream, part int32 }
+
+// verdict is what a line turned out to be.
+type verdict uint8
+
+const (
+	isRow verdict = iota
+	isError
+	isLate // has no place in event time: on_missing: late, or future
+	isDropped
+	isSkipped
+)
+
+// decoded is a block whose lines were projected.
+type decoded struct {
+	part  *partition
+	block *event.Block
+	proj  *event.Projection // of batch
+	batch *event.Batch
+	lines []line
+	at    int
+	ready chan struct{}
+}
+
+type line struct {
+	ts      int64
+	row     int32 // in the batch; -1: none
+	member  int32 // index in the partition's members; -1: none
+	verdict verdict
+	reason  string
+	detail  string
+}
+
+// fault is a line that becomes a row of the error or late output without any operator.
+type fault struct {
+	item   int // index in the block's items
+	kind   string
+	stream string
+	reason string
+	detail string
+	part   *partition
+	off    int64
+	ts     int64
+	raw    []byte
+}
+
+func newIntake(spec *Spec, g *Graph, now func() time.Time) *intake {
+	return &intake{spec: spec, graph: g, now: now, parts: map[string]*partition{}, work: make(chan *decoded, 1024), projs: map[string]*event.Projection{}}
+}
+
+// start lets workers decode blocks.
+func (in *intake) start(workers int) {
+	for range workers {
+		go func() {
+			for d := range in.work {
+				in.decode(d)
+				close(d.ready)
+			}
+		}()
+	}
+}
+
+func (in *intake) close() { close(in.work) }
+
+// partition finds or makes the partition that a block belongs to.
+func (in *intake) partition(b *event.Block) *partition {
+	p, ok := in.parts[b.Partition]
+	if !ok {
+		p = in.add(b.Partition)
+	}
+	if p.meta == nil {
+		p.meta, p.isLive = b.Meta, b.Live
+		in.route(p)
+	}
+	if b.Origin != nil && string(b.Origin) != string(p.origin) {
+		p.origin, p.dirty = slices.Clone(b.Origin), true
+	}
+	return p
+}
+
+func (in *intake) add(name string) *partition {
+	p := &partition{name: name, seed: event.PartitionSeed(name), low: operator.NegInf}
+	in.parts[name] = p
+	return p
+}
+
+// route finds the streams that may take the partition's events: up to the first without a condition on the content.
+func (in *intake) route(p *partition) {
+	var want []event.Field
+	key := ""
+	for i := range in.spec.Streams {
+		s := &in.spec.Streams[i]
+		if !s.Takes(p.meta) {
+			continue
+		}
+		w, ok := p.stored[s.Name]
+		if !ok {
+			w = operator.NegInf
+		}
+		p.members = append(p.members, member{int32(i), int32(in.graph.src[i].add(w))})
+		want = append(want, s.Reads...)
+		if key += fmt.Sprint(i, ","); s.Where == nil {
+			break
+		}
+	}
+	if in.projs[key] == nil {
+		slices.Sort(want)
+		in.projs[key] = event.NewProjection(in.spec.Fields, slices.Compact(want))
+	}
+	p.proj = in.projs[key]
+}
+
+// push takes a block from an input. Called from the engine's goroutine.
+func (in *intake) push(b *event.Block) {
+	p := in.partition(b)
+	if !p.known && (p.isLive || b.Mark == event.Announce) {
+		p.known = true
+		in.fresh = append(in.fresh, p)
+		if !p.isLive {
+			in.rise(p)
+		}
+	}
+	d, ok := in.pool.Get().(*decoded)
+	if !ok {
+		d = &decoded{}
+	}
+	d.part, d.block, d.ready = p, b, make(chan struct{})
+	switch {
+	case b.Mark == event.Announce:
+		in.used = append(in.used, d)
+	case p.isLive:
+		in.live = append(in.live, d)
+	default:
+		p.queue = append(p.queue, d)
+	}
+	if len(b.Lines) == 0 {
+		close(d.ready)
+		return
+	}
+	in.work <- d
+}
+
+// recycle gives back the blocks that were used up in the last engine block.
+func (in *intake) recycle() {
+	for _, d := range in.used {
+		if d.block.Committed != nil {
+			in.await = append(in.await, d.block.Committed)
+		}
+		d.block.Release()
+		if d.batch != nil {
+			d.batch.Reset()
+		}
+		d.part, d.block, d.lines, d.at = nil, nil, d.lines[:0], 0
+		in.pool.Put(d)
+	}
+	in.used = in.used[:0]
+}
+
+// decode projects every line of a block. Runs beside the engine: it touches nothing but the block's own.
+func (in *intake) decode(d *decoded) {
+	p := d.part
+	if d.proj != p.proj {
+		d.proj, d.batch = p.proj, p.proj.NewBatch()
+	}
+	d.batch.Source = d.block
+	d.lines = d.lines[:0]
+	for i := range d.block.Lines {
+		d.lines = append(d.lines, in.judge(d, i))
+	}
+}
+
+// judge makes a line a row, or says why not.
+func (in *intake) judge(d *decoded, i int) line {
+	l := &d.block.Lines[i]
+	out := line{row: -1, member: -1, verdict: isError}
+	if l.Fault != "" {
+		out.reason = l.Fault
+		return out
+	}
+	p := d.part
+	if len(p.members) == 0 {
+		out.reason, out.detail = "no_stream", "no stream's `match` takes this source"
+		return out
+	}
+	row := d.batch.Rows
+	if err := p.proj.Append(d.batch, d.block.Line(i)); err != nil {
+		out.reason, out.detail = "not_json", err.Error()
+		return out
+	}
+	d.batch.Line = append(d.batch.Line, int32(i))
+	out.row = int32(row)
+	out.member = in.pick(p, d.batch, row)
+	if out.member < 0 {
+		out.reason, out.detail = "no_stream", "no stream's `where` takes this event"
+		return out
+	}
+	in.when(&out, d, row)
+	return out
+}
+
+// pick returns the first member whose condition holds.
+func (in *intake) pick(p *partition, b *event.Batch, row int) int32 {
+	for i, m := range p.members {
+		if c := in.spec.Streams[m.stream].Where; c == nil || c.Match(batchRow{b, row}) {
+			return int32(i)
+		}
+	}
+	return -1
+}
+
+type batchRow struct {
+	b *event.Batch
+	i int
+}
+
+func (r batchRow) Value(f event.Field) event.Value { return r.b.Value(f, r.i) }
+
+// when finds the row's time, or what becomes of it without one.
+func (in *intake) when(out *line, d *decoded, row int) {
+	s := &in.spec.Streams[d.part.members[out.member].stream]
+	v := d.batch.Value(s.Time.Field, row)
+	var err error
+	if !v.Missing() {
+		if out.ts, err = s.Time.Format.Millis(v); err == nil {
+			out.verdict = isRow
+			if d.block.Live && s.Future > 0 && out.ts > in.now().UnixMilli()+s.Future {
+				out.verdict, out.reason = isLate, "future"
+			}
+			return
+		}
+		out.reason, out.detail = "bad_time", err.Error()
+	} else {
+		out.reason, out.detail = "no_time", "field "+in.spec.Fields.Path(s.Time.Field)+" is missing"
+	}
+	switch s.Time.OnMissing {
+	case MissingLate:
+		out.verdict = isLate
+	case MissingDrop:
+		out.verdict = isDropped
+	case MissingArrival:
+		out.verdict, out.ts = isRow, in.now().UnixMilli()
+	}
+}
+
+// draw appends up to about n items in order, and the faults among them. It stops early where it would have to wait for an
+// input.
+func (in *intake) draw(items []Item, faults []fault, n int) ([]Item, []fault) {
+	for _, p := range in.fresh {
+		items = p.say(event.Announce, items)
+	}
+	in.fresh = in.fresh[:0]
+	for len(items) < n {
+		d := in.head()
+		if d == nil {
+			break
+		}
+		p := d.part
+		// A bounded partition stays the one to take while nobody has a lower watermark.
+		for len(items) < n && d.at < len(d.lines) {
+			items, faults = in.take(d, items, faults)
+			if !p.isLive && len(in.heap) > 1 && in.sink() {
+				break
+			}
+		}
+		if d.at >= len(d.lines) {
+			items = in.finish(d, items)
+		}
+	}
+	return items, faults
+}
+
+// head is the decoded block that the next item comes from, its opening mark said; nil: it is not there yet.
+func (in *intake) head() *decoded {
+	var d *decoded
+	switch {
+	case len(in.live) > 0:
+		d = in.live[0]
+	case len(in.heap) > 0 && len(in.heap[0].queue) > 0:
+		d = in.heap[0].queue[0]
+	default:
+		return nil
+	}
+	<-d.ready
+	return d
+}
+
+// take makes an item of the next line.
+func (in *intake) take(d *decoded, items []Item, faults []fault) ([]Item, []fault) {
+	p, l, src := d.part, &d.lines[d.at], &d.block.Lines[d.at]
+	d.at++
+	if src.Off < p.next && !p.isLive {
+		in.stats.Skipped++
+		return items, faults
+	}
+	p.next, p.dirty = max(p.next, src.Next), true
+	in.stats.Events++
+	in.stats.Bytes += int64(src.End - src.Start)
+	if l.verdict == isRow {
+		m := p.members[l.member]
+		items = append(items, Item{Stream: m.stream, Part: m.part, Row: Row{TS: l.ts, ID: event.EventID(p.seed, src.Off), Batch: d.batch, Row: l.row}})
+		p.low = max(p.low, in.graph.src[m.stream].after(l.ts))
+		return items, faults
+	}
+	items = append(items, Item{Stream: -1})
+	f := fault{item: len(items) - 1, kind: "error", reason: l.reason, detail: l.detail, part: p, off: src.Off, ts: l.ts, raw: d.block.Line(d.at - 1)}
+	if l.member >= 0 {
+		f.stream = in.spec.Streams[p.members[l.member].stream].Name
+	}
+	switch l.verdict {
+	case isDropped:
+		in.stats.Dropped++
+		return items, faults
+	case isLate:
+		in.stats.Late++
+		f.kind = "late"
+	default:
+		in.stats.Errors++
+	}
+	return items, append(faults, f)
+}
+
+// finish takes a block that is used up off its queue and says its mark.
+func (in *intake) finish(d *decoded, items []Item) []Item {
+	p := d.part
+	in.used = append(in.used, d)
+	if p.isLive {
+		in.live = in.live[1:]
+	} else {
+		p.queue = slices.Delete(p.queue, 0, 1)
+	}
+	if d.block.Mark == event.Finished && !p.done {
+		p.done = true
+		if !p.isLive {
+			in.leave(p)
+		}
+	}
+	return p.say(d.block.Mark, items)
+}
+
+// say appends a mark on the partition: one position, however many streams it may feed.
+func (p *partition) say(m event.Mark, items []Item) []Item {
+	if m == event.NoMark {
+		return items
+	}
+	for i, x := range p.members {
+		items = append(items, Item{Stream: x.stream, Part: x.part, Mark: m, Same: i > 0})
+	}
+	return items
+}
+
+// The heap of bounded partitions by (low, name). Only the top changes, and only upward.
+
+func turn(a, b *partition) int { return cmp.Or(cmp.Compare(a.low, b.low), cmp.Compare(a.name, b.name)) }
+
+// rise adds a partition.
+func (in *intake) rise(p *partition) {
+	in.heap = append(in.heap, p)
+	h := in.heap
+	for i := len(h) - 1; i > 0 && turn(h[i], h[(i-1)/2]) < 0; i = (i - 1) / 2 {
+		h[i], h[(i-1)/2] = h[(i-1)/2], h[i]
+	}
+}
+
+// sink puts the top where it belongs and says whether another one took its place.
+func (in *intake) sink() bool {
+	h := in.heap
+	for i, c := 0, 1; c < len(h); i, c = c, 2*c+1 {
+		if c+1 < len(h) && turn(h[c+1], h[c]) < 0 {
+			c++
+		}
+		if turn(h[i], h[c]) <= 0 {
+			return i > 0
+		}
+		h[i], h[c] = h[c], h[i]
+	}
+	return true
+}
+
+// leave removes a partition that has finished: the top, since it had its turn.
+func (in *intake) leave(p *partition) {
+	i, n := slices.Index(in.heap, p), len(in.heap)-1
+	if i != 0 {
+		return // finished in the block of its last rows: it leaves when its turn comes
+	}
+	in.heap[0], in.heap[n] = in.heap[n], nil
+	if in.heap = in.heap[:n]; n > 1 {
+		in.sink()
+	}
+}
+
+// record is what an epoch keeps of a partition: where to go on, its watermarks, and how its input knows it again.
+func (in *intake) record(dst []byte, p *partition) []byte {
+	dst = binary.AppendVarint(dst, p.next)
+	dst = binary.AppendVarint(dst, p.low)
+	dst = event.AppendBytes(dst, p.origin)
+	marks := maps.Clone(p.stored)
+	if marks == nil {
+		marks = map[string]int64{}
+	}
+	for _, m := range p.members {
+		marks[in.spec.Streams[m.stream].Name] = in.graph.src[m.stream].parts[m.part].w
+	}
+	dst = binary.AppendUvarint(dst, uint64(len(marks)))
+	for _, name := range slices.Sorted(maps.Keys(marks)) {
+		dst = event.AppendBytes(dst, []byte(name))
+		dst = binary.AppendVarint(dst, marks[name])
+	}
+	return dst
+}
+
+// load takes back what record wrote.
+func (in *intake) load(name string, rec []byte) error {
+	r := event.Reader{B: rec}
+	p := in.add(name)
+	p.next, p.low, p.origin = r.Int(), r.Int(), slices.Clone(r.Bytes())
+	p.stored = map[string]int64{}
+	for n := r.Uint(); n > 0 && !r.Bad; n-- {
+		stream := string(r.Bytes())
+		p.stored[stream] = r.Int()
+	}
+	if r.Bad || len(r.B) > 0 {
+		return fmt.Errorf("the position of %s is damaged", name)
+	}
+	return nil
+}
+
+// finished says whether every partition that was announced has finished and nothing waits.
+func (in *intake) finished() bool {
+	return len(in.heap) == 0 && len(in.live) == 0 && len(in.fresh) == 0
+}
+
+// endLive says that the live partitions have ended.
+func (in *intake) endLive() (blocks []*event.Block) {
+	for _, name := range slices.Sorted(maps.Keys(in.parts)) {
+		if p := in.parts[name]; p.isLive && p.known && !p.done {
+			blocks = append(blocks, &event.Block{Partition: name, Meta: p.meta, Live: true, Mark: event.Finished})
+		}
+	}
+	return blocks
+}

@@ -1,0 +1,171 @@
+package engine
+
+import (
+	"cmp"
+	"encoding/binary"
+	"errors"
+	"slices"
+	"strconv"
+
+	"github.com/seed-98920119/tocsin/runtime/alert"
+	"github.com/seed-98920119/tocsin/runtime/event"
+	"github.com/seed-98920119/tocsin/runtime/operator"
+)
+
+// Out is a row on its way to the outputs: the payload, a flat JSON object, and what its message says about it.
+type Out struct {
+	Seq      uint64
+	Kind     string // row, alert, late, error
+	Operator string
+	Stream   string // late and error rows: where it came from
+	Reason   string // late and error rows: why
+	Position string // error rows: partition and offset
+	ID       event.ID
+	Revision int64
+	TS       int64 // event time, ms; 0 if it has none
+	LateBy   int64 // late rows: ms behind the watermark
+	Payload  []byte
+}
+
+// append is the row's form in the outbox.
+func (o *Out) append(dst []byte) []byte {
+	for _, s := range []string{o.Kind, o.Operator, o.Stream, o.Reason, o.Position} {
+		dst = event.AppendBytes(dst, []byte(s))
+	}
+	dst = append(dst, o.ID[:]...)
+	dst = binary.AppendVarint(dst, o.Revision)
+	dst = binary.AppendVarint(dst, o.TS)
+	dst = binary.AppendVarint(dst, o.LateBy)
+	return append(dst, o.Payload...)
+}
+
+func readOut(seq uint64, b []byte) (*Out, error) {
+	r := event.Reader{B: b}
+	o := &Out{Seq: seq}
+	for _, s := range []*string{&o.Kind, &o.Operator, &o.Stream, &o.Reason, &o.Position} {
+		*s = string(r.Bytes())
+	}
+	copy(o.ID[:], r.Take(16))
+	o.Revision, o.TS, o.LateBy = r.Int(), r.Int(), r.Int()
+	if r.Bad {
+		return nil, errors.New("a row of the outbox is damaged")
+	}
+	o.Payload = slices.Clone(r.B)
+	return o, nil
+}
+
+// place of a result among those of all operators in a block: by position, then operator; each operator's are in order.
+type ref struct {
+	p     int64
+	node  int // -1: a fault
+	index int
+}
+
+// leaving appends what of a block goes to the outputs, in the order of positions, which no block size changes.
+func (g *Graph) leaving(outs []*Out, items []Item, faults []fault) []*Out {
+	var refs []ref
+	for i := range faults {
+		refs = append(refs, ref{items[faults[i].item].P, -1, i})
+	}
+	for i, n := range g.ops {
+		for j := range n.said {
+			if r := &n.said[j]; r.Kind == operator.Late && !g.spec.LateCount || r.Kind == operator.Data && n.spec.Leaves {
+				refs = append(refs, ref{r.P, i, j})
+			}
+		}
+	}
+	slices.SortStableFunc(refs, func(a, b ref) int { return cmp.Or(cmp.Compare(a.p, b.p), cmp.Compare(a.node, b.node)) })
+	for _, x := range refs {
+		switch {
+		case x.node < 0:
+			outs = append(outs, g.faulty(&faults[x.index]))
+		case g.ops[x.node].said[x.index].Kind == operator.Late:
+			outs = append(outs, g.late(g.ops[x.node], &g.ops[x.node].said[x.index]))
+		default:
+			outs = g.said(outs, g.ops[x.node].spec, &g.ops[x.node].said[x.index])
+		}
+	}
+	return outs
+}
+
+// cells makes a result a row that alerts and payloads read.
+type cells struct{ *operator.Result }
+
+func (c cells) Value(f event.Field) event.Value { return c.Batch.Value(f, int(c.Row)) }
+
+func (g *Graph) said(outs []*Out, o *Operator, r *operator.Result) []*Out {
+	outs = append(outs, &Out{Kind: "row", Operator: o.Name, ID: r.ID, TS: r.TS, Payload: alert.AppendRow(nil, o.Names, cells{r})})
+	if o.Alert == nil {
+		return outs
+	}
+	id := g.id(o.Name, "alert", "1", r.ID[:])
+	return append(outs, &Out{Kind: "alert", Operator: o.Name, ID: id, TS: r.TS, Payload: o.Alert.Append(nil, id, r.TS, r.First, r.Last, cells{r})})
+}
+
+// id is a result id: of the pipeline, the operator or stream, the kind, the form and the parts.
+func (g *Graph) id(name, kind, form string, parts ...[]byte) event.ID {
+	all := [][]byte{[]byte(g.spec.Name), []byte(name), []byte(kind), []byte(form)}
+	return event.Hash(append(all, parts...)...)
+}
+
+// late is an input row that came too late for an operator: the event as it was, or the derived row's columns.
+func (g *Graph) late(n *node, r *operator.Result) *Out {
+	o := &Out{Kind: "late", Operator: n.spec.Name, Reason: "late", ID: g.id(n.spec.Name, "late", "1", r.ID[:], []byte("late")), TS: r.TS, LateBy: r.LateBy}
+	if raw := r.Batch.Raw(r.Row); raw != nil {
+		o.Payload = slices.Clone(raw)
+		o.Stream = g.from(n, r.Batch)
+		return o
+	}
+	for _, x := range n.spec.Inputs {
+		if x -= len(g.src); x >= 0 && g.ops[x].has(r.Batch) {
+			o.Stream = g.ops[x].spec.Name
+			o.Payload = alert.AppendRow(nil, g.ops[x].spec.Names, cells{r})
+		}
+	}
+	return o
+}
+
+// from names the stream of a late event, if the operator reads only one.
+func (g *Graph) from(n *node, b *event.Batch) string {
+	name := ""
+	for _, x := range n.spec.Inputs {
+		if x < len(g.src) {
+			if name != "" && !g.spec.Streams[x].Takes(b.Source.Meta) {
+				continue
+			}
+			if g.spec.Streams[x].Takes(b.Source.Meta) {
+				name = g.spec.Streams[x].Name
+			}
+		}
+	}
+	return name
+}
+
+// has says whether a batch is one of the operator's own.
+func (n *node) has(b *event.Batch) bool {
+	return slices.ContainsFunc(n.shards, func(s shard) bool { return s.batch() == b })
+}
+
+// rawMax is how much of a line that is no event an error row shows, in bytes.
+const rawMax = 4096
+
+// faulty is a line that is no row: what could be read of it, why, and where it stands.
+func (g *Graph) faulty(f *fault) *Out {
+	pos := f.part.name + "@" + strconv.FormatInt(f.off, 10)
+	o := &Out{Kind: f.kind, Stream: f.stream, Reason: f.reason, Position: pos, TS: f.ts,
+		ID: g.id(f.stream, f.kind, "1", []byte(pos), []byte(f.reason))}
+	if f.kind == "late" {
+		o.Payload = slices.Clone(f.raw)
+		return o
+	}
+	b := append([]byte(nil), `{"error":`...)
+	b = event.AppendJSONString(b, []byte(f.reason))
+	if f.detail != "" {
+		b = event.AppendJSONString(append(b, `,"detail":`...), []byte(f.detail))
+	}
+	b = event.AppendJSONString(append(b, `,"source":`...), []byte(f.part.name))
+	b = strconv.AppendInt(append(b, `,"offset":`...), f.off, 10)
+	b = event.AppendJSONString(append(b, `,"raw":`...), f.raw[:min(len(f.raw), rawMax)])
+	o.Payload = append(b, '}')
+	return o
+}

@@ -1,0 +1,415 @@
+package engine
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/seed-98920119/tocsin/runtime/event"
+	"github.com/seed-98920119/tocsin/runtime/operator"
+)
+
+// The definition of SEMANTICS as code that a person can check: one position at a time, every operator once a position, in
+// topological order, everything scanned, nothing remembered that could be worked out again. It shares no code with the
+// engine but the types of values and ids.
+
+// refRow is a row with its cells by name.
+type refRow struct {
+	p, ts int64
+	id    event.ID
+	cells map[string]refCell
+	late  bool
+}
+
+type refCell struct {
+	kind event.Kind
+	text string
+}
+
+func (r refRow) String() string {
+	names := make([]string, 0, len(r.cells))
+	for n := range r.cells {
+		names = append(names, n)
+	}
+	slices.Sort(names)
+	var b strings.Builder
+	fmt.Fprintf(&b, "p%d ts%d late=%v %s", r.p, r.ts, r.late, r.id)
+	for _, n := range names {
+		fmt.Fprintf(&b, " %s=%v:%s", n, r.cells[n].kind, r.cells[n].text)
+	}
+	return b.String()
+}
+
+// refEvent is what the sequencer sees.
+type refEvent struct {
+	stream, part int
+	mark         event.Mark
+	row          refRow
+}
+
+// refOp describes an operator in the test's own words.
+type refOp struct {
+	name     string
+	join     bool
+	inputs   []int
+	key      string // one field; "" groups everything
+	size     int64
+	offset   int64
+	having   int64 // n >= having; 0: no condition
+	first    bool
+	lower    int64
+	upper    int64
+	nullSafe bool
+	rowsMax  int
+	pairsMax int
+	policy   operator.Policy
+}
+
+type refStream struct {
+	delay  int64
+	strict bool
+	parts  int
+}
+
+type refMark struct {
+	w  int64
+	st status
+}
+
+func refCombine(xs []refMark) refMark {
+	var act, idl []int64
+	seen := 0
+	for _, x := range xs {
+		switch x.st {
+		case active:
+			act = append(act, x.w)
+		case idle:
+			idl = append(idl, x.w)
+		case unknown:
+			continue
+		}
+		seen++
+	}
+	switch {
+	case len(act) > 0:
+		return refMark{slices.Min(act), active}
+	case len(idl) > 0:
+		return refMark{slices.Max(idl), idle}
+	case seen > 0:
+		return refMark{operator.PosInf, finished}
+	}
+	return refMark{operator.NegInf, active}
+}
+
+// refNode is an operator's state: every row it ever took.
+type refNode struct {
+	*refOp
+	w    int64
+	out  refMark
+	took []refTaken
+	done map[string]bool // windows that closed, or said their row
+	cut  []refCut
+}
+
+type refTaken struct {
+	refRow
+	key   string
+	start int64
+	side  int
+	gone  bool // dropped by a cap
+}
+
+type refCut struct {
+	key   string
+	side  int
+	until int64
+}
+
+// reference returns every result of every operator, in order; nil if there are more than limit.
+func reference(name string, streams []refStream, ops []refOp, evs []refEvent, limit int) [][]refRow {
+	parts := make([][]refMark, len(streams))
+	for i, s := range streams {
+		for range s.parts {
+			parts[i] = append(parts[i], refMark{operator.NegInf, unknown})
+		}
+	}
+	wm := make([]refMark, len(streams)+len(ops))
+	for i := range wm {
+		wm[i] = refMark{operator.NegInf, active}
+	}
+	nodes := make([]refNode, len(ops))
+	all := make([][]refRow, len(ops))
+	for i := range ops {
+		nodes[i] = refNode{refOp: &ops[i], w: operator.NegInf, done: map[string]bool{}}
+	}
+	for i, e := range evs {
+		p := int64(i + 1)
+		at := make([][]refRow, len(wm))
+		part := &parts[e.stream][e.part]
+		switch e.mark {
+		case event.Announce:
+			part.st = active
+		case event.Idle:
+			part.st = idle
+		case event.Finished:
+			part.st = finished
+		default:
+			row := e.row
+			row.p = p
+			at[e.stream] = []refRow{row}
+			w := row.ts - streams[e.stream].delay
+			if streams[e.stream].strict {
+				w++
+			}
+			*part = refMark{max(part.w, w), active}
+		}
+		for s := range streams {
+			c := refCombine(parts[s])
+			wm[s] = refMark{max(wm[s].w, c.w), c.st}
+		}
+		for j := range nodes {
+			n := &nodes[j]
+			var ins []refMark
+			for _, x := range n.inputs {
+				ins = append(ins, wm[x])
+			}
+			c := refCombine(ins)
+			before, now := n.w, max(n.w, c.w)
+			rows := n.step(name, p, at, before, now)
+			n.w = now
+			hold := int64(0)
+			if n.join {
+				hold = max(n.upper, -n.lower, 0)
+			}
+			wm[len(streams)+j] = refMark{now, c.st}
+			if now != operator.NegInf && now != operator.PosInf {
+				wm[len(streams)+j].w -= hold
+			}
+			for _, r := range rows {
+				if !r.late {
+					at[len(streams)+j] = append(at[len(streams)+j], r)
+				}
+			}
+			all[j] = append(all[j], rows...)
+			if limit -= len(rows); limit < 0 {
+				return nil
+			}
+		}
+	}
+	return all
+}
+
+// step is one position of one operator: its rows, then what is due.
+func (n *refNode) step(pipeline string, p int64, at [][]refRow, before, now int64) (out []refRow) {
+	for side, x := range n.inputs {
+		for _, r := range at[x] {
+			out = append(out, n.row(pipeline, p, r, side, before)...)
+		}
+	}
+	if !n.join && now > before {
+		out = append(out, n.close(pipeline, p, now)...)
+	}
+	return out
+}
+
+func (n *refNode) keyOf(r refRow) (string, bool) {
+	if n.key == "" {
+		return "", true
+	}
+	c := r.cells[n.key]
+	switch c.kind {
+	case event.Absent, event.Null:
+		return "null", !n.join || n.nullSafe
+	case event.Number:
+		f, _ := strconv.ParseFloat(c.text, 64)
+		return fmt.Sprint("number ", f+0), true
+	}
+	return fmt.Sprint(c.kind, " ", c.text), true
+}
+
+func (n *refNode) row(pipeline string, p int64, r refRow, side int, w int64) []refRow {
+	key, ok := n.keyOf(r)
+	if !ok {
+		return nil
+	}
+	if n.join {
+		return n.pair(pipeline, p, r, key, side, w)
+	}
+	start := n.offset
+	for start > r.ts {
+		start -= n.size
+	}
+	for start+n.size <= r.ts {
+		start += n.size
+	}
+	if start+n.size <= w {
+		r.p, r.late = p, true
+		return []refRow{r}
+	}
+	n.took = append(n.took, refTaken{refRow: r, key: key, start: start})
+	id := fmt.Sprint(start, " ", key)
+	if n.first && !n.done[id] && n.holds(start, key) {
+		n.done[id] = true
+		return []refRow{n.window(pipeline, p, start, key)}
+	}
+	return nil
+}
+
+func (n *refNode) rowsIn(start int64, key string) (rows []refTaken) {
+	for _, t := range n.took {
+		if t.start == start && t.key == key {
+			rows = append(rows, t)
+		}
+	}
+	return rows
+}
+
+func (n *refNode) holds(start int64, key string) bool {
+	return int64(len(n.rowsIn(start, key))) >= n.having
+}
+
+func (n *refNode) window(pipeline string, p, start int64, key string) refRow {
+	rows := n.rowsIn(start, key)
+	sum, values := int64(0), map[string]bool{}
+	var least, most *int64
+	for _, t := range rows {
+		c := t.cells["v"]
+		if c.kind != event.Number {
+			continue
+		}
+		v, _ := strconv.ParseInt(c.text, 10, 64)
+		sum += v
+		values[c.text] = true
+		if least == nil || v < *least {
+			least = &v
+		}
+		if most == nil || v > *most {
+			most = &v
+		}
+	}
+	num := func(v int64) refCell { return refCell{event.Number, strconv.FormatInt(v, 10)} }
+	cells := map[string]refCell{"n": num(int64(len(rows))), "s": num(sum), "d": num(int64(len(values))),
+		"lo": {event.Null, ""}, "hi": {event.Null, ""}}
+	if least != nil {
+		cells["lo"], cells["hi"] = num(*least), num(*most)
+	}
+	var canonical []byte
+	if n.key != "" {
+		c := rows[0].cells[n.key]
+		if f, err := strconv.ParseFloat(c.text, 64); c.kind == event.Number && err == nil {
+			c.text = strconv.FormatInt(int64(f), 10)
+		}
+		if c.kind == event.Absent {
+			c.kind = event.Null
+		}
+		cells[n.key] = c
+		canonical = event.AppendKey(nil, event.Value{Kind: c.kind, Text: []byte(c.text)})
+	}
+	bounds := fmt.Appendf(nil, "%s", []byte{})
+	for _, t := range []int64{start, start + n.size} {
+		for i := 7; i >= 0; i-- {
+			bounds = append(bounds, byte(uint64(t)>>(8*i)))
+		}
+	}
+	id := event.Hash([]byte(pipeline), []byte(n.name), []byte("row"), []byte("tumbling/1"), canonical, bounds)
+	return refRow{p: p, ts: start + n.size - 1, id: id, cells: cells}
+}
+
+func (n *refNode) close(pipeline string, p, now int64) (out []refRow) {
+	type due struct {
+		end   int64
+		bytes string
+		start int64
+		key   string
+	}
+	var dues []due
+	for _, t := range n.took {
+		id := fmt.Sprint(t.start, " ", t.key)
+		if t.start+n.size <= now && !n.done["closed "+id] {
+			n.done["closed "+id] = true
+			if !n.first && n.holds(t.start, t.key) {
+				row := n.window(pipeline, p, t.start, t.key)
+				var bytes []byte
+				if n.key != "" {
+					c := row.cells[n.key]
+					bytes = event.AppendKey(nil, event.Value{Kind: c.kind, Text: []byte(c.text)})
+				}
+				dues = append(dues, due{t.start + n.size, string(bytes), t.start, t.key})
+			}
+		}
+	}
+	slices.SortFunc(dues, func(a, b due) int { return cmp.Or(cmp.Compare(a.end, b.end), strings.Compare(a.bytes, b.bytes)) })
+	for _, d := range dues {
+		out = append(out, n.window(pipeline, p, d.start, d.key))
+	}
+	return out
+}
+
+func (n *refNode) dies(side int, ts int64) int64 {
+	if side == 0 {
+		return ts - n.lower
+	}
+	return ts + n.upper
+}
+
+// alive lists the stored rows of a key and side that live at w, by (ts, arrival).
+func (n *refNode) alive(key string, side int, w int64) (rows []*refTaken) {
+	for i := range n.took {
+		if t := &n.took[i]; t.key == key && t.side == side && !t.gone && n.dies(side, t.ts) >= w {
+			rows = append(rows, t)
+		}
+	}
+	slices.SortStableFunc(rows, func(a, b *refTaken) int { return cmp.Compare(a.ts, b.ts) })
+	return rows
+}
+
+func (n *refNode) pair(pipeline string, p int64, r refRow, key string, side int, w int64) (out []refRow) {
+	hidden := false
+	for _, c := range n.cut {
+		hidden = hidden || c.key == key && c.side == 1-side && c.until >= w
+	}
+	var hits []refRow
+	for _, t := range n.alive(key, 1-side, w) {
+		l, rt := r.ts, t.ts
+		if side == 1 {
+			l, rt = rt, l
+		}
+		if l >= rt+n.lower && l <= rt+n.upper {
+			hits = append(hits, t.refRow)
+		}
+	}
+	if len(hits) > n.pairsMax {
+		hits, hidden = hits[:n.pairsMax], true
+	}
+	for _, t := range hits {
+		l, rt := r, t
+		if side == 1 {
+			l, rt = rt, l
+		}
+		cells := map[string]refCell{"k": l.cells["k"], "a": l.cells["v"], "b": rt.cells["v"]}
+		if hidden {
+			cells["truncated"] = refCell{event.Bool, "true"}
+		}
+		id := event.Hash([]byte(pipeline), []byte(n.name), []byte("row"), []byte("interval/1"), l.id[:], rt.id[:])
+		out = append(out, refRow{p: p, ts: max(l.ts, rt.ts), id: id, cells: cells})
+	}
+	if n.dies(side, r.ts) < w {
+		if len(hits) == 0 {
+			r.p, r.late = p, true
+			out = append(out, r)
+		}
+		return out
+	}
+	n.took = append(n.took, refTaken{refRow: r, key: key, side: side})
+	if rows := n.alive(key, side, w); len(rows) > n.rowsMax {
+		gone := rows[0]
+		if n.policy == operator.KeepOldest {
+			gone = &n.took[len(n.took)-1]
+		}
+		gone.gone = true
+		n.cut = append(n.cut, refCut{key, side, n.dies(side, gone.ts)})
+	}
+	return out
+}

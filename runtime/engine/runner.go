@@ -1,0 +1,391 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"io"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/seed-98920119/tocsin/runtime/event"
+	"github.com/seed-98920119/tocsin/runtime/state"
+)
+
+// Options tune a Runner. They never change results.
+type Options struct {
+	Shards    int                              // per operator; default: one a core, at most 8
+	BlockRows int                              // rows an engine block; default 4096
+	Retries   int                              // of a row that outputs reject while they take others; default 10
+	Removed   string                           // on_removed: "", keep or drop
+	Warn      func(format string, args ...any) // what people should know; default: nobody
+	Now       func() time.Time
+}
+
+// How often epochs are written: as soon as results wait, but at most every soon; otherwise every often. Results beyond
+// outMax bytes that nobody has taken stop the reading.
+const (
+	soon     = 50 * time.Millisecond
+	often    = time.Second
+	outMax   = 32 << 20
+	epochMax = 16 << 20
+)
+
+// Runner is the loop around a graph: it takes blocks from inputs, draws rows in order, runs them, commits epochs, and
+// gives committed rows to the outputs until they are acknowledged. One goroutine owns graph, intake and epoch; everything
+// else is behind mu.
+type Runner struct {
+	spec   *Spec
+	opt    Options
+	store  *state.Store
+	graph  *Graph
+	intake *intake
+	spaces spaces
+
+	items   []Item
+	faults  []fault
+	outs    []*Out // said since the last epoch
+	outSize int
+	epochs  [2]state.Epoch // one is filled while the other is written
+	turn    int
+	writing bool
+	written chan error
+	moved   bool // rows were taken since the last epoch
+	last    time.Time
+	flight  []*Out   // of the epoch being written
+	after   []func() // likewise: what to call when it is on disk
+
+	mu      sync.Mutex
+	inbox   []*event.Block
+	ended   bool // no more blocks: the input is exhausted
+	stopped bool // no more blocks: the process stops
+	box     outbox
+	stats   Stats
+	err     error
+	wake    chan struct{} // for the loop
+	ready   chan struct{} // for Next
+	done    chan struct{}
+	quit    bool
+	killed  bool // tests: end without a commit
+}
+
+// Start recovers what the store has and begins to run.
+func Start(spec *Spec, store *state.Store, opt Options) (*Runner, error) {
+	if opt.Shards <= 0 {
+		opt.Shards = min(runtime.GOMAXPROCS(0), 8)
+	}
+	if opt.BlockRows <= 0 {
+		opt.BlockRows = 4096
+	}
+	if opt.Retries <= 0 {
+		opt.Retries = 10
+	}
+	if opt.Warn == nil {
+		opt.Warn = func(string, ...any) {}
+	}
+	if opt.Now == nil {
+		opt.Now = time.Now
+	}
+	r := &Runner{spec: spec, opt: opt, store: store, graph: NewGraph(spec, opt.Shards), written: make(chan error, 1),
+		wake: make(chan struct{}, 1), ready: make(chan struct{}, 1), done: make(chan struct{})}
+	r.intake = newIntake(spec, r.graph, opt.Now)
+	r.box.retries = opt.Retries
+	if err := r.recover(); err != nil {
+		return nil, err
+	}
+	r.intake.start(runtime.GOMAXPROCS(0))
+	go r.loop()
+	return r, nil
+}
+
+// Push gives a block to the engine, which releases it when its rows are taken. It never blocks: inputs keep within their
+// credit.
+func (r *Runner) Push(b *event.Block) {
+	r.mu.Lock()
+	r.inbox = append(r.inbox, b)
+	r.mu.Unlock()
+	signal(r.wake)
+}
+
+// End says that no more blocks come. If exhausted, everything fires, outputs are drained and Next returns io.EOF;
+// otherwise the state is kept as it is after what was taken.
+func (r *Runner) End(exhausted bool) {
+	r.mu.Lock()
+	r.ended, r.stopped = r.ended || exhausted, r.stopped || !exhausted
+	r.mu.Unlock()
+	signal(r.wake)
+}
+
+// Next waits for committed rows and returns some, in order, which the caller acknowledges or rejects by Settle. After the
+// end it returns io.EOF, or the error that ended the run.
+func (r *Runner) Next(ctx context.Context) ([]*Out, error) {
+	for {
+		r.mu.Lock()
+		rows, wait := r.box.take(r.opt.Now())
+		over, err := r.quit, r.err
+		r.mu.Unlock()
+		switch {
+		case err != nil:
+			return nil, err
+		case len(rows) > 0:
+			return rows, nil
+		case over:
+			return nil, io.EOF
+		}
+		var timer <-chan time.Time
+		if wait > 0 {
+			timer = time.After(wait)
+		}
+		select {
+		case <-r.ready:
+		case <-timer:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// Settle tells what became of rows that Next returned: nil, they are with the output; else they are sent again.
+func (r *Runner) Settle(rows []*Out, err error) {
+	r.mu.Lock()
+	if err == nil {
+		r.box.accept(rows)
+	} else if said := r.box.reject(rows, r.opt.Now()); said != "" {
+		r.mu.Unlock()
+		r.opt.Warn("an output rejected %s: %v; sent again %s", rowsOf(len(rows)), err, said)
+		r.mu.Lock()
+	}
+	r.mu.Unlock()
+	signal(r.wake)
+	signal(r.ready)
+}
+
+// Stats returns the counts of this run so far.
+func (r *Runner) Stats() Stats {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := r.stats
+	s.Sent, s.Alerts, s.Rejected, s.Waiting = r.box.sent, r.box.alerts, r.box.rejected, int64(len(r.box.rows))
+	return s
+}
+
+// Close stops at the next cut, commits, and waits for it. The error is the one that ended the run, if one did.
+func (r *Runner) Close() error {
+	r.End(false)
+	<-r.done
+	return r.err
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// loop runs until the input is exhausted and everything is acknowledged, or until it is told to stop.
+func (r *Runner) loop() {
+	err := r.work()
+	if r.writing {
+		err = errors.Join(err, r.wrote(<-r.written))
+	}
+	r.intake.close()
+	r.mu.Lock()
+	r.err, r.quit = err, true
+	r.mu.Unlock()
+	signal(r.ready)
+	close(r.done)
+}
+
+func (r *Runner) work() error {
+	flushed := false
+	for {
+		drew, err := r.advance()
+		if err != nil {
+			return err
+		}
+		r.mu.Lock()
+		ended, stopped, empty, settled := r.ended, r.stopped, len(r.inbox) == 0, r.box.settled
+		r.mu.Unlock()
+		if stopped {
+			return r.finish()
+		}
+		atEnd := ended && empty && !drew && r.intake.finished()
+		if atEnd && !flushed {
+			for _, b := range r.intake.endLive() {
+				r.intake.push(b)
+				atEnd = false
+			}
+			flushed = true
+		}
+		if err := r.commitDue(drew, atEnd || settled); err != nil {
+			return err
+		}
+		if atEnd && !r.writing && !r.moved && r.box.empty(&r.mu) {
+			return r.finish()
+		}
+		if !drew && empty {
+			if err := r.wait(); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// advance takes the inbox and runs one block of what can be drawn.
+func (r *Runner) advance() (drew bool, err error) {
+	r.mu.Lock()
+	inbox, full := r.inbox, r.box.size+r.outSize > outMax
+	r.inbox = nil
+	r.mu.Unlock()
+	for _, b := range inbox {
+		r.intake.push(b)
+	}
+	if full || r.stop() {
+		return false, nil
+	}
+	r.items, r.faults = r.intake.draw(r.items[:0], r.faults[:0], r.opt.BlockRows)
+	if len(r.items) == 0 {
+		r.intake.recycle()
+		return false, nil
+	}
+	if err := r.graph.Block(r.items); err != nil {
+		return false, err
+	}
+	from := len(r.outs)
+	r.outs = r.graph.leaving(r.outs, r.items, r.faults)
+	for _, o := range r.outs[from:] {
+		r.outSize += len(o.Payload) + 200
+	}
+	r.moved = true
+	r.intake.recycle()
+	r.mu.Lock()
+	r.stats = r.total()
+	r.mu.Unlock()
+	return true, nil
+}
+
+func (r *Runner) stop() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.stopped
+}
+
+// commitDue begins an epoch if one is due and none is being written.
+func (r *Runner) commitDue(drew, now bool) error {
+	select {
+	case err := <-r.written:
+		if err := r.wrote(err); err != nil {
+			return err
+		}
+	default:
+	}
+	if r.writing {
+		return nil
+	}
+	age := r.opt.Now().Sub(r.last)
+	waiting := len(r.outs) > 0 || len(r.intake.await) > 0
+	switch {
+	case r.moved && (waiting && (age >= soon || !drew) || age >= often || r.outSize > epochMax):
+	case (r.moved || r.box.dirty(&r.mu)) && (now && !drew || age >= often):
+	default:
+		return nil
+	}
+	r.begin()
+	return nil
+}
+
+// begin cuts an epoch and hands it to the writer.
+func (r *Runner) begin() {
+	e := &r.epochs[r.turn]
+	r.turn = 1 - r.turn
+	e.Reset()
+	var c *state.Consolidation
+	if r.store.Due() || r.spaces.force {
+		c = &state.Consolidation{}
+	}
+	r.save(e, c)
+	r.mu.Lock()
+	for _, o := range r.outs {
+		o.Seq = r.box.next
+		r.box.next++
+	}
+	e.Cursor, e.Beyond = r.box.marks(e.Beyond)
+	r.mu.Unlock()
+	var row []byte
+	for _, o := range r.outs {
+		row = o.append(row[:0])
+		e.Send(o.Seq, row)
+	}
+	r.flight, r.outs, r.outSize, r.moved = r.outs, nil, 0, false
+	r.after, r.intake.await = r.intake.await, nil
+	r.writing, r.last = true, r.opt.Now()
+	go func() {
+		err := r.store.Commit(e)
+		if err == nil && c != nil {
+			err = r.store.Consolidate(c)
+		}
+		r.written <- err
+		signal(r.wake)
+	}()
+}
+
+// wrote releases what waited for an epoch: first the inputs, then the rows.
+func (r *Runner) wrote(err error) error {
+	r.writing = false
+	if err != nil {
+		return err
+	}
+	for _, f := range r.after {
+		f()
+	}
+	r.mu.Lock()
+	r.box.add(r.flight)
+	r.mu.Unlock()
+	r.flight, r.after = nil, nil
+	signal(r.ready)
+	return nil
+}
+
+// wait sleeps until something happens, or an epoch is due.
+func (r *Runner) wait() error {
+	due := often
+	if len(r.outs) > 0 {
+		due = soon
+	}
+	t := time.NewTimer(max(due-r.opt.Now().Sub(r.last), time.Millisecond))
+	defer t.Stop()
+	select {
+	case err := <-r.written:
+		return r.wrote(err)
+	case <-r.wake:
+	case <-t.C:
+	}
+	return nil
+}
+
+// finish commits what there is, acknowledgements above all, and ends.
+func (r *Runner) finish() error {
+	if r.writing {
+		if err := r.wrote(<-r.written); err != nil {
+			return err
+		}
+	}
+	if (r.moved || r.box.dirty(&r.mu)) && !r.killed {
+		r.begin()
+		return r.wrote(<-r.written)
+	}
+	return nil
+}
+
+// total gathers the counts of intake and graph.
+func (r *Runner) total() Stats {
+	s := r.intake.stats
+	for _, n := range r.graph.ops {
+		s.Rows += n.rows
+		s.Late += n.late
+	}
+	c := r.graph.Counts()
+	s.RowsCapped, s.MatchesCapped, s.Truncated = c.RowsCapped, c.MatchesCapped, c.Truncated
+	return s
+}

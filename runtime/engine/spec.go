@@ -1,0 +1,148 @@
+package engine
+
+import (
+	"path"
+	"slices"
+
+	"github.com/seed-98920119/tocsin/runtime/alert"
+	"github.com/seed-98920119/tocsin/runtime/event"
+	"github.com/seed-98920119/tocsin/runtime/match"
+	"github.com/seed-98920119/tocsin/runtime/operator"
+)
+
+// Spec is a pipeline: streams and the operators over them, compiled and checked. Nodes are numbered: streams first, in
+// their order, then operators, in topological order.
+type Spec struct {
+	Name      string
+	Fields    *event.Fields
+	Streams   []Stream
+	Operators []Operator
+	LateCount bool // `late: count`: late rows are counted and do not leave
+}
+
+// Stream is one kind of event.
+type Stream struct {
+	Name   string
+	Match  []Pattern        // all must match the partition's metadata
+	Where  *match.Condition // on the content; nil takes everything
+	Time   Time
+	Delay  int64 // ms of disorder that the watermark allows
+	Strict bool  // the watermark is ts - Delay + 1: of equal timestamps at a window's end only the first is on time
+	Idle   int64 // idle_timeout, ms; live partitions only
+	Future int64 // max_future, ms; live partitions only
+	Reads  []event.Field
+}
+
+// Pattern is a metadata key and what its value may be: globs as path.Match writes them, where * also crosses slashes.
+type Pattern struct {
+	Key   string
+	Globs []string
+}
+
+// Time says when an event happened.
+type Time struct {
+	Field     event.Field
+	Format    *event.TimeFormat
+	OnMissing Missing
+}
+
+// Missing is what becomes of an event without a readable time.
+type Missing uint8
+
+// MissingError makes it an error row, MissingLate a late row, MissingDrop counts it, MissingArrival takes the clock.
+const (
+	MissingError Missing = iota
+	MissingLate
+	MissingDrop
+	MissingArrival
+)
+
+// Operator is a node of the graph: exactly one of Window and Join is set.
+type Operator struct {
+	Name   string
+	Inputs []int            // nodes
+	Where  *match.Condition // on input rows
+	Window *operator.Window
+	Join   *operator.Join
+	Alert  *alert.Template
+	Leaves bool           // its rows go to the outputs
+	Names  []alert.Column // its columns under the names of payloads
+	// Fingerprint is everything that shapes the state, one "what: value" a line. A change refuses to start, saying which.
+	Fingerprint string
+	OnReset     bool // on_incompatible_state: reset
+}
+
+// hold is what the operator's output watermark lags behind its own.
+func (o *Operator) hold() int64 {
+	if o.Join != nil {
+		return max(o.Join.Upper, -o.Join.Lower, 0)
+	}
+	return 0
+}
+
+// keys returns the fields that make the key of a row of an input.
+func (o *Operator) keys(input int) []event.Field {
+	if o.Join != nil {
+		return o.Join.On[input]
+	}
+	return o.Window.Keys
+}
+
+func (o *Operator) columns() []event.Field {
+	if o.Join != nil {
+		return o.Join.Columns
+	}
+	return o.Window.Columns
+}
+
+// Takes says whether a stream wants a partition with this metadata.
+func (s *Stream) Takes(meta map[string]string) bool {
+	for _, p := range s.Match {
+		v, ok := meta[p.Key]
+		if !ok || !slices.ContainsFunc(p.Globs, func(g string) bool { return Glob(g, v) }) {
+			return false
+		}
+	}
+	return true
+}
+
+// Glob matches text with a pattern: * is any run of characters, slashes too; ? is one; [..] as in path.Match.
+func Glob(pattern, text string) bool {
+	p, t := []rune(pattern), []rune(text)
+	star, mark := -1, 0
+	i, j := 0, 0
+	for j < len(t) {
+		switch {
+		case i < len(p) && p[i] == '*':
+			star, mark = i, j
+			i++
+		case i < len(p) && (p[i] == '?' || p[i] == t[j]):
+			i++
+			j++
+		case i < len(p) && p[i] == '[' && class(p[i:], t[j]) > 0:
+			i += class(p[i:], t[j])
+			j++
+		case star >= 0:
+			mark++
+			i, j = star+1, mark
+		default:
+			return false
+		}
+	}
+	for i < len(p) && p[i] == '*' {
+		i++
+	}
+	return i == len(p)
+}
+
+// class returns the length of the bracket expression at the start of p if it admits r, else 0.
+func class(p []rune, r rune) int {
+	end := slices.Index(p, ']')
+	if end < 0 {
+		return 0
+	}
+	if ok, _ := path.Match(string(p[:end+1]), string(r)); ok {
+		return end + 1
+	}
+	return 0
+}

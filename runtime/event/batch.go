@@ -1,0 +1,89 @@
+package event
+
+// Column is one field of every row of a batch, laid out as Apache Arrow lays out variable-size binary: row i is
+// Data[Ends[i]:Ends[i+1]], Ends[0] being 0. Kinds has one byte a row, from which Arrow's validity bitmap follows (valid:
+// neither Absent nor Null). A column goes into a guest's memory with one copy a buffer.
+type Column struct {
+	Kinds []Kind
+	Ends  []uint32
+	Data  []byte
+}
+
+func (c *Column) append(k Kind, text []byte) {
+	c.Kinds = append(c.Kinds, k)
+	c.Data = append(c.Data, text...)
+	c.Ends = append(c.Ends, uint32(len(c.Data)))
+}
+
+func (c *Column) reset() {
+	c.Kinds, c.Data = c.Kinds[:0], c.Data[:0]
+	c.Ends = append(c.Ends[:0], 0)
+}
+
+// Batch is a table of rows, a column a field. Rows of one batch share one projection, or are the results of one operator.
+type Batch struct {
+	Cols  []Column
+	Rows  int
+	index []int16 // Field -> column, or -1
+
+	// Of rows that were projected from lines: the block, kept until the batch is recycled, and each row's line in it.
+	Source *Block
+	Line   []int32
+
+	// What was mended while projecting: wanted keys that stood twice (the last wins), strings that were not UTF-8.
+	Duplicates, InvalidUTF8 int
+
+	hits []hit
+}
+
+// NewBatch returns an empty batch whose columns are the given fields, in this order.
+func NewBatch(fields *Fields, cols []Field) *Batch {
+	b := &Batch{Cols: make([]Column, len(cols)), index: indexOf(fields, cols)}
+	b.Reset()
+	return b
+}
+
+func indexOf(fields *Fields, cols []Field) []int16 {
+	index := make([]int16, fields.Len())
+	for i := range index {
+		index[i] = -1
+	}
+	for i, f := range cols {
+		index[f] = int16(i)
+	}
+	return index
+}
+
+// Reset empties the batch and keeps its memory.
+func (b *Batch) Reset() {
+	b.Rows, b.Source, b.Line = 0, nil, b.Line[:0]
+	b.Duplicates, b.InvalidUTF8 = 0, 0
+	for i := range b.Cols {
+		b.Cols[i].reset()
+	}
+}
+
+// Raw returns the line that a row was projected from, or nil for a derived row.
+func (b *Batch) Raw(row int32) []byte {
+	if b.Source == nil {
+		return nil
+	}
+	return b.Source.Line(int(b.Line[row]))
+}
+
+// Value returns the cell of a field in a row; Absent if the batch has no such column.
+func (b *Batch) Value(f Field, row int) Value {
+	if int(f) >= len(b.index) || b.index[f] < 0 {
+		return Value{}
+	}
+	c := &b.Cols[b.index[f]]
+	return Value{c.Kinds[row], c.Data[c.Ends[row]:c.Ends[row+1]]}
+}
+
+// AppendRow adds a row of one cell a column, in column order.
+func (b *Batch) AppendRow(cells ...Value) {
+	for i, v := range cells {
+		b.Cols[i].append(v.Kind, v.Text)
+	}
+	b.Rows++
+}

@@ -1,0 +1,51 @@
+package event
+
+// Mark is what a source says about a partition in band, in its place among the partition's rows.
+type Mark uint8
+
+// The marks. A partition is announced before its first row; Finished comes after its last.
+const (
+	NoMark Mark = iota
+	Announce
+	CaughtUp
+	Idle
+	Finished
+	Revoked
+)
+
+// Line is one line of a block. Off is its position in its partition: the byte offset of its first byte in the
+// uncompressed file, or the arrival number. Fault is empty, or the reason why the line is no event (`line_too_long`,
+// `truncated`); its bytes are then what could be read of it, possibly none.
+type Line struct {
+	Off        int64
+	Start, End uint32 // in Block.Data, without the newline
+	Next       int64  // the position after this line: where reading goes on
+	Fault      string
+}
+
+// Block is a run of lines of one partition, as an input read them, handed over whole. The receiver calls Release exactly
+// once when it has taken every row; that is the input's credit to read on, and its memory may then be used again.
+type Block struct {
+	Partition string            // identity of the partition: for a file its first-seen path and generation
+	Meta      map[string]string // metadata that streams match on: path, topic, ...; shared by all blocks of a partition
+	Origin    []byte            // what the input keeps with the position to know its partition again; opaque
+	Live      bool              // false: bounded, read in the order of watermarks
+	Data      []byte
+	Lines     []Line
+	Mark      Mark   // said before the lines, except Finished: after them
+	Committed func() // if set, called once the epoch that has all its rows is on disk
+	free      func(*Block)
+}
+
+// OnRelease sets what Release does.
+func (b *Block) OnRelease(free func(*Block)) { b.free = free }
+
+// Release gives the block back to the input that made it.
+func (b *Block) Release() {
+	if b.free != nil {
+		b.free(b)
+	}
+}
+
+// Line returns the bytes of line i: a view, valid until Release.
+func (b *Block) Line(i int) []byte { return b.Data[b.Lines[i].Start:b.Lines[i].End] }

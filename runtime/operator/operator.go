@@ -1,0 +1,119 @@
+// Package operator holds what the runtime works out over time, one file an operator: an operator is three pure functions on
+// the state of one key (what a row does, what a due time does, when the next time is due) and two that save and load it.
+//
+// An operator owns no goroutine, no wall clock, no timer and no storage. The engine calls it as if rows came one at a time
+// (blocks and shards never show), keeps its timers from Next alone, and writes what Save returns into the epoch.
+//
+// Read Logic first, then window.go, then join.go.
+package operator
+
+import (
+	"math"
+
+	"github.com/seed-98920119/tocsin/runtime/event"
+)
+
+// The ends of event time, in epoch milliseconds, and the due time of nothing.
+const (
+	NegInf = math.MinInt64
+	PosInf = math.MaxInt64 - 1
+	Never  = math.MaxInt64
+)
+
+// Logic is an operator over keys whose state is an S; the zero S is a key that was never seen. All times are epoch
+// milliseconds of event time. A key whose Next is Never is empty: the engine may drop it and start again from the zero S.
+type Logic[S any] interface {
+	// Row takes one row, judged by in.W, the watermark before the row's position.
+	Row(c *Context, s *S, in *In)
+	// Fire does everything that is due at exactly due; c.W is the watermark of the position it fires at.
+	Fire(c *Context, s *S, due int64)
+	// Next returns the earliest due time of the state, or Never.
+	Next(s *S) int64
+	// Flushes says whether the end of the input makes it say something; if not, its state outlives the end.
+	Flushes() bool
+	// Clear makes an empty state the zero state; it may keep its memory.
+	Clear(s *S)
+	// Save appends a record of the state: all of it if whole, else at least what changed since the last Save.
+	Save(dst []byte, s *S, whole bool) []byte
+	// Load applies a record of Save, in the order of saving. Records come from disk: any bytes end in a state or an error.
+	Load(s *S, rec []byte) error
+}
+
+// In is a row as an operator sees it: where it stands in the order of everything (P), when it happened (TS), the operator's
+// watermark before P (W), its place in the operator's input (Idx), which input it came by, and its key.
+type In struct {
+	P, TS, W int64
+	ID       event.ID
+	Batch    *event.Batch
+	Row, Idx int32
+	Input    uint8
+	Key      []byte // canonical (event.AppendKey), valid during the block
+}
+
+// Value returns a cell of the row; In is a match.Row.
+func (in *In) Value(f event.Field) event.Value { return in.Batch.Value(f, int(in.Row)) }
+
+// What a result is.
+const (
+	Data = iota // a row for readers and outputs
+	Late        // an input row that came too late, for the outputs alone
+)
+
+// Result is what an operator said, with its place: by position; then what rows caused, by Idx; then what fired, by due
+// time, firing key and Idx.
+type Result struct {
+	P, Due, TS int64
+	// First and Last are the times of the first and last event behind a row, ms.
+	First, Last int64
+	By          string
+	ID          event.ID
+	Batch       *event.Batch
+	Row, Idx    int32
+	Kind        uint8
+	LateBy      int64
+}
+
+// Context is what an operator may see and do at one moment. Results collect in Out, their cells in Batch.
+type Context struct {
+	P, W, Due int64
+	By        string // the key that fires
+	Idx       int32
+	Batch     *event.Batch
+	Out       []Result
+	Counts    Counts
+	Err       error // set by an operator that must not go on; the engine stops
+}
+
+// Counts are the caps that were hit, in rows.
+type Counts struct {
+	RowsCapped, MatchesCapped, Truncated int64
+}
+
+// Emit says a row of the given cells, in the order of the operator's columns, made of events from first to last.
+func (c *Context) Emit(ts, first, last int64, id event.ID, cells []event.Value) {
+	c.Batch.AppendRow(cells...)
+	c.add(Result{TS: ts, First: first, Last: last, ID: id, Batch: c.Batch, Row: int32(c.Batch.Rows - 1), Kind: Data})
+}
+
+// TooLate says that the row came too late for this operator.
+func (c *Context) TooLate(in *In) {
+	c.add(Result{TS: in.TS, ID: in.ID, Batch: in.Batch, Row: in.Row, First: in.TS, Last: in.TS, Kind: Late, LateBy: in.W - in.TS})
+}
+
+func (c *Context) add(r Result) {
+	r.P, r.Due, r.By, r.Idx = c.P, c.Due, c.By, c.Idx
+	c.Out = append(c.Out, r)
+	if c.Due != NegInf {
+		c.Idx++
+	}
+}
+
+// Ident makes the result ids of one operator: the pipeline, the operator, the kind of result and the form (the operator's
+// kind and the version of the rule by which its ids are made) come before the parts.
+type Ident struct{ Pipeline, Operator, Form string }
+
+// ID is the id of a row (kind "row") made of the given parts.
+func (n Ident) ID(parts ...[]byte) event.ID {
+	all := [8][]byte{[]byte(n.Pipeline), []byte(n.Operator), []byte("row"), []byte(n.Form)}
+	return event.Hash(append(all[:4], parts...)...)
+}

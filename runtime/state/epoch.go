@@ -1,0 +1,223 @@
+package state
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"slices"
+
+	"github.com/dgraph-io/badger/v4"
+
+	"github.com/seed-98920119/tocsin/runtime/event"
+)
+
+// Epoch is what changed since the last commit. Fill it, Commit it, Reset it; its memory is used again.
+type Epoch struct {
+	// Header is what the writer wants to read back with the state: watermarks, counters.
+	Header []byte
+	// Acked says which outbox rows were acknowledged: all numbers below Cursor, and those in Beyond.
+	Cursor uint64
+	Beyond []uint64
+
+	body    []byte // changes
+	rows    []byte // outbox
+	scratch []byte
+	last    uint64 // number of the last outbox row
+	n       int
+}
+
+// Put sets the record of a key: the bytes that save appends.
+func (e *Epoch) Put(space uint32, key []byte, save func(dst []byte) []byte) {
+	e.scratch = save(e.scratch[:0])
+	e.change(space, key, 1)
+	e.body = event.AppendBytes(e.body, e.scratch)
+}
+
+// Drop says that a key is gone.
+func (e *Epoch) Drop(space uint32, key []byte) { e.change(space, key, 0) }
+
+func (e *Epoch) change(space uint32, key []byte, kind byte) {
+	e.body = binary.AppendUvarint(e.body, uint64(space))
+	e.body = event.AppendBytes(e.body, key)
+	e.body = append(e.body, kind)
+}
+
+// Send puts a row into the outbox under a number; numbers only grow.
+func (e *Epoch) Send(seq uint64, row []byte) {
+	e.rows = binary.AppendUvarint(e.rows, seq)
+	e.rows = event.AppendBytes(e.rows, row)
+	e.last = seq
+	e.n++
+}
+
+// Size is the number of bytes collected.
+func (e *Epoch) Size() int { return len(e.body) + len(e.rows) }
+
+// Reset empties the epoch.
+func (e *Epoch) Reset() {
+	e.Header, e.Beyond = e.Header[:0], e.Beyond[:0]
+	e.body, e.rows, e.n = e.body[:0], e.rows[:0], 0
+}
+
+// record is what an epoch's record says.
+type record struct {
+	pages, rowPages int
+	sum, rowSum     uint32 // CRC-32C of the bodies
+	last            uint64 // outbox rows end before this number; 0: none
+	cursor          uint64
+	beyond          []uint64
+	header          []byte
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+func checksum(b []byte) uint32 { return crc32.Checksum(b, castagnoli) }
+
+// Commit writes the epoch, synced. After an error its outcome is unknown and the store refuses everything else: exit, and
+// let the next start find out.
+func (s *Store) Commit(e *Epoch) error {
+	if s.failed == nil {
+		s.failed = s.commit(e)
+	}
+	return s.failed
+}
+
+func (s *Store) commit(e *Epoch) error {
+	if err := s.room(); err != nil {
+		return fmt.Errorf("state %s: %w", s.opt.Dir, err)
+	}
+	id := epochKey{s.epoch + 1, s.run}
+	r := record{pages: pagesOf(e.body), rowPages: pagesOf(e.rows), sum: checksum(e.body), rowSum: checksum(e.rows), cursor: e.Cursor, beyond: e.Beyond, header: e.Header}
+	if e.n > 0 {
+		r.last = e.last + 1
+	}
+	w := writer{s: s}
+	w.pages('p', id, e.body)
+	w.pages('o', id, e.rows)
+	w.set(pageKey('e', id, -1), r.append(nil))
+	s.drained(e.Cursor, w.del)
+	if err := w.done(); err != nil {
+		return fmt.Errorf("state %s: commit of epoch %d: %w", s.opt.Dir, id.epoch, err)
+	}
+	s.epoch = id.epoch
+	if r.last > 0 {
+		s.pending = append(s.pending, outbox{id, r.rowPages, r.last})
+	}
+	s.stale = append(s.stale, staleEpoch{id, r.pages})
+	return nil
+}
+
+// drained deletes the outbox pages of epochs whose rows are all acknowledged.
+func (s *Store) drained(cursor uint64, del func(key []byte)) {
+	n := 0
+	for ; n < len(s.pending) && s.pending[n].end <= cursor; n++ {
+		for i := range s.pending[n].pages {
+			del(pageKey('o', s.pending[n].epochKey, i))
+		}
+	}
+	s.pending = slices.Delete(s.pending, 0, n)
+}
+
+// writer cuts what is written into transactions that Badger takes, in order; the last one ends with the last thing set.
+type writer struct {
+	s     *Store
+	ops   []op
+	bytes int
+	err   error
+}
+
+type op struct{ key, value []byte } // nil value: delete
+
+func (w *writer) set(key, value []byte) { w.add(op{key, value}, len(key)+len(value)) }
+func (w *writer) del(key []byte)        { w.add(op{key, nil}, len(key)) }
+
+func (w *writer) add(o op, n int) {
+	if w.bytes+n > txnMax || len(w.ops) >= rowsMax {
+		w.flush()
+	}
+	w.ops = append(w.ops, o)
+	w.bytes += n + 64
+}
+
+func (w *writer) flush() {
+	if w.err == nil && len(w.ops) > 0 {
+		w.err = w.s.update(func(txn *badger.Txn) error {
+			for _, o := range w.ops {
+				var err error
+				if o.value == nil {
+					err = txn.Delete(o.key)
+				} else {
+					err = txn.Set(o.key, o.value)
+				}
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	w.ops, w.bytes = w.ops[:0], 0
+}
+
+func (w *writer) done() error {
+	w.flush()
+	return w.err
+}
+
+func (w *writer) pages(kind byte, id epochKey, body []byte) {
+	for i := 0; len(body) > 0; i++ {
+		n := min(len(body), pageMax)
+		w.set(pageKey(kind, id, i), body[:n])
+		body = body[n:]
+	}
+}
+
+func pagesOf(body []byte) int { return (len(body) + pageMax - 1) / pageMax }
+
+// pageKey is kind, epoch, run and, if page is not negative, the page.
+func pageKey(kind byte, id epochKey, page int) []byte {
+	k := put64(put64(append(make([]byte, 0, 21), kind), id.epoch), id.run)
+	if page >= 0 {
+		k = binary.BigEndian.AppendUint32(k, uint32(page))
+	}
+	return k
+}
+
+func (r *record) append(dst []byte) []byte {
+	dst = binary.AppendUvarint(dst, uint64(r.pages))
+	dst = binary.AppendUvarint(dst, uint64(r.rowPages))
+	dst = binary.BigEndian.AppendUint32(dst, r.sum)
+	dst = binary.BigEndian.AppendUint32(dst, r.rowSum)
+	dst = binary.AppendUvarint(dst, r.last)
+	dst = binary.AppendUvarint(dst, r.cursor)
+	dst = binary.AppendUvarint(dst, uint64(len(r.beyond)))
+	for _, n := range r.beyond {
+		dst = binary.AppendUvarint(dst, n)
+	}
+	dst = event.AppendBytes(dst, r.header)
+	return binary.BigEndian.AppendUint32(dst, checksum(dst))
+}
+
+func readRecord(b []byte) (r record, err error) {
+	if len(b) < 4 || checksum(b[:len(b)-4]) != binary.BigEndian.Uint32(b[len(b)-4:]) {
+		return r, errors.New("an epoch's record is damaged")
+	}
+	d := event.Reader{B: b[:len(b)-4]}
+	r.pages, r.rowPages = int(d.Uint()), int(d.Uint())
+	if sums := d.Take(8); sums != nil {
+		r.sum, r.rowSum = binary.BigEndian.Uint32(sums), binary.BigEndian.Uint32(sums[4:])
+	}
+	r.last, r.cursor = d.Uint(), d.Uint()
+	for n := d.Uint(); n > 0 && !d.Bad; n-- {
+		r.beyond = append(r.beyond, d.Uint())
+	}
+	r.header = slices.Clone(d.Bytes())
+	if d.Bad || len(d.B) > 0 {
+		return r, errors.New("an epoch's record is damaged")
+	}
+	return r, nil
+}
+
+func put64(dst []byte, v uint64) []byte { return binary.BigEndian.AppendUint64(dst, v) }
+func be64(b []byte) uint64              { return binary.BigEndian.Uint64(b) }

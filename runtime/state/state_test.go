@@ -1,0 +1,269 @@
+package state
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// model is what a store must hold: records as lists of parts (a whole record replaces, an added one appends), and unsent rows.
+type model struct {
+	recs map[string][]string
+	rows map[uint64]string
+}
+
+func newModel() *model { return &model{map[string][]string{}, map[uint64]string{}} }
+
+func (m *model) clone() *model {
+	c := newModel()
+	for k, v := range m.recs {
+		c.recs[k] = slices.Clone(v)
+	}
+	c.rows = maps.Clone(m.rows)
+	return c
+}
+
+func name(space uint32, key []byte) string { return fmt.Sprint(space, " ", string(key)) }
+
+// take applies a record as an operator would: 'W' replaces, 'A' appends.
+func (m *model) take(space uint32, key, rec []byte) {
+	n := name(space, key)
+	switch {
+	case rec == nil:
+		delete(m.recs, n)
+	case rec[0] == 'W':
+		m.recs[n] = strings.Split(string(rec[1:]), "\x00")
+	default:
+		m.recs[n] = append(m.recs[n], strings.Split(string(rec[1:]), "\x00")...)
+	}
+}
+
+func recoverModel(t *testing.T, s *Store) (*model, Recovered) {
+	t.Helper()
+	m := newModel()
+	got, err := s.Recover(Visitor{
+		Record: func(space uint32, key, rec []byte) error { m.take(space, key, rec); return nil },
+		Row:    func(seq uint64, row []byte) error { m.rows[seq] = string(row); return nil },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m, got
+}
+
+func (m *model) equal(o *model) bool {
+	return maps.Equal(m.rows, o.rows) && maps.EqualFunc(m.recs, o.recs, func(a, b []string) bool { return slices.Equal(a, b) })
+}
+
+func open(t *testing.T, dir string) *Store {
+	t.Helper()
+	s, err := Open(Options{Dir: dir, Pipeline: "p"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+var errCrash = errors.New("crash")
+
+// Whatever transaction a crash falls into, what is recovered is the last epoch that was committed, or the one that was
+// being committed, whole. Random epochs with large and small records, consolidations, outbox rows and acknowledgements.
+func TestCrashesAtEveryTransaction(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 1))
+	dir := filepath.Join(t.TempDir(), "state")
+	want, maybe := newModel(), newModel()
+	epoch, cursor, next, crashes, resumed := uint64(0), uint64(0), uint64(0), 0, 0
+	stale := map[string]bool{} // keys changed since the last consolidation
+	for range 40 {
+		s := open(t, dir)
+		got, rec := recoverModel(t, s)
+		switch {
+		case got.equal(want):
+		case got.equal(maybe):
+			want = maybe
+			resumed++
+		default:
+			t.Fatalf("seed %d: epoch %d: recovered %d records and %d rows, want %d and %d, or %d and %d", seed, rec.Epoch,
+				len(got.recs), len(got.rows), len(want.recs), len(want.rows), len(maybe.recs), len(maybe.rows))
+		}
+		if rec.Epoch < epoch {
+			t.Fatalf("seed %d: epoch %d after %d", seed, rec.Epoch, epoch)
+		}
+		epoch, cursor, next = rec.Epoch, rec.Cursor, rec.Next
+		beyond := map[uint64]bool{}
+		for _, seq := range rec.Beyond {
+			beyond[seq] = true
+		}
+		for k := range want.recs {
+			stale[k] = true
+		}
+		left := r.IntN(30)
+		s.hook = func() error {
+			if left--; left < 0 {
+				return errCrash
+			}
+			return nil
+		}
+		for {
+			e := &Epoch{Header: fmt.Append(nil, "header ", epoch+1)}
+			maybe = want.clone()
+			for range r.IntN(6) {
+				key := []byte(fmt.Sprint("key", r.IntN(12)))
+				if r.IntN(4) == 0 {
+					key = []byte(strings.Repeat(string(key), 400)) // named by its hash
+				}
+				space := uint32(r.IntN(2))
+				stale[name(space, key)] = true
+				if r.IntN(3) == 0 {
+					e.Drop(space, key)
+					maybe.take(space, key, nil)
+					continue
+				}
+				part := fmt.Sprint(r.IntN(1000))
+				if r.IntN(10) == 0 {
+					part = strings.Repeat("x", r.IntN(3<<20)) // pages, transactions
+				}
+				put := append([]byte{"WA"[r.IntN(2)]}, part...)
+				e.Put(space, key, func(dst []byte) []byte { return append(dst, put...) })
+				maybe.take(space, key, put)
+			}
+			for range r.IntN(3) {
+				e.Send(next, fmt.Append(nil, "row ", next))
+				maybe.rows[next] = fmt.Sprint("row ", next)
+				next++
+			}
+			if cursor < next {
+				cursor += r.Uint64N(next - cursor + 1)
+			}
+			for seq := range maybe.rows { // acknowledged: below the cursor, or beyond it and said in every epoch until it passes
+				if seq >= cursor && r.IntN(8) == 0 {
+					beyond[seq] = true
+				}
+				if seq < cursor || beyond[seq] {
+					delete(maybe.rows, seq)
+				}
+			}
+			for seq := range beyond {
+				if seq >= cursor {
+					e.Beyond = append(e.Beyond, seq)
+				}
+			}
+			e.Cursor = cursor
+			err := s.Commit(e)
+			if err == nil {
+				want = maybe.clone()
+				epoch++
+				if r.IntN(4) == 0 {
+					c := &Consolidation{}
+					for n := range stale {
+						var space uint32
+						var key string
+						fmt.Sscan(n, &space, &key)
+						if parts, ok := want.recs[n]; ok {
+							c.Put(space, []byte(key), func(dst []byte) []byte { return append(append(dst, 'W'), strings.Join(parts, "\x00")...) })
+						} else {
+							c.Drop(space, []byte(key))
+						}
+					}
+					if err = s.Consolidate(c); err == nil {
+						clear(stale)
+					}
+				}
+			}
+			if err != nil {
+				crashes++
+				break
+			}
+		}
+		s.hook = nil
+		s.db.Close() // as a kill would leave it, but for what Badger itself recovers
+		s.lock.Close()
+	}
+	t.Logf("%d crashes, %d of them after the epoch was on disk", crashes, resumed)
+}
+
+func TestOpenRefuses(t *testing.T) {
+	dir := t.TempDir()
+	mine := filepath.Join(dir, "mine")
+	s := open(t, mine)
+	refuses := func(opt Options, want string) {
+		t.Helper()
+		if _, err := Open(opt); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %q", err, want)
+		}
+	}
+	refuses(Options{Dir: mine, Pipeline: "p"}, "in use by another process")
+	s.Close()
+	refuses(Options{Dir: mine, Pipeline: "other"}, `belongs to pipeline "p", not "other"`)
+	refuses(Options{Dir: mine, Pipeline: "p", Free: func(string) (uint64, error) { return FreeMin - 1, nil }}, "MiB are free")
+	os.WriteFile(filepath.Join(mine, "TOCSIN"), []byte(`{"format":7,"pipeline":"p"}`), 0o644)
+	refuses(Options{Dir: mine, Pipeline: "p"}, "this binary reads format 1")
+	os.WriteFile(filepath.Join(dir, "photo.jpg"), nil, 0o644)
+	refuses(Options{Dir: dir, Pipeline: "p"}, "not empty and is no Tocsin state")
+	file := filepath.Join(dir, "photo.jpg")
+	refuses(Options{Dir: filepath.Join(file, "x"), Pipeline: "p"}, "cannot be created")
+}
+
+func TestFullDiskStopsBeforeBadger(t *testing.T) {
+	free := uint64(FreeMin)
+	s, err := Open(Options{Dir: filepath.Join(t.TempDir(), "s"), Pipeline: "p", Free: func(string) (uint64, error) { return free, nil }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	recoverModel(t, s)
+	free--
+	if err := s.Commit(&Epoch{}); err == nil || !strings.Contains(err.Error(), "make room") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestFreshRemoves(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "s")
+	s := open(t, dir)
+	recoverModel(t, s)
+	e := &Epoch{}
+	e.Put(1, []byte("k"), func(dst []byte) []byte { return append(dst, "Wv"...) })
+	if err := s.Commit(e); err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	s, err := Open(Options{Dir: dir, Pipeline: "p", Fresh: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if m, got := recoverModel(t, s); len(m.recs) > 0 || got.Epoch != 0 {
+		t.Errorf("%v left at epoch %d", m.recs, got.Epoch)
+	}
+}
+
+// The decoders of what is on disk take any bytes.
+func FuzzDecoders(f *testing.F) {
+	f.Add((&record{pages: 1, header: []byte("h"), beyond: []uint64{3}}).append(nil))
+	var e Epoch
+	e.Put(1, []byte("k"), func(dst []byte) []byte { return append(dst, "rec"...) })
+	e.Drop(2, []byte("gone"))
+	e.Send(7, []byte("row"))
+	f.Add(e.body)
+	f.Add(e.rows)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if r, err := readRecord(b); err == nil && string(r.append(nil)) != string(b) {
+			if _, err := readRecord(r.append(nil)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_ = readChanges(b, func(uint32, []byte, []byte) error { return nil })
+		_ = readRows(b, func(uint64, []byte) error { return nil })
+		_, _, _, _ = splitEntry(b, b)
+	})
+}
