@@ -335,7 +335,7 @@ func (g *Graph) Resume(m Marks) {
 			}
 		}
 		for _, s := range n.shards {
-			s.loaded()
+			s.loaded(n.w.w)
 		}
 	}
 }

@@ -21,7 +21,7 @@ type shard interface {
 	top() int64 // the latest due time that the end of the input fired, or -inf
 
 	load(key, rec []byte) error // at recovery; nil: the key is gone
-	loaded()
+	loaded(w int64)
 	save(space uint32, e *state.Epoch, c *state.Consolidation)
 	live() int
 }
@@ -182,9 +182,14 @@ func (k *keyed[S]) load(key, rec []byte) error {
 	return k.op.Load(&s.s, rec)
 }
 
-// loaded ends the recovery: keys are clean and wait for what they wait for.
-func (k *keyed[S]) loaded() {
+// loaded ends the recovery at watermark w: keys are clean and wait for what they wait for. Records of added rows do not say
+// what died since, so that is cleaned now; whatever says something when it fires was saved without it.
+func (k *keyed[S]) loaded(w int64) {
 	for _, ref := range k.dirty {
+		s := &k.slots[ref].s
+		for due := k.op.Next(s); due <= w && !k.op.Flushes(); due = k.op.Next(s) {
+			k.op.Fire(&k.c, s, due)
+		}
 		k.rearm(ref)
 	}
 	k.dirty = k.dirty[:0]

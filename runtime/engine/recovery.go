@@ -171,6 +171,9 @@ func difference(was, is string) string {
 			said = append(said, "it is now "+line)
 		}
 	}
+	if len(said) == 0 {
+		return "its parts are in another order"
+	}
 	return strings.Join(said, ", ")
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sort"
+	"strings"
 
 	"github.com/seed-98920119/tocsin/runtime/event"
 	"github.com/seed-98920119/tocsin/runtime/match"
@@ -82,21 +83,22 @@ type stored struct {
 
 // Init completes a Join whose exported fields are set.
 func (o *Join) Init(fields *event.Fields) {
-	keep := func(x *Output) {
-		x.place = slices.Index(o.keeps[x.Side], x.Field)
-		if x.place < 0 {
-			x.place = len(o.keeps[x.Side])
-			o.keeps[x.Side] = append(o.keeps[x.Side], x.Field)
-		}
-	}
 	o.keeps = [2][]event.Field{}
+	for _, x := range slices.Concat(o.Outputs, o.Pair) {
+		o.keeps[x.Side] = append(o.keeps[x.Side], x.Field)
+	}
+	for side := range o.keeps { // by path: what is stored must not depend on how select is written
+		slices.SortFunc(o.keeps[side], func(a, b event.Field) int { return strings.Compare(fields.Path(a), fields.Path(b)) })
+		o.keeps[side] = slices.Compact(o.keeps[side])
+	}
 	o.Columns = nil
 	for i := range o.Outputs {
-		keep(&o.Outputs[i])
-		o.Columns = append(o.Columns, o.Outputs[i].Name)
+		x := &o.Outputs[i]
+		x.place = slices.Index(o.keeps[x.Side], x.Field)
+		o.Columns = append(o.Columns, x.Name)
 	}
 	for i := range o.Pair {
-		keep(&o.Pair[i])
+		o.Pair[i].place = slices.Index(o.keeps[o.Pair[i].Side], o.Pair[i].Field)
 	}
 	o.Columns = append(o.Columns, fields.Add("truncated"))
 	o.index = make([]int16, fields.Len())

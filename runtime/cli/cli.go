@@ -1,0 +1,132 @@
+// Package cli is the command line: run and lint are Tocsin's own; create, list, streams and test are Benthos's.
+//
+// Exit status: 0 done, 1 failed, 2 wrong usage or configuration. Alerts and rows go to standard output, everything said
+// about the run to standard error.
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"runtime/debug"
+	"slices"
+	"strings"
+
+	_ "github.com/redpanda-data/benthos/v4/public/components/io"   // stdin, file, http and the like
+	_ "github.com/redpanda-data/benthos/v4/public/components/pure" // switch, broker, mapping and the like
+	"github.com/redpanda-data/benthos/v4/public/service"
+)
+
+// Version is the version of this binary; a release sets it when linking.
+var Version = ""
+
+// Exit statuses.
+const (
+	done   = 0
+	failed = 1
+	wrong  = 2
+)
+
+const help = `Tocsin is a detection runtime for security event streams: one YAML file reads logs, works out
+windows and joins in event time, effectively once, and writes alerts.
+
+Usage:
+  tocsin <command> [arguments]
+
+Commands:
+  run [--fresh] PIPELINE     run a pipeline until its input ends, or until Ctrl-C; goes on where it was
+  lint PIPELINE...           check pipelines: every fault with file, line, column and what to do
+  list, create, test, streams
+                             Benthos's: list components, draft a pipeline, test mappings, run many pipelines
+
+  tocsin --version           the version
+  tocsin help COMMAND        more about a command
+
+Try it:
+  tocsin run pipelines/quickstart.yaml
+
+Exit status: 0 done, 1 failed, 2 wrong usage or configuration.
+`
+
+// env is where a command reads and writes.
+type env struct{ out, err io.Writer }
+
+func (e *env) say(format string, args ...any) { fmt.Fprintf(e.err, format+"\n", args...) }
+
+// Main runs a command line, without the program's name, and returns the exit status.
+func Main(args []string, stdout, stderr io.Writer) int {
+	e := &env{stdout, stderr}
+	name := "help"
+	if len(args) > 0 {
+		name, args = args[0], args[1:]
+	}
+	switch name {
+	case "run":
+		return e.run(args)
+	case "lint":
+		return e.lint(args)
+	case "version", "--version", "-v":
+		fmt.Fprintln(stdout, "tocsin "+version())
+		return done
+	case "help", "--help", "-h":
+		return e.help(args)
+	case "list", "create", "test", "streams", "blobl", "template", "dry-run":
+		return e.benthos(append([]string{name}, args...))
+	}
+	e.say("tocsin: there is no command %q%s; see `tocsin help`", name, nearest(name))
+	return wrong
+}
+
+func (e *env) help(args []string) int {
+	if len(args) == 0 {
+		fmt.Fprint(e.out, help)
+		return done
+	}
+	switch args[0] {
+	case "run":
+		fmt.Fprint(e.out, runHelp)
+	case "lint":
+		fmt.Fprint(e.out, lintHelp)
+	default:
+		return e.benthos([]string{args[0], "--help"})
+	}
+	return done
+}
+
+// benthos hands a command to Benthos, under our name.
+func (e *env) benthos(args []string) int {
+	code, err := service.RunCLIToCode(context.Background(), service.CLIOptSetArgs(append([]string{"tocsin"}, args...)...),
+		service.CLIOptSetBinaryName("tocsin"), service.CLIOptSetProductName("Tocsin"), service.CLIOptSetVersion(version(), ""))
+	if err != nil {
+		e.say("tocsin: %v", err)
+		code = max(code, failed)
+	}
+	return code
+}
+
+func version() string {
+	if Version != "" {
+		return Version
+	}
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" && info.Main.Version != "(devel)" {
+		return info.Main.Version
+	}
+	return "0.1.0-dev"
+}
+
+// nearest suggests the command that was perhaps meant.
+func nearest(name string) string {
+	for _, c := range []string{"run", "lint", "help", "list", "create", "test", "streams"} {
+		if strings.HasPrefix(c, name) || strings.HasPrefix(name, c) || sameLetters(c, name) {
+			return fmt.Sprintf("; did you mean %q?", c)
+		}
+	}
+	return ""
+}
+
+func sameLetters(a, b string) bool {
+	x, y := []byte(a), []byte(b)
+	slices.Sort(x)
+	slices.Sort(y)
+	return string(x) == string(y)
+}

@@ -1,0 +1,33 @@
+package cli
+
+import "github.com/seed-98920119/tocsin/runtime/pipeline"
+
+const lintHelp = `Usage: tocsin lint PIPELINE...
+
+Checks pipelines without running them: unknown keys, wrong types, missing fields, unknown sources and columns, cycles,
+durations, conditions. Each fault is a line "file:line:column: what is wrong; what to do". run checks the same first.
+`
+
+func (e *env) lint(args []string) int {
+	if len(args) == 0 {
+		e.say("tocsin lint: which pipeline? see `tocsin help lint`")
+		return wrong
+	}
+	status := done
+	for _, path := range args {
+		src, ok := e.read(path)
+		if !ok {
+			status = wrong
+			continue
+		}
+		_, findings := pipeline.Check(path, src)
+		for _, f := range findings {
+			e.say("%s", f)
+			status = wrong
+		}
+		if len(findings) == 0 {
+			e.say("%s: no fault found", path)
+		}
+	}
+	return status
+}

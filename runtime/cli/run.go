@@ -1,0 +1,281 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime/pprof"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/redpanda-data/benthos/v4/public/service"
+
+	"github.com/seed-98920119/tocsin/runtime/engine"
+	"github.com/seed-98920119/tocsin/runtime/pipeline"
+)
+
+const runHelp = `Usage: tocsin run [--fresh] [--quiet] [--cpuprofile FILE] [--memprofile FILE] PIPELINE
+
+Checks the pipeline as lint does, runs it until its input ends, and says what it did. A run that is stopped or killed goes
+on where it was, and says nothing twice.
+
+  --fresh            start over: drops the state, and moves files of rows to PATH.old
+  --quiet            no progress and no summary
+  --cpuprofile FILE  write a CPU profile, for go tool pprof
+  --memprofile FILE  write a heap profile at the end
+`
+
+// stopWithin is how long a signal waits for outputs and the last commit.
+const stopWithin = 20 * time.Second
+
+type runFlags struct {
+	fresh, quiet bool
+	cpu, mem     string
+	path         string
+}
+
+func parseRun(args []string) (f runFlags, err error) {
+	for i := 0; i < len(args); i++ {
+		a, value, has := strings.Cut(args[i], "=")
+		switch a {
+		case "--fresh", "-fresh":
+			f.fresh = true
+		case "--quiet", "-quiet":
+			f.quiet = true
+		case "--cpuprofile", "--memprofile":
+			if !has {
+				if i++; i == len(args) {
+					return f, fmt.Errorf("%s needs a file", a)
+				}
+				value = args[i]
+			}
+			if a == "--cpuprofile" {
+				f.cpu = value
+			} else {
+				f.mem = value
+			}
+		default:
+			if strings.HasPrefix(a, "-") {
+				return f, fmt.Errorf("there is no flag %s", a)
+			}
+			if f.path != "" {
+				return f, fmt.Errorf("one pipeline at a time: %s and %s", f.path, args[i])
+			}
+			f.path = args[i]
+		}
+	}
+	if f.path == "" {
+		return f, errors.New("which pipeline?")
+	}
+	return f, nil
+}
+
+func (e *env) run(args []string) int {
+	f, err := parseRun(args)
+	if err != nil {
+		e.say("tocsin run: %v; see `tocsin help run`", err)
+		return wrong
+	}
+	src, ok := e.read(f.path)
+	if !ok {
+		return wrong
+	}
+	conf, findings := pipeline.Check(f.path, src)
+	if len(findings) > 0 {
+		for _, x := range findings {
+			e.say("%s", x)
+		}
+		return wrong
+	}
+	stop, err := profile(f)
+	if err != nil {
+		e.say("tocsin run: %v", err)
+		return failed
+	}
+	defer stop()
+	pipeline.Process.Fresh.Store(f.fresh)
+	pipeline.Process.Own(conf)
+	return e.stream(f, conf, src)
+}
+
+// stream builds and runs the pipeline, and says at the end what it did.
+func (e *env) stream(f runFlags, conf *pipeline.Config, src []byte) int {
+	b := service.NewStreamBuilder()
+	b.SetSchema(service.GlobalEnvironment().FullConfigSchema(version(), ""))
+	b.SetLogger(slog.New(&terminalLog{w: e.err}))
+	if err := b.SetYAML(string(src)); err != nil {
+		e.say("%s: %v", f.path, err)
+		return wrong
+	}
+	s, err := b.Build()
+	if err != nil {
+		e.say("%s: %v", f.path, err)
+		return failed
+	}
+	began := time.Now()
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(signals)
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(context.Background()) }()
+	err = e.await(f, s, signals, ended)
+	if cause := pipeline.Failure(); cause != nil {
+		err = cause
+	}
+	if err != nil {
+		e.say("tocsin run: %s", err)
+		return failed
+	}
+	if !f.quiet && conf != nil {
+		e.summary(conf, time.Since(began))
+	}
+	return done
+}
+
+// await waits for the end, a signal, or the next moment to say how far it is.
+func (e *env) await(f runFlags, s *service.Stream, signals chan os.Signal, ended chan error) error {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	show := progress{w: e.err, on: !f.quiet && isTerminal(e.err)}
+	for {
+		select {
+		case err := <-ended:
+			show.clear()
+			return err
+		case <-tick.C:
+			show.say(pipeline.Process.Stats())
+		case <-signals:
+			show.clear()
+			if pipeline.Process.Stopping.Swap(true) {
+				return errors.New("stopped at once; what was committed is kept")
+			}
+			e.say("stopping: the state is kept, and the next start goes on here (again: stop at once)")
+			go func() {
+				if err := s.StopWithin(stopWithin); err != nil {
+					e.say("tocsin run: %v", err)
+				}
+			}()
+		}
+	}
+}
+
+// progress is one line on a terminal that is written over.
+type progress struct {
+	w     io.Writer
+	on    bool
+	drawn bool
+	last  engine.Stats
+}
+
+func (p *progress) say(s engine.Stats) {
+	if !p.on || s.Events == 0 {
+		return
+	}
+	fmt.Fprintf(p.w, "\r\x1b[K%s events, %s/s, %s alerts", count(s.Events), count(s.Events-p.last.Events), count(s.Alerts))
+	if s.Waiting > 0 {
+		fmt.Fprintf(p.w, ", %s rows wait for an output", count(s.Waiting))
+	}
+	p.drawn, p.last = true, s
+}
+
+func (p *progress) clear() {
+	if p.drawn {
+		fmt.Fprint(p.w, "\r\x1b[K")
+	}
+}
+
+// summary says what the run did, and how to go on.
+func (e *env) summary(conf *pipeline.Config, took time.Duration) {
+	s := pipeline.Process.Stats()
+	dir, _ := filepath.Abs(conf.State)
+	if s.Events == 0 && s.Sent == 0 && !pipeline.Process.Stopping.Load() {
+		e.say("nothing new: every event was read before, and nothing was said twice\n  state   %s\n  to start over: tocsin run --fresh", dir)
+		return
+	}
+	e.say("%s events, %s rows, %s alerts, %s late, %s errors", count(s.Events), count(s.Rows), count(s.Alerts), count(s.Late), count(s.Errors))
+	if s.Resent > 0 {
+		e.say("  again   %s rows of the last run had not been acknowledged and were sent again, under the same ids", count(s.Resent))
+	}
+	if s.Dropped > 0 {
+		e.say("  dropped %s events without a time (on_missing: drop)", count(s.Dropped))
+	}
+	if n := s.RowsCapped + s.MatchesCapped; n > 0 {
+		e.say("  capped  %s rows hit a cap of their operator and are marked truncated", count(n))
+	}
+	e.say("  took    %.2fs, %s events/s\n  state   %s", took.Seconds(), count(int64(float64(s.Events)/max(took.Seconds(), 1e-9))), dir)
+}
+
+// count writes a number with spaces between thousands.
+func count(n int64) string {
+	s := fmt.Sprint(n)
+	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
+		s = s[:i] + " " + s[i:]
+	}
+	return s
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	st, err := f.Stat()
+	return err == nil && st.Mode()&os.ModeCharDevice != 0 && os.Getenv("TERM") != "dumb"
+}
+
+func profile(f runFlags) (stop func(), err error) {
+	stop = func() {}
+	if f.cpu != "" {
+		w, err := os.Create(f.cpu)
+		if err != nil {
+			return nil, err
+		}
+		if err := pprof.StartCPUProfile(w); err != nil {
+			return nil, err
+		}
+		stop = func() { pprof.StopCPUProfile(); w.Close() }
+	}
+	if f.mem == "" {
+		return stop, nil
+	}
+	cpu := stop
+	return func() {
+		cpu()
+		if w, err := os.Create(f.mem); err == nil {
+			_ = pprof.WriteHeapProfile(w)
+			w.Close()
+		}
+	}, nil
+}
+
+// read reads a pipeline; if it cannot, it says so with the path that it tried.
+func (e *env) read(path string) ([]byte, bool) {
+	src, err := os.ReadFile(path)
+	if err != nil {
+		abs, _ := filepath.Abs(path)
+		e.say("tocsin: pipeline %s: %v", abs, errors.Unwrap(err))
+		return nil, false
+	}
+	return src, true
+}
+
+// terminalLog is the log of Benthos and of our components for people: warnings and errors, a line each.
+type terminalLog struct{ w io.Writer }
+
+func (l *terminalLog) Enabled(_ context.Context, level slog.Level) bool {
+	return level >= slog.LevelWarn
+}
+
+func (l *terminalLog) Handle(_ context.Context, r slog.Record) error {
+	_, err := fmt.Fprintf(l.w, "%s: %s\n", strings.ToLower(r.Level.String()), strings.TrimSpace(r.Message))
+	return err
+}
+
+func (l *terminalLog) WithAttrs([]slog.Attr) slog.Handler { return l }
+func (l *terminalLog) WithGroup(string) slog.Handler      { return l }

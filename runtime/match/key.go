@@ -1,0 +1,169 @@
+package match
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/seed-98920119/tocsin/runtime/event"
+	"gopkg.in/yaml.v3"
+)
+
+// modifiersMax bounds the modifiers of a key: more than there are.
+const modifiersMax = 32
+
+// test is what an item does with its field.
+type test uint8
+
+const (
+	testEqual test = iota
+	testContains
+	testStarts
+	testEnds
+	testLess
+	testLessEqual
+	testGreater
+	testGreaterEqual
+	testExists
+)
+
+var tests = map[string]test{
+	"contains": testContains, "startswith": testStarts, "endswith": testEnds, "exists": testExists,
+	"lt": testLess, "lte": testLessEqual, "gt": testGreater, "gte": testGreaterEqual,
+}
+
+// known are the modifiers of this version, later those that Sigma has besides.
+var (
+	known = []string{"all", "cased", "contains", "endswith", "exists", "gt", "gte", "lt", "lte", "neq", "startswith"}
+	later = []string{"base64", "base64offset", "cidr", "expand", "fieldref", "i", "m", "re", "s", "wide", "windash"}
+)
+
+// key is what stands before the colon: a path and its modifiers.
+type key struct {
+	field           event.Field
+	path            string
+	test            test
+	name            string // of the modifier that made test
+	all, cased, neq bool
+}
+
+func (t test) ordered() bool { return t >= testLess && t <= testGreaterEqual }
+
+// key reads a key. It says whether the modifiers are understood, so that the value can be read, and whether all is good.
+func (c *compiler) key(n *yaml.Node) (k key, understood, good bool) {
+	path, modifiers := splitKey(n.Value)
+	k.path, understood = path, true
+	for i, m := range modifiers {
+		understood = c.modifier(n, &k, m, modifiers[:i]) && understood
+	}
+	good = understood
+	switch {
+	case k.test == testExists && len(modifiers) > 1:
+		c.problem(n, "`exists` goes with no other modifier")
+		understood = false
+	case k.test.ordered() && k.cased:
+		c.problem(n, "`cased` is for texts, and `%s` compares numbers: leave one out", k.name)
+		good = false
+	}
+	if path == "" || n.ShortTag() == "!!null" {
+		c.problem(n, "a key begins with the name of a field (keywords, values without a field, are not known to this version yet)")
+		return k, false, false
+	}
+	f, err := c.resolve(path)
+	if err != nil {
+		c.problem(n, "%s", err.Error())
+	}
+	k.field = f
+	return k, understood, good && err == nil
+}
+
+func (c *compiler) modifier(n *yaml.Node, k *key, m string, before []string) bool {
+	t, compares := tests[m]
+	switch {
+	case slices.Contains(before, m):
+		c.problem(n, "the modifier %q is there twice", brief(m))
+	case m == "all":
+		k.all = true
+		return true
+	case m == "cased":
+		k.cased = true
+		return true
+	case m == "neq":
+		k.neq = true
+		return true
+	case compares && k.test != testEqual:
+		c.problem(n, "`%s` and `%s` cannot go together: use two items", k.name, m)
+	case compares:
+		k.test, k.name = t, m
+		return true
+	case m == "":
+		c.problem(n, "there is no modifier after |; a | within a name is written \\|")
+	case slices.Contains(later, m):
+		c.problem(n, "this version does not know the modifier %q yet; it knows %s", m, strings.Join(known, ", "))
+	default:
+		c.problem(n, "unknown modifier %q%s; this version knows %s", brief(m), suggest(m, append(later, known...)), strings.Join(known, ", "))
+	}
+	return false
+}
+
+// splitKey cuts a key at its bars. `\|` is a bar within the name; `\\` and `\.` stay for the path.
+func splitKey(s string) (path string, modifiers []string) {
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		switch {
+		case s[i] == '|':
+			return b.String(), strings.SplitN(s[i+1:], "|", modifiersMax+1)
+		case s[i] == '\\' && i+1 < len(s) && s[i+1] == '|':
+			i++
+			b.WriteByte('|')
+		case s[i] == '\\' && i+1 < len(s) && s[i+1] == '\\':
+			i++
+			b.WriteString(`\\`)
+		default:
+			b.WriteByte(s[i])
+		}
+	}
+	return b.String(), nil
+}
+
+// suggest returns a hint at the nearest of some names, or nothing if none is near.
+func suggest(name string, names []string) string {
+	if len(name) > 64 {
+		return ""
+	}
+	best, at := "", 3
+	for _, n := range names {
+		if d := distance(strings.ToLower(name), strings.ToLower(n)); d < at && 2*d <= len(n) {
+			best, at = n, d
+		}
+	}
+	if best == "" {
+		return ""
+	}
+	return " (did you mean " + best + "?)"
+}
+
+// distance is how many characters to insert, delete, replace or swap with their neighbour make a into b.
+func distance(a, b string) int {
+	x, y := []rune(a), []rune(b)
+	d := make([][]int, len(x)+1)
+	for i := range d {
+		d[i] = make([]int, len(y)+1)
+		d[i][0] = i
+	}
+	for j := range d[0] {
+		d[0][j] = j
+	}
+	for i := 1; i <= len(x); i++ {
+		for j := 1; j <= len(y); j++ {
+			cost := 1
+			if x[i-1] == y[j-1] {
+				cost = 0
+			}
+			d[i][j] = min(d[i-1][j]+1, d[i][j-1]+1, d[i-1][j-1]+cost)
+			if i > 1 && j > 1 && x[i-1] == y[j-2] && x[i-2] == y[j-1] {
+				d[i][j] = min(d[i][j], d[i-2][j-2]+1)
+			}
+		}
+	}
+	return d[len(x)][len(y)]
+}

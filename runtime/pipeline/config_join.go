@@ -1,0 +1,193 @@
+package pipeline
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"gopkg.in/yaml.v3"
+
+	"github.com/seed-98920119/tocsin/runtime/engine"
+	"github.com/seed-98920119/tocsin/runtime/event"
+	"github.com/seed-98920119/tocsin/runtime/operator"
+)
+
+func (d *decoder) join(s *source) {
+	m := d.mapping(s.body.get("join"), "join")
+	if m == nil {
+		return
+	}
+	j := &operator.Join{Ident: operator.Ident{Pipeline: d.conf.Spec.Name, Operator: s.name, Form: "interval/1"}}
+	left, right := m.need("left", "a stream or operator"), m.need("right", "a stream or operator")
+	m.later("window", "as_of", "ttl", "deleted")
+	if n := m.get("type"); n != nil && n.Value != "inner" {
+		d.wrong(n, "type %s is not in this version yet; inner is", n.Value)
+	}
+	if n := m.get("matches"); n != nil && n.Value != "all" {
+		d.wrong(n, "matches: %s is not in this version yet; all is", n.Value)
+	}
+	on, sel, where := m.need("on", "the field that both sides share, or { left: [...], right: [...] }"), m.get("select"), m.get("where")
+	d.bounds(j, m)
+	j.NullSafe = d.bool(m.get("null_safe"), "null_safe")
+	j.RowsMax = d.int(m.get("max_rows_per_key"), "max_rows_per_key", operator.CapDefault, 1, 1_000_000)
+	j.MatchesMax = d.int(m.get("max_matches_per_row"), "max_matches_per_row", operator.CapDefault, 1, 1_000_000)
+	j.Policy = map[string]operator.Policy{"keep_newest": operator.KeepNewest, "keep_oldest": operator.KeepOldest, "stop": operator.Stop}[d.enum(
+		m.get("policy"), "policy", "keep_newest", "keep_newest", "keep_oldest", "stop")]
+	m.done()
+	if left == nil || right == nil || d.nodes[left.Value] == nil || d.nodes[right.Value] == nil {
+		return
+	}
+	if left.Value == right.Value {
+		d.wrong(right, "left and right are both %s; a join needs two sources", left.Value)
+		return
+	}
+	sides := [2]*source{d.nodes[left.Value], d.nodes[right.Value]}
+	if sides[0] == s || sides[1] == s {
+		return // a cycle, which was said
+	}
+	if on != nil {
+		d.on(j, on, sides)
+	}
+	d.selects(s, j, sel, sides)
+	d.pairWhere(j, where, sides)
+	s.op.Join = j
+	s.print = append(s.print, d.joinPrint(j)...)
+	s.init = func(spec *engine.Spec) {
+		j.Init(spec.Fields)
+		s.op.Names = d.columns(j.Columns)
+		d.fillAlert(s)
+	}
+	d.alert(s)
+}
+
+// bounds reads within or bounds: exactly one.
+func (d *decoder) bounds(j *operator.Join, m *mapping) {
+	within, bounds := m.get("within"), m.get("bounds")
+	switch {
+	case within != nil && bounds != nil:
+		d.wrong(m.key("bounds"), "within and bounds say the same; keep one")
+	case within != nil:
+		j.Upper = d.span(within, "within", 0, 0)
+		j.Lower = -j.Upper
+	case bounds != nil:
+		if b := d.mapping(bounds, "bounds"); b != nil {
+			lower, upper := b.need("lower", "such as -5m: left.time >= right.time + lower"), b.need("upper", "such as 1h: left.time <= right.time + upper")
+			j.Lower, j.Upper = d.span(lower, "lower", 0, -spanMax), d.span(upper, "upper", 0, -spanMax)
+			b.done()
+			if lower != nil && upper != nil && j.Lower > j.Upper {
+				d.wrong(lower, "lower is above upper; swap them")
+			}
+		}
+	default:
+		d.wrong(m.node, "join needs within: how far apart in time two rows may be, such as 1h; or bounds")
+	}
+}
+
+// on reads the fields of the key: the same on both sides, or a list for each.
+func (d *decoder) on(j *operator.Join, n *yaml.Node, sides [2]*source) {
+	lists := [2]*yaml.Node{n, n}
+	if n.Kind == yaml.MappingNode {
+		m := d.mapping(n, "on")
+		lists = [2]*yaml.Node{m.need("left", "its fields"), m.need("right", "its fields")}
+		m.done()
+	}
+	for side, list := range lists {
+		d.list(list, "on", func(x *yaml.Node) {
+			j.On[side] = append(j.On[side], d.column(x, "on", func(path string) (event.Field, error) { return d.field(sides[side], path) }))
+		})
+	}
+	if lists[0] != nil && lists[1] != nil && len(j.On[0]) != len(j.On[1]) {
+		d.wrong(n, "on has %d fields on the left and %d on the right; they must be as many", len(j.On[0]), len(j.On[1]))
+	}
+}
+
+// pairField takes source.field apart: which side, and the field there. The source alone is its whole row.
+func (d *decoder) pairField(path string, sides [2]*source) (side uint8, f event.Field, err error) {
+	for i, s := range sides {
+		rest, ok := strings.CutPrefix(path, s.name)
+		switch {
+		case !ok:
+		case rest == "" && s.stream != nil:
+			f, err = d.field(s, event.Whole)
+			return uint8(i), f, err
+		case rest == "":
+			return uint8(i), 0, fmt.Errorf("%s is an operator: name one of its columns, %s.COLUMN%s", s.name, s.name, suggest("", s.cols))
+		case rest[0] == '.':
+			f, err = d.field(s, rest[1:])
+			return uint8(i), f, err
+		}
+	}
+	return 0, 0, fmt.Errorf("%q must begin with a source: %s.FIELD or %s.FIELD", path, sides[0].name, sides[1].name)
+}
+
+// selects reads new name -> source.field; by default both rows under the names of their sources.
+func (d *decoder) selects(s *source, j *operator.Join, n *yaml.Node, sides [2]*source) {
+	add := func(name string, side uint8, f event.Field) {
+		j.Outputs = append(j.Outputs, operator.Output{Name: d.conf.Spec.Fields.Add(name), Side: side, Field: f})
+	}
+	if n == nil {
+		for i, x := range sides {
+			if x.stream != nil {
+				f, _ := d.field(x, event.Whole)
+				add(x.name, uint8(i), f)
+				s.cols = append(s.cols, x.name)
+			}
+			for _, c := range x.cols {
+				f, _ := d.field(x, c)
+				add(x.name+"."+c, uint8(i), f)
+				s.cols = append(s.cols, x.name+"."+c)
+			}
+		}
+		s.cols = append(s.cols, "truncated")
+		return
+	}
+	m := d.mapping(n, "select")
+	if m == nil {
+		return
+	}
+	for _, e := range m.entries {
+		d.addColumn(s, e.key)
+		if path := d.text(e.value, e.key.Value); path != "" {
+			side, f, err := d.pairField(path, sides)
+			if err != nil {
+				d.wrong(e.value, "%v", err)
+			}
+			add(e.key.Value, side, f)
+		}
+	}
+	s.cols = append(s.cols, "truncated")
+}
+
+func (d *decoder) pairWhere(j *operator.Join, n *yaml.Node, sides [2]*source) {
+	j.Where = d.condition(n, func(path string) (event.Field, error) {
+		side, f, err := d.pairField(path, sides)
+		name := d.conf.Spec.Fields.Add(path)
+		if !slices.ContainsFunc(j.Pair, func(o operator.Output) bool { return o.Name == name }) {
+			j.Pair = append(j.Pair, operator.Output{Name: name, Side: side, Field: f})
+		}
+		return name, err
+	})
+}
+
+func (d *decoder) joinPrint(j *operator.Join) []string {
+	paths := func(fields []event.Field) string {
+		var out []string
+		for _, f := range fields {
+			out = append(out, d.conf.Spec.Fields.Path(f))
+		}
+		slices.Sort(out)
+		return strings.Join(slices.Compact(out), ", ")
+	}
+	var keeps [2][]event.Field
+	for _, o := range append(slices.Clone(j.Outputs), j.Pair...) {
+		keeps[o.Side] = append(keeps[o.Side], o.Field)
+	}
+	lines := []string{fmt.Sprintf("bounds: %s to %s", time.Duration(j.Lower)*time.Millisecond, time.Duration(j.Upper)*time.Millisecond),
+		"on: " + paths(j.On[0]) + " = " + paths(j.On[1]), fmt.Sprintf("null_safe: %v", j.NullSafe),
+		fmt.Sprintf("caps: %d rows, %d matches, policy %d", j.RowsMax, j.MatchesMax, j.Policy), "where: " + j.Where.String()}
+	for side, name := range []string{"left", "right"} {
+		lines = append(lines, "kept of the "+name+": "+paths(keeps[side]))
+	}
+	return lines
+}

@@ -1,0 +1,377 @@
+package pipeline
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"gopkg.in/yaml.v3"
+
+	"github.com/seed-98920119/tocsin/runtime/alert"
+	"github.com/seed-98920119/tocsin/runtime/engine"
+	"github.com/seed-98920119/tocsin/runtime/event"
+	"github.com/seed-98920119/tocsin/runtime/operator"
+)
+
+// operators reads all operators: first what each is and reads, then, in topological order, how it works, since columns of
+// sources must be known.
+func (d *decoder) operators(n *yaml.Node) {
+	m := d.mapping(n, "operators")
+	if m == nil {
+		return
+	}
+	if len(m.entries) == 0 {
+		d.wrong(n, "operators is empty; name at least one")
+	}
+	var all []*source
+	for _, e := range m.entries {
+		e.used = true
+		d.name(e.key, "operator name")
+		s := &source{name: e.key.Value, key: e.key, op: &engine.Operator{Name: e.key.Value}}
+		if d.nodes[s.name] != nil {
+			d.wrong(e.key, "%s is a stream already; name the operator otherwise", s.name)
+			continue
+		}
+		d.nodes[s.name] = s
+		d.head(s, e.value)
+		all = append(all, s)
+	}
+	d.order(all)
+	for _, s := range d.ops {
+		switch s.kind {
+		case "window":
+			d.window(s)
+		case "join":
+			d.join(s)
+		}
+	}
+}
+
+var operatorsLater = []string{"sequence", "first_seen", "filter", "enrich", "plugin", "sigma"}
+
+// head finds an operator's kind and sources.
+func (d *decoder) head(s *source, n *yaml.Node) {
+	m := d.mapping(n, "operator "+s.name)
+	if m == nil {
+		return
+	}
+	s.body = m
+	window, join := m.get("window"), m.get("join")
+	m.later(operatorsLater...)
+	s.op.OnReset = d.enum(m.get("on_incompatible_state"), "on_incompatible_state", "refuse", "refuse", "reset") == "reset"
+	m.get("alert")
+	m.done()
+	switch {
+	case window != nil && join != nil:
+		d.wrong(m.key("join"), "operator %s is a window and a join; make it two operators", s.name)
+	case window != nil:
+		s.kind = "window"
+		if w := peek(window, "from"); w != nil {
+			d.list(w, "from", func(x *yaml.Node) { s.from = append(s.from, x) })
+		}
+	case join != nil:
+		s.kind = "join"
+		for _, side := range []string{"left", "right"} {
+			if x := peek(join, side); x != nil {
+				s.from = append(s.from, x)
+			}
+		}
+	case !slices.ContainsFunc(operatorsLater, func(k string) bool { return peek(n, k) != nil }):
+		d.wrong(s.key, "operator %s needs window or join", s.name)
+	}
+}
+
+// peek looks a key up without taking it.
+func peek(n *yaml.Node, key string) *yaml.Node {
+	if n = resolve(n); n.Kind == yaml.MappingNode {
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			if n.Content[i].Value == key {
+				return resolve(n.Content[i+1])
+			}
+		}
+	}
+	return nil
+}
+
+// order checks sources and sorts operators topologically, otherwise as in the file; cycles are said where they close.
+func (d *decoder) order(all []*source) {
+	state := map[*source]int{} // 1: on the way, 2: done
+	var path []string
+	var visit func(s *source)
+	visit = func(s *source) {
+		state[s] = 1
+		path = append(path, s.name)
+		for _, in := range s.from {
+			switch x := d.nodes[in.Value]; {
+			case in.Kind != yaml.ScalarNode:
+				d.wrong(in, "a source must be the name of a stream or operator, not %s", shown(in))
+			case x == nil:
+				d.wrong(in, "there is no stream or operator %q%s", in.Value, suggest(in.Value, d.names()))
+			case state[x] == 1:
+				d.wrong(in, "cycle: %s; an operator cannot read what comes of it", strings.Join(append(slices.Clone(path[slices.Index(path, x.name):]), x.name), " reads "))
+			case x.op != nil && state[x] == 0:
+				visit(x)
+			}
+		}
+		path = path[:len(path)-1]
+		state[s] = 2
+		d.ops = append(d.ops, s)
+	}
+	for _, s := range all {
+		if state[s] == 0 {
+			visit(s)
+		}
+	}
+}
+
+func (d *decoder) names() (names []string) {
+	for name := range d.nodes {
+		names = append(names, name)
+	}
+	return names
+}
+
+// inputs are the known sources of an operator.
+func (d *decoder) inputs(s *source) (in []*source) {
+	for _, n := range s.from {
+		if x := d.nodes[n.Value]; x != nil && x != s {
+			in = append(in, x)
+		}
+	}
+	return in
+}
+
+// fieldOf resolves a path that is read from every source of an operator.
+func (d *decoder) fieldOf(s *source) func(path string) (event.Field, error) {
+	return func(path string) (f event.Field, err error) {
+		for _, in := range d.inputs(s) {
+			x, e := d.field(in, path)
+			if f = x; e != nil {
+				err = e
+			}
+		}
+		return f, err
+	}
+}
+
+// resolve is fieldOf for a scalar node.
+func (d *decoder) column(n *yaml.Node, what string, resolve func(string) (event.Field, error)) event.Field {
+	path := d.text(n, what)
+	if path == "" {
+		return 0
+	}
+	f, err := resolve(path)
+	if err != nil {
+		d.wrong(n, "%v", err)
+	}
+	return f
+}
+
+func (d *decoder) window(s *source) {
+	m := d.mapping(s.body.get("window"), "window")
+	if m == nil {
+		return
+	}
+	resolve := d.fieldOf(s)
+	w := &operator.Window{Ident: operator.Ident{Pipeline: d.conf.Spec.Name, Operator: s.name, Form: "tumbling/1"}}
+	m.need("from", "the stream or operator, or a list of them, whose rows it takes")
+	m.later("hopping", "cumulate", "session", "count", "allowed_lateness", "max_keys")
+	w.Size = d.span(m.need("tumbling", "the length of a window, such as 20s"), "tumbling", 0, time.Millisecond)
+	w.Offset = d.span(m.get("offset"), "offset", 0, -spanMax)
+	d.list(m.get("key"), "key", func(n *yaml.Node) {
+		if f := d.column(n, "key", resolve); n.Value != "" {
+			w.Keys = append(w.Keys, f)
+			d.addColumn(s, n)
+		}
+	})
+	s.op.Where = d.condition(m.get("where"), resolve)
+	s.cols = append(s.cols, "window_start", "window_end")
+	if n := m.need("aggregate", "what is worked out, such as { attempts: count }"); n != nil {
+		d.aggregates(s, w, n, resolve)
+	}
+	if slices.ContainsFunc(w.Aggregates, func(a operator.Aggregate) bool { return a.Func == operator.Distinct }) {
+		s.cols = append(s.cols, "truncated")
+	}
+	having := m.get("having")
+	w.Having = d.condition(having, func(path string) (event.Field, error) { return d.field(s, path) })
+	w.First = d.enum(m.get("emit"), "emit", "close", "close", "first") == "first"
+	if w.First && having == nil {
+		d.wrong(m.get("emit"), "emit: first needs having: the condition whose first moment it waits for")
+	}
+	m.done()
+	s.op.Window = w
+	s.print = append(s.print, d.windowPrint(w, s)...)
+	s.init = func(spec *engine.Spec) {
+		w.Init(spec.Fields)
+		s.op.Names = d.columns(w.Columns)
+		d.fillAlert(s)
+	}
+	d.alert(s)
+}
+
+// addColumn adds a column under the name that a node gives.
+func (d *decoder) addColumn(s *source, n *yaml.Node) {
+	if slices.Contains(s.cols, n.Value) || n.Value == "window_start" || n.Value == "window_end" || n.Value == "truncated" {
+		d.wrong(n, "there is a column %q already; take another name", n.Value)
+		return
+	}
+	s.cols = append(s.cols, n.Value)
+}
+
+var functions = map[string]operator.Func{"count": operator.Count, "sum": operator.Sum, "min": operator.Min, "max": operator.Max, "avg": operator.Avg, "count_distinct": operator.Distinct}
+
+func (d *decoder) aggregates(s *source, w *operator.Window, n *yaml.Node, resolve func(string) (event.Field, error)) {
+	m := d.mapping(n, "aggregate")
+	if m == nil {
+		return
+	}
+	if len(m.entries) == 0 {
+		d.wrong(n, "aggregate is empty; write something like { attempts: count }")
+	}
+	for _, e := range m.entries {
+		d.addColumn(s, e.key)
+		a := operator.Aggregate{Name: d.conf.Spec.Fields.Add(e.key.Value)}
+		if e.value.Kind == yaml.ScalarNode {
+			if a.All = true; e.value.Value != "count" {
+				d.wrong(e.value, "%s must be count, or a function of a field such as { sum: bytes }, not %s", e.key.Value, shown(e.value))
+			}
+		} else if f := d.mapping(e.value, "the aggregate "+e.key.Value); f != nil {
+			d.function(&a, f, resolve)
+		}
+		w.Aggregates = append(w.Aggregates, a)
+	}
+}
+
+func (d *decoder) function(a *operator.Aggregate, m *mapping, resolve func(string) (event.Field, error)) {
+	found := 0
+	for _, name := range []string{"count", "sum", "min", "max", "avg", "count_distinct"} {
+		n := m.get(name)
+		if n == nil {
+			continue
+		}
+		found++
+		a.Func = functions[name]
+		if a.All = name == "count" && n.Value == "*"; !a.All {
+			a.Field = d.column(n, name, resolve)
+		}
+	}
+	a.Where = d.condition(m.get("where"), resolve)
+	m.later("first", "last", "collect", "top_k", "percentile", "p", "max_values")
+	m.done()
+	if found != 1 && len(m.entries) > 0 && m.entries[0].used {
+		d.wrong(m.node, "%s needs exactly one function: count, sum, min, max, avg or count_distinct", m.what)
+	}
+}
+
+func (d *decoder) windowPrint(w *operator.Window, s *source) []string {
+	var keys []string
+	for _, f := range w.Keys {
+		keys = append(keys, d.conf.Spec.Fields.Path(f))
+	}
+	lines := []string{fmt.Sprintf("tumbling: %s", time.Duration(w.Size)*time.Millisecond), fmt.Sprintf("offset: %s", time.Duration(w.Offset)*time.Millisecond),
+		"key: " + strings.Join(keys, ", "), "where: " + s.op.Where.String()}
+	for _, a := range w.Aggregates {
+		field := "*"
+		if !a.All {
+			field = d.conf.Spec.Fields.Path(a.Field)
+		}
+		lines = append(lines, fmt.Sprintf("aggregate %s: %d %s where %s", d.conf.Spec.Fields.Path(a.Name), a.Func, field, a.Where.String()))
+	}
+	if w.First {
+		lines = append(lines, "emit: first, having "+w.Having.String())
+	}
+	return lines
+}
+
+// fingerprint is everything that shapes the operator's state, a line each, with the times of the streams it reads.
+func (s *source) fingerprint(d *decoder) string {
+	lines := slices.Clone(s.print)
+	for _, in := range d.inputs(s) {
+		lines = append(lines, "source: "+in.name)
+		if in.stream != nil {
+			lines = append(lines, in.print...)
+			lines = append(lines, fmt.Sprintf("watermark of %s: delay %dms, strict %v", in.name, in.stream.Delay, in.stream.Strict))
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
+// columns gives columns their names in payloads.
+func (d *decoder) columns(fields []event.Field) (out []alert.Column) {
+	for _, f := range fields {
+		out = append(out, alert.Column{Name: strings.NewReplacer(`\.`, ".", `\|`, "|", `\\`, `\`).Replace(d.conf.Spec.Fields.Path(f)), Field: f})
+	}
+	return out
+}
+
+var attackForm = regexp.MustCompile(`^T\d{4}(\.\d{3})?$`)
+
+// scores are the risk scores of severities that say none.
+var scores = map[string]int{"informational": 5, "low": 25, "medium": 50, "high": 75, "critical": 95}
+
+// alert reads the alert of an operator whose columns are known.
+func (d *decoder) alert(s *source) {
+	n := s.body.get("alert")
+	if n == nil {
+		return
+	}
+	m := d.mapping(n, "alert")
+	if m == nil {
+		return
+	}
+	t := &alert.Template{Rule: s.name}
+	resolve := func(path string) (event.Field, error) { return d.field(s, path) }
+	text := func(n *yaml.Node, what string) (out alert.Text) {
+		out, err := alert.ParseText(d.text(n, what), resolve)
+		if err != nil {
+			d.wrong(n, "%v", err)
+		}
+		return out
+	}
+	if n := m.need("title", "a sentence for people; {field} is filled from the row"); n != nil {
+		t.Title = text(n, "title")
+	}
+	if n := m.get("description"); n != nil {
+		t.Description = text(n, "description")
+	}
+	t.Severity = d.enum(m.get("severity"), "severity", "medium", alert.Severities...)
+	t.RiskScore = d.int(m.get("risk_score"), "risk_score", scores[t.Severity], 0, 100)
+	d.list(m.get("attack"), "attack", func(n *yaml.Node) {
+		if v := d.text(n, "attack"); v != "" && !attackForm.MatchString(v) {
+			d.wrong(n, "attack %q must be a technique such as T1078 or T1110.001", v)
+		} else {
+			t.Attack = append(t.Attack, v)
+		}
+	})
+	t.References = d.texts(m.get("references"), "references")
+	d.list(m.get("entities"), "entities", func(n *yaml.Node) { d.entity(t, n, resolve) })
+	m.later("suppress", "events")
+	m.done()
+	s.op.Alert = t
+}
+
+func (d *decoder) entity(t *alert.Template, n *yaml.Node, resolve func(string) (event.Field, error)) {
+	m := d.mapping(n, "an entity")
+	if m == nil {
+		return
+	}
+	var e alert.Entity
+	if f := m.need("field", "the column that names it"); f != nil {
+		e.Field = alert.Column{Name: f.Value, Field: d.column(f, "field", resolve)}
+	}
+	e.Type = d.enum(m.need("type", strings.Join(alert.EntityTypes, ", ")), "type", "other", alert.EntityTypes...)
+	e.Role = d.text(m.get("role"), "role")
+	m.done()
+	t.Entities = append(t.Entities, e)
+}
+
+func (d *decoder) fillAlert(s *source) {
+	if a := s.op.Alert; a != nil {
+		a.Columns = s.op.Names
+		if a.Entities == nil {
+			a.Entities = alert.Guess(s.op.Names)
+		}
+	}
+}

@@ -1,0 +1,163 @@
+package pipeline
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"gopkg.in/yaml.v3"
+
+	"github.com/seed-98920119/tocsin/runtime/engine"
+	"github.com/seed-98920119/tocsin/runtime/event"
+	"github.com/seed-98920119/tocsin/runtime/match"
+)
+
+// source is a stream or an operator: something that rows come from.
+type source struct {
+	name   string
+	key    *yaml.Node // where it is named
+	stream *engine.Stream
+	op     *engine.Operator
+	body   *mapping     // of the operator, until it is compiled
+	kind   string       // window or join
+	from   []*yaml.Node // names of its sources
+	cols   []string     // of an operator's rows
+	print  []string     // lines of the fingerprint
+	init   func(spec *engine.Spec)
+}
+
+// field resolves a path in the rows of a source, and notes that it is read.
+func (d *decoder) field(s *source, path string) (event.Field, error) {
+	f := d.conf.Spec.Fields.Add(path)
+	if s.stream != nil {
+		if d.reads == nil {
+			d.reads = map[string][]event.Field{}
+		}
+		d.reads[s.name] = append(d.reads[s.name], f)
+		return f, nil
+	}
+	if !slices.Contains(s.cols, path) {
+		return f, fmt.Errorf("%s has no column %q%s", s.name, path, suggest(path, s.cols))
+	}
+	return f, nil
+}
+
+func (d *decoder) streams(n *yaml.Node) {
+	m := d.mapping(n, "streams")
+	if m == nil {
+		return
+	}
+	if len(m.entries) == 0 {
+		d.wrong(n, "streams is empty; name at least one")
+	}
+	for _, e := range m.entries {
+		e.used = true
+		d.name(e.key, "stream name")
+		s := &source{name: e.key.Value, key: e.key, stream: &engine.Stream{Name: e.key.Value}}
+		d.nodes[s.name] = s
+		d.stream(s, e.value)
+		d.conf.Spec.Streams = append(d.conf.Spec.Streams, *s.stream)
+	}
+}
+
+var fieldTypes = []string{"string", "int", "float", "bool", "timestamp", "ip"}
+
+func (d *decoder) stream(s *source, n *yaml.Node) {
+	m := d.mapping(n, "stream "+s.name)
+	if m == nil {
+		return
+	}
+	if n := m.get("match"); n != nil {
+		d.match(s, n)
+	}
+	if n := m.need("time", "{ field: ... }, the field that says when the event happened"); n != nil {
+		d.time(s, n)
+	}
+	if n := m.get("watermark"); n != nil {
+		d.watermark(s, n)
+	} else {
+		s.stream.Idle = (30 * time.Second).Milliseconds()
+	}
+	if n := m.get("format"); n != nil && n.Value != "json" {
+		d.wrong(n, "format %s is not in this version yet; json is", n.Value)
+	}
+	if n := m.get("fields"); n != nil {
+		if f := d.mapping(n, "fields"); f != nil {
+			for _, e := range f.entries {
+				d.enum(e.value, "the type of "+e.key.Value, "", fieldTypes...)
+			}
+		}
+	}
+	m.later("mapping")
+	m.done()
+}
+
+// match is metadata key -> globs, and `where` on the content.
+func (d *decoder) match(s *source, n *yaml.Node) {
+	m := d.mapping(n, "match")
+	if m == nil {
+		return
+	}
+	for _, e := range m.entries {
+		if e.key.Value == "where" {
+			s.stream.Where = d.condition(e.value, func(path string) (event.Field, error) { return d.field(s, path) })
+			continue
+		}
+		s.stream.Match = append(s.stream.Match, engine.Pattern{Key: e.key.Value, Globs: d.texts(e.value, "match "+e.key.Value)})
+	}
+}
+
+// condition compiles a condition; nil if there is none.
+func (d *decoder) condition(n *yaml.Node, resolve func(path string) (event.Field, error)) *match.Condition {
+	if n == nil {
+		return nil
+	}
+	c, problems := match.Compile(n, resolve)
+	d.problems = append(d.problems, problems...)
+	return c
+}
+
+func (d *decoder) time(s *source, n *yaml.Node) {
+	m := d.mapping(n, "time")
+	if m == nil {
+		return
+	}
+	t := &s.stream.Time
+	if path := d.text(m.need("field", "the field that says when the event happened"), "field"); path != "" {
+		t.Field = d.conf.Spec.Fields.Add(path)
+	}
+	format, zone := m.get("format"), m.get("zone")
+	where := format
+	if where == nil {
+		where = zone
+	}
+	var err error
+	t.Format, err = event.NewTimeFormat(d.text(format, "format"), d.text(zone, "zone"))
+	if err != nil {
+		d.wrong(where, "%v", err)
+	}
+	t.OnMissing = map[string]engine.Missing{"error": engine.MissingError, "late": engine.MissingLate, "drop": engine.MissingDrop, "arrival": engine.MissingArrival}[d.enum(
+		m.get("on_missing"), "on_missing", "error", "error", "late", "drop", "arrival")]
+	s.stream.Future = d.span(m.get("max_future"), "max_future", 5*time.Minute, 0)
+	m.done()
+	s.print = append(s.print, fmt.Sprintf("time of %s: %s %s %s", s.name, d.conf.Spec.Fields.Path(t.Field), value(format, "rfc3339"), value(zone, "UTC")))
+}
+
+func value(n *yaml.Node, otherwise string) string {
+	if n == nil {
+		return otherwise
+	}
+	return n.Value
+}
+
+func (d *decoder) watermark(s *source, n *yaml.Node) {
+	m := d.mapping(n, "watermark")
+	if m == nil {
+		return
+	}
+	s.stream.Delay = d.span(m.get("delay"), "delay", 0, 0)
+	s.stream.Strict = d.bool(m.get("strict"), "strict")
+	s.stream.Idle = d.span(m.get("idle_timeout"), "idle_timeout", 30*time.Second, 0)
+	m.later("min_partitions", "advance_when_idle")
+	m.done()
+}

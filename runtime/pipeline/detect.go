@@ -1,0 +1,283 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/redpanda-data/benthos/v4/public/service"
+	"gopkg.in/yaml.v3"
+
+	"github.com/seed-98920119/tocsin/runtime/engine"
+	"github.com/seed-98920119/tocsin/runtime/event"
+	"github.com/seed-98920119/tocsin/runtime/state"
+)
+
+func detectSpec() *service.ConfigSpec {
+	return service.NewConfigSpec().Summary("Detects: windows and joins over streams of events, in event time, effectively once.").
+		Description("What arrives is routed to `streams`, worked out by `operators`, and leaves, a message a row, once its epoch is on disk. " +
+			"The buffer owns acknowledgement: inputs are acknowledged after the commit, and rows that outputs reject are sent again.").
+		Field(service.NewAnyField(""))
+}
+
+func init() {
+	err := service.RegisterBatchBuffer("detect", detectSpec(), func(conf *service.ParsedConfig, mgr *service.Resources) (service.BatchBuffer, error) {
+		return newDetect(conf, mgr)
+	})
+	if err != nil {
+		panic(err)
+	}
+}
+
+// foreignMax is how many bytes of messages from inputs of others may wait for the engine.
+const foreignMax = 16 << 20
+
+// detect is the buffer: it turns what inputs write into blocks for the engine, and what the engine says into messages.
+type detect struct {
+	conf *Config
+	log  *service.Logger
+
+	store  *state.Store
+	runner *engine.Runner
+
+	mu      sync.Mutex
+	room    *sync.Cond // foreign messages wait for it
+	waiting int        // bytes of foreign messages that the engine has not taken
+	count   map[string]int64
+	once    sync.Once
+}
+
+func newDetect(conf *service.ParsedConfig, mgr *service.Resources) (*detect, error) {
+	c, err := detectConfig(conf)
+	if err != nil {
+		return nil, err
+	}
+	l := linkOf(mgr)
+	l.detect = true
+	b := &detect{conf: c, log: mgr.Logger(), count: map[string]int64{}}
+	b.room = sync.NewCond(&b.mu)
+	if err := b.open(); err != nil {
+		l.opened(nil, err)
+		fail(err)
+		return nil, err
+	}
+	positions := map[string]Position{}
+	for name, p := range b.runner.Positions() {
+		positions[name] = Position(p)
+		b.count[name] = p.Offset
+	}
+	l.opened(positions, nil)
+	Process.attach(b)
+	return b, nil
+}
+
+// detectConfig takes the configuration that the command line has checked against the file, with its order and places; in
+// another distribution it is made again from the parsed values.
+func detectConfig(conf *service.ParsedConfig) (*Config, error) {
+	if c := Process.config.Swap(nil); c != nil {
+		return c, nil
+	}
+	v, err := conf.FieldAny()
+	if err != nil {
+		return nil, err
+	}
+	text, err := yaml.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	var n yaml.Node
+	if err := yaml.Unmarshal(text, &n); err != nil {
+		return nil, err
+	}
+	if len(n.Content) == 0 {
+		return nil, errors.New("detect: needs name, state, streams and operators")
+	}
+	c, problems := DecodeDetect(n.Content[0])
+	var all []string
+	for _, p := range problems {
+		all = append(all, p.Text)
+	}
+	if len(all) > 0 {
+		return nil, fmt.Errorf("detect: %s", strings.Join(all, "; "))
+	}
+	return c, nil
+}
+
+func (b *detect) open() (err error) {
+	b.store, err = state.Open(state.Options{Dir: b.conf.State, Pipeline: b.conf.Spec.Name, Fresh: Process.Fresh.Load()})
+	if err != nil {
+		return err
+	}
+	b.runner, err = engine.Start(b.conf.Spec, b.store, engine.Options{Shards: b.conf.Shards, BlockRows: b.conf.BlockRows,
+		Retries: b.conf.Retries, Removed: b.conf.Removed, Warn: b.log.Warnf})
+	if err != nil {
+		b.store.Close()
+	}
+	return err
+}
+
+// WriteBatch takes blocks of our own inputs as they are; messages of other inputs become blocks, a partition at a time, and
+// are acknowledged after the commit.
+func (b *detect) WriteBatch(ctx context.Context, batch service.MessageBatch, ack service.AckFunc) error {
+	var foreign []*service.Message
+	for _, m := range batch {
+		if v, err := m.AsStructured(); err == nil {
+			if block, ok := v.(*event.Block); ok {
+				b.runner.Push(block)
+				continue
+			}
+		}
+		foreign = append(foreign, m)
+	}
+	if len(foreign) == 0 {
+		return ack(ctx, nil)
+	}
+	return b.foreign(ctx, foreign, ack)
+}
+
+func (b *detect) foreign(ctx context.Context, batch []*service.Message, ack service.AckFunc) error {
+	var order []string
+	blocks := map[string]*event.Block{}
+	size := 0
+	for _, m := range batch {
+		raw, err := m.AsBytes()
+		if err != nil {
+			return err
+		}
+		name, meta := partitionOf(m)
+		block := blocks[name]
+		if block == nil {
+			block = &event.Block{Partition: name, Meta: meta, Live: true}
+			blocks[name] = block
+			order = append(order, name)
+		}
+		size += len(raw)
+		from := uint32(len(block.Data))
+		block.Data = append(block.Data, raw...)
+		n := b.count[name]
+		b.count[name]++
+		block.Lines = append(block.Lines, event.Line{Off: n, Next: n + 1, Start: from, End: uint32(len(block.Data))})
+	}
+	if err := b.reserve(ctx, size); err != nil {
+		return err
+	}
+	left := len(order)
+	for _, name := range order {
+		block := blocks[name]
+		n := len(block.Data)
+		block.OnRelease(func(*event.Block) { b.release(n) })
+		block.Committed = func() { // from the engine's goroutine alone
+			if left--; left == 0 {
+				if err := ack(context.Background(), nil); err != nil {
+					b.log.Warnf("an input did not take its acknowledgement: %v", err)
+				}
+			}
+		}
+		b.runner.Push(block)
+	}
+	return nil
+}
+
+// partitionOf names the partition of a message of an input that is not ours: its metadata source, else path, else one.
+func partitionOf(m *service.Message) (name string, meta map[string]string) {
+	meta = map[string]string{}
+	_ = m.MetaWalk(func(k, v string) error {
+		meta[k] = v
+		return nil
+	})
+	if name = meta["source"]; name == "" {
+		name = meta["path"]
+	}
+	if name == "" {
+		name = "input"
+	}
+	return name, meta
+}
+
+// reserve waits for room for n bytes.
+func (b *detect) reserve(ctx context.Context, n int) error {
+	stop := context.AfterFunc(ctx, b.room.Broadcast)
+	defer stop()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for b.waiting > 0 && b.waiting+n > foreignMax {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		b.room.Wait()
+	}
+	b.waiting += n
+	return nil
+}
+
+func (b *detect) release(n int) {
+	b.mu.Lock()
+	b.waiting -= n
+	b.mu.Unlock()
+	b.room.Broadcast()
+}
+
+// ReadBatch gives rows whose epoch is on disk.
+func (b *detect) ReadBatch(ctx context.Context) (service.MessageBatch, service.AckFunc, error) {
+	rows, err := b.runner.Next(ctx)
+	switch {
+	case errors.Is(err, io.EOF):
+		return nil, nil, service.ErrEndOfBuffer
+	case err != nil && ctx.Err() == nil:
+		fail(err)
+		return nil, nil, service.ErrEndOfBuffer
+	case err != nil:
+		return nil, nil, err
+	}
+	batch := make(service.MessageBatch, 0, len(rows))
+	for _, o := range rows {
+		batch = append(batch, message(o))
+	}
+	return batch, func(_ context.Context, err error) error {
+		b.runner.Settle(rows, err)
+		return nil
+	}, nil
+}
+
+// message is a row as outputs see it.
+func message(o *engine.Out) *service.Message {
+	m := service.NewMessage(o.Payload)
+	set := func(k, v string) {
+		if v != "" {
+			m.MetaSetMut(k, v)
+		}
+	}
+	set("kind", o.Kind)
+	set("operator", o.Operator)
+	set("result_id", o.ID.String())
+	set("revision", strconv.FormatInt(o.Revision, 10))
+	set("event_time_ms", strconv.FormatInt(o.TS, 10))
+	set("lane", "main")
+	set("stream", o.Stream)
+	set("reason", o.Reason)
+	set("position", o.Position)
+	if o.Kind == "late" {
+		set("late_by_ms", strconv.FormatInt(o.LateBy, 10))
+	}
+	return m
+}
+
+// EndOfInput is called for the end of the input and for a signal alike; only the command line knows which.
+func (b *detect) EndOfInput() { b.runner.End(!Process.Stopping.Load() && Process.owns.Load()) }
+
+// Close commits what was done and gives the state back.
+func (b *detect) Close(context.Context) error {
+	var err error
+	b.once.Do(func() {
+		if err = b.runner.Close(); err != nil {
+			fail(err)
+		}
+		err = errors.Join(err, b.store.Close())
+		Process.closed(b)
+	})
+	return err
+}

@@ -1,0 +1,294 @@
+package pipeline
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/redpanda-data/benthos/v4/public/service"
+
+	"github.com/seed-98920119/tocsin/runtime/event"
+)
+
+// The limits of file_lines.
+const (
+	lineLimit    = 64 << 20 // of max_line
+	pathLimit    = 4096
+	openLimit    = 256 // plain files open at once
+	blocksAhead  = 2   // blocks of a file that the receiver has not released
+	aheadLimit   = 32 << 20
+	blockSizeMin = 8 << 10
+	blockSizeMax = 128 << 10
+)
+
+func fileLinesSpec() *service.ConfigSpec {
+	return service.NewConfigSpec().
+		Categories("Local").
+		Summary("Reads files line by line, each file once, and ends. In front of a `detect` buffer it goes on where the state says.").
+		Description(`Files are read side by side; the buffer takes the next line from the file whose watermark is lowest, so results do
+not depend on how fast each file is read. A file keeps its place when it is renamed; it is read from the start when it was
+truncated or replaced. CRLF and blank lines are understood, a byte order mark is skipped, and a last line without newline is
+a line. What cannot be read becomes a row of the error output: a line longer than max_line, the damaged rest of a compressed
+file, a file without read permission.
+
+Without a `+"`detect`"+` buffer each line becomes a message with metadata `+"`path`"+`; then no positions are kept, and every start reads
+every file.`).
+		Fields(
+			service.NewStringListField("paths").
+				Description("Paths or globs (`*`, `?`, `[a-z]`), relative to the working directory. Something must match.").
+				Example([]any{"logs/*.jsonl", "archive/*.jsonl.gz"}),
+			service.NewStringField("max_line").
+				Description("The longest line, at most 64MiB. A longer one is an error row with its first 1024 bytes.").
+				Default("1MiB").Example("256KiB"),
+			service.NewStringEnumField("compression", "auto", "none", "gzip", "zstd").
+				Description("`auto` looks at the first bytes of each file, then at its extension.").
+				Default("auto"),
+			service.NewBoolField("follow").
+				Description("Not in this version yet: wait for more lines at the end of a file.").
+				Default(false).Advanced().LintRule(notYetLint("follow", "false")),
+			service.NewStringField("start").
+				Description("Not in this version yet: where to start in files that were never read. They are read from the beginning.").
+				Default("beginning").Advanced().LintRule(notYetLint("start", "beginning")),
+			service.NewStringField("on_finished").
+				Description("Not in this version yet: what to do with files that were read. They are kept.").
+				Default("keep").Advanced().LintRule(notYetLint("on_finished", "keep")),
+			service.NewStringField("encoding").
+				Description("Not in this version yet: the encoding of the files. It is UTF-8.").
+				Default("utf-8").Advanced().LintRule(notYetLint("encoding", "utf-8")),
+		).
+		Example("Two logs, one of them rotated and compressed", "", "input:\n  file_lines:\n    paths: [logs/auth.jsonl, logs/web.jsonl*]\n")
+}
+
+func notYetLint(field, only string) string {
+	return fmt.Sprintf("root = if this.string() != %q { [%q] }", only, notYet(field, only))
+}
+
+func notYet(field, only string) string {
+	return fmt.Sprintf("%s: only %s works, other values are not in this version yet", field, only)
+}
+
+func init() {
+	err := service.RegisterBatchInput("file_lines", fileLinesSpec(),
+		func(conf *service.ParsedConfig, res *service.Resources) (service.BatchInput, error) {
+			return newFileLines(conf, res)
+		})
+	if err != nil {
+		panic(err)
+	}
+}
+
+// fileLinesConfig is the configuration, checked.
+type fileLinesConfig struct {
+	paths       []string
+	lineMax     int // bytes
+	compression string
+}
+
+func parseFileLines(conf *service.ParsedConfig) (c fileLinesConfig, err error) {
+	if c.paths, err = conf.FieldStringList("paths"); err != nil {
+		return c, err
+	}
+	for _, glob := range c.paths {
+		if _, err := filepath.Match(glob, ""); err != nil || glob == "" {
+			return c, fmt.Errorf("paths: %q is no path or glob", glob)
+		}
+	}
+	if len(c.paths) == 0 {
+		return c, fmt.Errorf("paths: name at least one file")
+	}
+	if c.compression, err = conf.FieldString("compression"); err != nil {
+		return c, err
+	}
+	if !slices.Contains([]string{"auto", "none", "gzip", "zstd"}, c.compression) {
+		return c, fmt.Errorf("compression: %q is none of auto, none, gzip, zstd", c.compression)
+	}
+	size, err := conf.FieldString("max_line")
+	if err != nil {
+		return c, err
+	}
+	if c.lineMax, err = parseLineMax(size); err != nil {
+		return c, err
+	}
+	return c, checkNotYet(conf)
+}
+
+func checkNotYet(conf *service.ParsedConfig) error {
+	if follow, err := conf.FieldBool("follow"); err != nil || follow {
+		return fmt.Errorf("%s", notYet("follow", "false"))
+	}
+	for field, only := range map[string]string{"start": "beginning", "on_finished": "keep", "encoding": "utf-8"} {
+		if v, err := conf.FieldString(field); err != nil || !strings.EqualFold(v, only) {
+			return fmt.Errorf("%s", notYet(field, only))
+		}
+	}
+	return nil
+}
+
+// parseLineMax reads a size like 1MiB, 500kB or 4096.
+func parseLineMax(s string) (int, error) {
+	digits := strings.TrimRight(s, "kKMmiIbB ")
+	unit, ok := map[string]int{
+		"": 1, "b": 1, "kb": 1000, "kib": 1 << 10, "mb": 1000 * 1000, "mib": 1 << 20,
+	}[strings.ToLower(strings.TrimSpace(s[len(digits):]))]
+	n, err := strconv.Atoi(digits)
+	if !ok || err != nil {
+		return 0, fmt.Errorf("max_line: %q is no size; write it like 256KiB or 1MiB", s)
+	}
+	if n < 1 || n > lineLimit/unit {
+		return 0, fmt.Errorf("max_line: %s is not between 1B and 64MiB", s)
+	}
+	return n * unit, nil
+}
+
+// fileLines is the input. Connect plans the partitions and starts a goroutine for each; ReadBatch first announces all of
+// them, then passes on what they send, which includes their end.
+type fileLines struct {
+	conf fileLinesConfig
+	link *link
+	log  *service.Logger
+
+	ctx       context.Context
+	cancel    context.CancelFunc
+	readers   sync.WaitGroup
+	blocks    sync.Pool
+	blockSize int
+	slots     chan struct{} // plain files open at once
+	many      bool          // more files than slots
+	announce  []*event.Block
+	out       chan *event.Block
+	open      int                // partitions that have not finished
+	messages  service.BatchInput // what hands over messages if no detect buffer is behind
+}
+
+func newFileLines(conf *service.ParsedConfig, res *service.Resources) (*fileLines, error) {
+	c, err := parseFileLines(conf)
+	if err != nil {
+		return nil, err
+	}
+	in := &fileLines{conf: c, link: linkOf(res), log: res.Logger(), out: make(chan *event.Block), slots: make(chan struct{}, openLimit)}
+	in.ctx, in.cancel = context.WithCancel(context.Background())
+	in.blocks.New = func() any { return &event.Block{Data: make([]byte, 0, in.blockSize)} }
+	return in, nil
+}
+
+// Connect asks the state where to start. What makes it fail would not go away by itself: it ends the input, and the
+// process with it.
+func (in *fileLines) Connect(ctx context.Context) error {
+	positions, err := in.link.start(ctx)
+	if err != nil {
+		return service.ErrEndOfInput // the buffer says why
+	}
+	paths, err := in.match()
+	if err != nil {
+		in.log.Error(err.Error())
+		fail(err)
+		return service.ErrEndOfInput
+	}
+	if !in.link.detect {
+		in.messages = service.AutoRetryNacksBatched(&lineMessages{in: in})
+	}
+	in.start(planPartitions(paths, positions, func(path string) *fileProbe { return probeFile(path, in.conf.compression) }))
+	return nil
+}
+
+// match resolves the globs: sorted, each path once.
+func (in *fileLines) match() ([]string, error) {
+	found, tried := map[string]bool{}, []string{}
+	for _, glob := range in.conf.paths {
+		names, err := filepath.Glob(glob)
+		if err != nil {
+			return nil, fmt.Errorf("file_lines: paths: %q: %w", glob, err)
+		}
+		if _, err := os.Lstat(glob); err == nil {
+			names = append(names, glob) // a name with [ in it
+		}
+		for _, name := range names {
+			found[filepath.ToSlash(filepath.Clean(name))] = true
+		}
+		if abs, err := filepath.Abs(glob); len(names) == 0 && err == nil {
+			tried = append(tried, abs)
+		}
+	}
+	switch {
+	case len(found) == 0:
+		return nil, fmt.Errorf("file_lines: nothing to read: no file matches %s; correct paths, or start in the folder that they are relative to",
+			strings.Join(tried, ", "))
+	case len(found) > pathLimit:
+		return nil, fmt.Errorf("file_lines: paths match %d files, the limit is %d; read them in several runs", len(found), pathLimit)
+	case len(tried) > 0:
+		in.log.Warnf("file_lines: no file matches %s", strings.Join(tried, ", "))
+	}
+	return slices.Sorted(maps.Keys(found)), nil
+}
+
+// start announces the partitions and starts reading them.
+func (in *fileLines) start(plan []*filePartition) {
+	in.blockSize = min(max(aheadLimit/(blocksAhead*len(plan)), blockSizeMin), blockSizeMax)
+	in.many, in.open = len(plan) > cap(in.slots), len(plan)
+	for _, part := range plan {
+		r := newFileReader(in, part)
+		in.announce = append(in.announce, r.mark(event.Announce))
+		in.readers.Go(r.run)
+	}
+}
+
+// ReadBatch hands over one block, or with no detect buffer behind the messages of one.
+func (in *fileLines) ReadBatch(ctx context.Context) (service.MessageBatch, service.AckFunc, error) {
+	if in.messages != nil {
+		return in.messages.ReadBatch(ctx)
+	}
+	b, err := in.next(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	msg := service.NewMessage(nil)
+	msg.SetStructured(b)
+	return service.MessageBatch{msg}, noAck, nil
+}
+
+func noAck(context.Context, error) error { return nil }
+
+// next returns the next block, ErrEndOfInput after the end of the last partition.
+func (in *fileLines) next(ctx context.Context) (*event.Block, error) {
+	if len(in.announce) > 0 {
+		b := in.announce[0]
+		in.announce = in.announce[1:]
+		return b, nil
+	}
+	if in.open == 0 {
+		return nil, service.ErrEndOfInput
+	}
+	select {
+	case b := <-in.out:
+		if b.Mark == event.Finished {
+			in.open--
+		}
+		return b, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-in.ctx.Done():
+		return nil, service.ErrEndOfInput
+	}
+}
+
+// Close stops the readers and waits for them.
+func (in *fileLines) Close(ctx context.Context) error {
+	in.cancel()
+	done := make(chan struct{})
+	go func() {
+		in.readers.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

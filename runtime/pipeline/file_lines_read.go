@@ -1,0 +1,145 @@
+package pipeline
+
+import (
+	"context"
+
+	"github.com/redpanda-data/benthos/v4/public/service"
+
+	"github.com/seed-98920119/tocsin/runtime/event"
+)
+
+// fileReader reads one file into blocks. Its credit is blocksAhead blocks; a block's Release gives one back.
+type fileReader struct {
+	in     *fileLines
+	part   *filePartition
+	name   string
+	meta   map[string]string
+	credit chan struct{}
+}
+
+func newFileReader(in *fileLines, part *filePartition) *fileReader {
+	r := &fileReader{in: in, part: part, name: part.name(), credit: make(chan struct{}, blocksAhead)}
+	// The first path, not today's: a file that was renamed stays in its stream.
+	r.meta = map[string]string{"path": part.first}
+	for range blocksAhead {
+		r.credit <- struct{}{}
+	}
+	return r
+}
+
+// run reads the file to its end and says so.
+func (r *fileReader) run() {
+	src := newFileSource(r.in.ctx, r.part, r.in.slots)
+	defer src.close()
+	cut := &lineCutter{
+		src: src, off: r.part.offset, lineMax: r.in.conf.lineMax, linesMax: r.in.blockSize / 32, fault: src.fault,
+	}
+	for more := true; more; {
+		b := r.block()
+		if b == nil {
+			return
+		}
+		if more = cut.next(b); r.in.many {
+			src.pause()
+		}
+		if len(b.Lines) == 0 {
+			b.Release()
+		} else if !r.send(b) {
+			return
+		}
+	}
+	src.close()
+	r.send(r.mark(event.Finished))
+}
+
+// mark returns a block without lines.
+func (r *fileReader) mark(m event.Mark) *event.Block {
+	return &event.Block{Partition: r.name, Meta: r.meta, Origin: r.part.origin, Mark: m}
+}
+
+// block waits for credit; nil when the input is closed.
+func (r *fileReader) block() *event.Block {
+	select {
+	case <-r.credit:
+	case <-r.in.ctx.Done():
+		return nil
+	}
+	b := r.in.blocks.Get().(*event.Block)
+	b.Partition, b.Meta, b.Origin, b.Mark = r.name, r.meta, r.part.origin, event.NoMark
+	b.OnRelease(r.release)
+	return b
+}
+
+// release takes a block back. Memory that grew for a long line is let go.
+func (r *fileReader) release(b *event.Block) {
+	if cap(b.Data) > 2*r.in.blockSize {
+		b.Data = make([]byte, 0, r.in.blockSize)
+	}
+	b.Meta, b.Origin = nil, nil
+	r.in.blocks.Put(b)
+	select {
+	case r.credit <- struct{}{}:
+	default:
+	}
+}
+
+// send hands a block to ReadBatch; false when the input is closed.
+func (r *fileReader) send(b *event.Block) bool {
+	if r.in.ctx.Err() != nil {
+		return false // what was read may end with the cancellation
+	}
+	select {
+	case r.in.out <- b:
+		return true
+	case <-r.in.ctx.Done():
+		return false
+	}
+}
+
+// lineMessages turns blocks into ordinary messages, one a line, for pipelines without a detect buffer.
+type lineMessages struct{ in *fileLines }
+
+// Connect does nothing: the input is connected.
+func (m *lineMessages) Connect(context.Context) error { return nil }
+
+// ReadBatch returns the lines of one block. The messages own their memory, for nobody knows how long they live.
+func (m *lineMessages) ReadBatch(ctx context.Context) (service.MessageBatch, service.AckFunc, error) {
+	for {
+		b, err := m.in.next(ctx)
+		if err != nil {
+			return nil, nil, err
+		}
+		batch := m.batch(b)
+		b.Release()
+		if len(batch) > 0 {
+			return batch, noAck, nil
+		}
+	}
+}
+
+func (m *lineMessages) batch(b *event.Block) (batch service.MessageBatch) {
+	data := append([]byte(nil), b.Data...)
+	for i, line := range b.Lines {
+		if line.Fault != "" {
+			m.in.log.Errorf("file_lines: %s, byte %d: %s: %.200q", b.Meta["path"], line.Off, line.Fault, b.Line(i))
+		}
+		if line.Fault == faultUnreadable {
+			continue // its bytes are the error's text
+		}
+		msg := service.NewMessage(data[line.Start:line.End:line.End])
+		msg.MetaSetMut("path", b.Meta["path"])
+		if line.Fault != "" {
+			msg.SetError(lineError(line.Fault))
+		}
+		batch = append(batch, msg)
+	}
+	return batch
+}
+
+// lineError flags a message whose line is no whole line, as Benthos flags what failed processing.
+type lineError string
+
+func (e lineError) Error() string { return "file_lines: " + string(e) }
+
+// Close does nothing: the input closes itself.
+func (m *lineMessages) Close(context.Context) error { return nil }

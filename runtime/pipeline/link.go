@@ -1,0 +1,52 @@
+package pipeline
+
+import (
+	"context"
+	"sync"
+
+	"github.com/redpanda-data/benthos/v4/public/service"
+)
+
+// Position is how far a partition was read, as the last epoch has it, with what its input keeps beside it.
+type Position struct {
+	Offset int64 // where reading goes on
+	Origin []byte
+}
+
+// link is how the inputs and the detect buffer of one stream find each other: the inputs ask it where to start.
+type link struct {
+	open      chan struct{} // closed when the state is open, or will not be
+	once      sync.Once
+	positions map[string]Position // by partition
+	err       error
+	detect    bool // there is a detect buffer behind
+}
+
+type linkKey struct{ stream string }
+
+// linkOf returns the link of the stream that res belongs to. Constructors call it; all of them run before the first Connect.
+func linkOf(res *service.Resources) *link {
+	v, _ := res.GetOrSetGeneric(linkKey{res.StreamID()}, &link{open: make(chan struct{})})
+	return v.(*link)
+}
+
+// opened tells waiting inputs where to start.
+func (l *link) opened(positions map[string]Position, err error) {
+	l.once.Do(func() {
+		l.positions, l.err = positions, err
+		close(l.open)
+	})
+}
+
+// start waits for the state and returns its positions; none, at once, if no detect buffer is behind.
+func (l *link) start(ctx context.Context) (map[string]Position, error) {
+	if !l.detect {
+		return nil, nil
+	}
+	select {
+	case <-l.open:
+		return l.positions, l.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}

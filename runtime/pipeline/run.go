@@ -1,0 +1,67 @@
+package pipeline
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"github.com/seed-98920119/tocsin/runtime/engine"
+)
+
+// Process is what the command line tells the components of this process and learns from them.
+var Process process
+
+type process struct {
+	Stopping atomic.Bool // set before Stream.StopWithin: the end that follows is not the end of the input
+	Fresh    atomic.Bool // start over: states are removed, and file_rows moves an old file to PATH.old
+	owns     atomic.Bool // the command line is ours, so an end without Stopping is the end of the input
+	config   atomic.Pointer[Config]
+
+	mu     sync.Mutex
+	buffer *detect
+	last   engine.Stats
+}
+
+// Own says that the command line is ours and what the detect buffer of its stream is to run, checked and in the file's
+// order; nil if the stream has none.
+func (p *process) Own(c *Config) {
+	p.owns.Store(true)
+	p.config.Store(c)
+}
+
+// Stats are the counts of the running or the last detect buffer.
+func (p *process) Stats() engine.Stats {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.buffer != nil {
+		return p.buffer.runner.Stats()
+	}
+	return p.last
+}
+
+func (p *process) attach(b *detect) {
+	p.mu.Lock()
+	p.buffer = b
+	p.mu.Unlock()
+}
+
+func (p *process) closed(b *detect) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.buffer == b {
+		p.last, p.buffer = b.runner.Stats(), nil
+	}
+}
+
+// failure is the first error that no retry mends, found by a component that can only end its stream.
+var failure atomic.Pointer[error]
+
+// fail stores the first fatal error; the caller then ends its input or buffer.
+func fail(err error) { failure.CompareAndSwap(nil, &err) }
+
+// Failure returns why a stream ended that should not have, or nil: the command line exits with status 1.
+func Failure() error {
+	if err := failure.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
