@@ -1,0 +1,379 @@
+// Bench measures what an event costs, whole processes over the same generated data in one run:
+//
+//	go run ./bench                     the table
+//	go run ./bench -profile count      the same, and CPU profiles of the pipelines in bench/out
+//
+// read, scan and floor are hand-written loops in this program; floor is the same scanner and a Go map, without commits,
+// and the count's measure. count and join are the tocsin binary running a pipeline, commits and all. CPU is user + system
+// of the process, less that of a run over an empty file; the least of -runs. RSS is anonymous memory.
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"log"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/seed-98920119/tocsin/bench/gen"
+	"github.com/seed-98920119/tocsin/runtime/event"
+)
+
+var (
+	events  = flag.Int("events", 2_000_000, "logins")
+	alerts  = flag.Int("ids", 200_000, "IDS alerts of the join")
+	runs    = flag.Int("runs", 3, "runs of each; the least CPU counts")
+	seed    = flag.Uint64("seed", 1, "of the generated data")
+	dir     = flag.String("dir", filepath.Join("bench", "out"), "where data and states go")
+	profile = flag.String("profile", "", "write a CPU profile of this row: count or join")
+	loop    = flag.String("loop", "", "run one of the hand-written loops (used by the harness itself)")
+)
+
+// row is a line of the table.
+type row struct {
+	name   string
+	events int
+	limit  string // GOMEMLIMIT
+	reach  string
+	cmd    func(empty bool) *exec.Cmd
+	cpu    time.Duration
+	base   time.Duration
+	wall   time.Duration
+	rss    int64 // KiB
+	out    int
+}
+
+func main() {
+	flag.Parse()
+	if *loop != "" {
+		runLoop(*loop, flag.Arg(0))
+		return
+	}
+	if err := bench(); err != nil {
+		log.Fatal(err)
+	}
+}
+
+func bench() error {
+	if err := os.MkdirAll(*dir, 0o755); err != nil {
+		return err
+	}
+	binary := filepath.Join(*dir, "tocsin")
+	say("building tocsin")
+	if out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
+		return fmt.Errorf("go build: %s", out)
+	}
+	say("generating %d logins, and %d with %d IDS alerts over a day, seed %d", *events, *events, *alerts, *seed)
+	if err := generate(); err != nil {
+		return err
+	}
+	rows := []*row{
+		handWritten("read", "read the file, find the lines"),
+		handWritten("scan", "and project two fields"),
+		handWritten("floor", "and count in a Go map"),
+		pipelineRow(binary, "count", *events, "180MiB", countYAML),
+		pipelineRow(binary, "join", *events+*alerts, "280MiB", joinYAML),
+	}
+	for i := range *runs {
+		for _, r := range rows {
+			say("run %d of %d: %s", i+1, *runs, r.name)
+			if err := r.measure(); err != nil {
+				return fmt.Errorf("%s: %w", r.name, err)
+			}
+		}
+	}
+	table(rows)
+	return firstAlert(binary)
+}
+
+func say(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }
+
+func path(name string) string { return filepath.Join(*dir, name) }
+
+func generate() error {
+	logins, ids := gen.JoinCase(*seed, *events, *alerts)
+	for name, write := range map[string]func(io.Writer) error{
+		"count.jsonl":  gen.Logins{Seed: *seed, Events: *events}.Write,
+		"logins.jsonl": logins.Write, "ids.jsonl": ids.Write,
+		"empty-count.jsonl": nothing, "empty-logins.jsonl": nothing, "empty-ids.jsonl": nothing,
+	} {
+		f, err := os.Create(path(name))
+		if err != nil {
+			return err
+		}
+		if err := write(f); err != nil {
+			return err
+		}
+		if err := f.Close(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func nothing(io.Writer) error { return nil }
+
+func handWritten(name, _ string) *row {
+	return &row{name: name, events: *events, limit: "180MiB", cmd: func(empty bool) *exec.Cmd {
+		file := path("count.jsonl")
+		if empty {
+			file = path("empty-count.jsonl")
+		}
+		self, _ := os.Executable()
+		return exec.Command(self, "-loop", name, file)
+	}}
+}
+
+const countYAML = `
+input: { file_lines: { paths: [DIR/EMPTYcount.jsonl] } }
+buffer:
+  detect:
+    name: count
+    state: DIR/state-count
+    streams: { logins: { match: { path: "*" }, time: { field: login_time }, watermark: { strict: true } } }
+    operators:
+      suspicious_logins:
+        window: { from: logins, tumbling: 20s, key: source_ip, aggregate: { login_attempts: count }, having: { login_attempts|gte: THRESHOLD } }
+output: { file_rows: { path: DIR/count-rows.jsonl } }
+`
+
+const joinYAML = `
+input: { file_lines: { paths: [DIR/EMPTYlogins.jsonl, DIR/EMPTYids.jsonl] } }
+buffer:
+  detect:
+    name: join
+    state: DIR/state-join
+    streams:
+      logins: { match: { path: "*logins.jsonl" }, time: { field: login_time }, watermark: { strict: true } }
+      ids: { match: { path: "*ids.jsonl" }, time: { field: event_time }, watermark: { strict: true } }
+    operators:
+      attacked_logins:
+        join:
+          left: ids
+          right: logins
+          on: source_ip
+          within: 1h
+          select: { username: logins.username, source_ip: logins.source_ip, severity: ids.severity, attack_classification: ids.attack_classification }
+output: { file_rows: { path: DIR/join-rows.jsonl } }
+`
+
+func pipelineRow(binary, name string, events int, limit, yaml string) *row {
+	return &row{name: name, events: events, limit: limit, cmd: func(empty bool) *exec.Cmd {
+		prefix, file := "", path(name+".yaml")
+		if empty {
+			prefix = "empty-"
+		}
+		text := strings.NewReplacer("DIR", *dir, "EMPTY", prefix, "THRESHOLD", strconv.Itoa(gen.CountThreshold)).Replace(yaml)
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			log.Fatal(err)
+		}
+		args := []string{"run", "--fresh", "--quiet"}
+		if *profile == name && !empty {
+			args = append(args, "--cpuprofile", path(name+".pprof"))
+		}
+		return exec.Command(binary, append(args, file)...)
+	}}
+}
+
+// measure runs the row's process once over nothing and once over the data, and keeps the least.
+func (r *row) measure() error {
+	base, _, _, err := r.run(true)
+	if err != nil {
+		return err
+	}
+	cpu, wall, rss, err := r.run(false)
+	if err != nil {
+		return err
+	}
+	if cpu -= base; r.cpu == 0 || cpu < r.cpu {
+		r.cpu, r.wall = cpu, wall
+	}
+	r.rss = max(r.rss, rss)
+	if b, err := os.ReadFile(path(r.name + "-rows.jsonl")); err == nil {
+		r.out = bytes.Count(b, []byte("\n"))
+	}
+	return nil
+}
+
+func (r *row) run(empty bool) (cpu, wall time.Duration, rss int64, err error) {
+	cmd := r.cmd(empty)
+	cmd.Env = append(os.Environ(), "GOMEMLIMIT="+r.limit)
+	var out bytes.Buffer
+	cmd.Stderr = &out
+	began := time.Now()
+	if err := cmd.Start(); err != nil {
+		return 0, 0, 0, err
+	}
+	stop, peak := make(chan bool), make(chan int64)
+	go func() {
+		most := int64(0)
+		for {
+			select {
+			case <-stop:
+				peak <- most
+				return
+			case <-time.After(10 * time.Millisecond):
+				most = max(most, anonymous(cmd.Process.Pid))
+			}
+		}
+	}()
+	err = cmd.Wait()
+	wall = time.Since(began)
+	close(stop)
+	rss = <-peak
+	if err != nil {
+		return 0, 0, 0, fmt.Errorf("%w: %s", err, out.Bytes())
+	}
+	return cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime(), wall, rss, nil
+}
+
+// anonymous is a process's anonymous memory in KiB, where the system tells.
+func anonymous(pid int) int64 {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0
+	}
+	_, rest, _ := strings.Cut(string(b), "RssAnon:")
+	field, _, _ := strings.Cut(strings.TrimSpace(rest), " ")
+	n, _ := strconv.ParseInt(field, 10, 64)
+	return n
+}
+
+func table(rows []*row) {
+	fmt.Println("\n| | CPU ns an event | events/s | peak RSS MB | rows out | must be |\n|---|---|---|---|---|---|")
+	floor := 0.0
+	for _, r := range rows {
+		ns := float64(r.cpu.Nanoseconds()) / float64(r.events)
+		must := ""
+		switch r.name {
+		case "floor":
+			floor = ns
+		case "count":
+			must = fmt.Sprintf("<= 1000 ns, <= 2 x floor (is %.2f x), <= 200 MB", ns/floor)
+		case "join":
+			must = "<= 2500 ns, <= 300 MB"
+		}
+		fmt.Printf("| %s | %.0f | %.0f | %.0f | %d | %s |\n", r.name, ns, float64(r.events)/r.wall.Seconds(), float64(r.rss)/1024, r.out, must)
+	}
+}
+
+// firstAlert times the built binary from its start to the first alert of the quickstart.
+func firstAlert(binary string) error {
+	src, err := os.ReadFile("pipelines/quickstart.yaml")
+	if err != nil {
+		return err
+	}
+	file := path("quickstart.yaml")
+	text := strings.NewReplacer("./state/quickstart", path("state-quickstart"), "./out/quickstart.jsonl", path("quickstart.jsonl")).Replace(string(src))
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		return err
+	}
+	least := time.Hour
+	for range max(*runs, 3) {
+		cmd := exec.Command(binary, "run", "--fresh", "--quiet", file)
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			return err
+		}
+		began := time.Now()
+		if err := cmd.Start(); err != nil {
+			return err
+		}
+		if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
+			return fmt.Errorf("no alert: %w", err)
+		}
+		least = min(least, time.Since(began))
+		_, _ = io.Copy(io.Discard, out)
+		if err := cmd.Wait(); err != nil {
+			return err
+		}
+	}
+	fmt.Printf("\nstart to first alert of the quickstart: %d ms (must be <= 500 ms)\n", least.Milliseconds())
+	return nil
+}
+
+// runLoop is a hand-written loop over a file: what there would be without Tocsin.
+func runLoop(name, file string) {
+	f, err := os.Open(file)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer f.Close()
+	var one func(line []byte)
+	flush := func() {}
+	switch name {
+	case "read":
+		one = func([]byte) {}
+	case "scan":
+		fields := &event.Fields{}
+		p := event.NewProjection(fields, []event.Field{fields.Add("login_time"), fields.Add("source_ip")})
+		b := p.NewBatch()
+		one = func(line []byte) { project(p, b, line) }
+	case "floor":
+		one, flush = counter()
+	}
+	r := bufio.NewReaderSize(f, 128<<10)
+	for {
+		line, err := r.ReadSlice('\n')
+		if len(line) > 0 {
+			one(line)
+		}
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			log.Fatal(err)
+		}
+	}
+	flush()
+}
+
+func project(p *event.Projection, b *event.Batch, line []byte) {
+	if b.Rows == 4096 {
+		b.Reset()
+	}
+	if err := p.Append(b, line); err != nil {
+		log.Fatal(err)
+	}
+}
+
+// counter counts logins by address in windows of 20 s and writes those that reach the threshold.
+func counter() (one func(line []byte), flush func()) {
+	fields := &event.Fields{}
+	when, who := fields.Add("login_time"), fields.Add("source_ip")
+	p := event.NewProjection(fields, []event.Field{when, who})
+	b := p.NewBatch()
+	format, _ := event.NewTimeFormat("", "")
+	counts := map[string]int{}
+	out := bufio.NewWriter(io.Discard)
+	enc := json.NewEncoder(out)
+	end := int64(0)
+	flush = func() {
+		for k, n := range counts {
+			if n >= gen.CountThreshold {
+				_ = enc.Encode(map[string]any{"source_ip": k, "window_end": end, "login_attempts": n})
+			}
+		}
+		clear(counts)
+	}
+	return func(line []byte) {
+		project(p, b, line)
+		ts, err := format.Millis(b.Value(when, b.Rows-1))
+		if err != nil {
+			log.Fatal(err)
+		}
+		if ts >= end {
+			flush()
+			end = ts - ts%20_000 + 20_000
+		}
+		counts[string(b.Value(who, b.Rows-1).Text)]++
+	}, flush
+}
