@@ -65,6 +65,7 @@ type node struct {
 	steps  []step // of w in the block
 	cur    []int  // cursors of merges
 	said   []operator.Result
+	row    operator.In // the row that is being dealt out, and its key
 	key    []byte
 	late   int64 // rows that came too late
 	rows   int64 // rows said
@@ -196,15 +197,16 @@ func (n *node) distribute(g *Graph, w int64) (rows int) {
 			w = n.steps[at].w
 			at++
 		}
-		in := operator.In{P: r.P, TS: r.TS, W: w, ID: r.ID, Batch: r.Batch, Row: r.Row, Idx: int32(rows), Input: uint8(src)}
-		if n.spec.Where != nil && !n.spec.Where.Match(&in) || !n.keyOf(&in) {
+		in := &n.row
+		*in = operator.In{P: r.P, TS: r.TS, W: w, ID: r.ID, Batch: r.Batch, Row: r.Row, Idx: int32(rows), Input: uint8(src)}
+		if n.spec.Where != nil && !n.spec.Where.Match(in) || !n.keyOf(in) {
 			continue
 		}
 		to := 0
 		if len(n.shards) > 1 {
 			to = int(maphash.Bytes(g.seed, in.Key) % uint64(len(n.shards)))
 		}
-		n.shards[to].push(&in)
+		n.shards[to].push(in)
 		rows++
 	}
 }

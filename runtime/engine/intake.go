@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/seed-98920119/tocsin/runtime/event"
@@ -25,7 +24,7 @@ type intake struct {
 	fresh []*partition // announced, and it is not said yet: before any row
 	live  []*decoded   // blocks of live partitions, in order of arrival
 	work  chan *decoded
-	pool  sync.Pool // *decoded
+	pool  []*decoded
 	projs map[string]*event.Projection
 	used  []*decoded // used up in this engine block: recycled after it
 	await []func()   // to call after the next commit
@@ -193,9 +192,9 @@ func (in *intake) push(b *event.Block) {
 			in.rise(p)
 		}
 	}
-	d, ok := in.pool.Get().(*decoded)
-	if !ok {
-		d = &decoded{}
+	d := &decoded{}
+	if n := len(in.pool); n > 0 {
+		d, in.pool = in.pool[n-1], in.pool[:n-1]
 	}
 	d.part, d.block, d.ready = p, b, make(chan struct{})
 	switch {
@@ -224,7 +223,7 @@ func (in *intake) recycle() {
 			d.batch.Reset()
 		}
 		d.part, d.block, d.lines, d.at = nil, nil, d.lines[:0], 0
-		in.pool.Put(d)
+		in.pool = append(in.pool, d)
 	}
 	in.used = in.used[:0]
 }

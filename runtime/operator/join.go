@@ -60,6 +60,9 @@ const (
 // CapDefault is the default of RowsMax and of MatchesMax.
 const CapDefault = 10_000
 
+// addedKept is how much memory for added rows a key keeps between epochs, in bytes.
+const addedKept = 256
+
 // JoinState is the stored rows of a key, left and right, and what was added since the last Save.
 type JoinState struct {
 	side  [2]stock
@@ -269,7 +272,7 @@ func (o *Join) Flushes() bool { return false }
 
 // Clear implements Logic.
 func (o *Join) Clear(s *JoinState) {
-	s.added = s.added[:0]
+	s.added = nil
 	for side := range s.side {
 		l := &s.side[side]
 		*l = stock{rows: l.rows[:0]}
@@ -335,7 +338,9 @@ const (
 func (o *Join) Save(dst []byte, s *JoinState, whole bool) []byte {
 	if !whole {
 		dst = append(append(dst, recordAdded), s.added...)
-		s.added = s.added[:0]
+		if s.added = s.added[:0]; cap(s.added) > addedKept {
+			s.added = nil
+		}
 		return dst
 	}
 	dst = append(dst, recordWhole)

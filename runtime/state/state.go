@@ -44,8 +44,8 @@ const ConsolidateEvery = 64
 
 const (
 	pageMax = 256 << 10 // bytes a page
-	txnMax  = 2 << 20   // bytes a transaction, below Badger's limit for the memtables used here
-	rowsMax = 10_000    // entries a transaction, likewise
+	txnMax  = 1 << 20   // bytes a transaction, below Badger's limit for the memtables used here
+	rowsMax = 5_000     // entries a transaction, likewise
 )
 
 // Options say which state to open.
@@ -128,8 +128,8 @@ func (s *Store) open() error {
 	}
 	opts := badger.DefaultOptions(filepath.Join(s.opt.Dir, "badger")).
 		WithSyncWrites(true).WithDetectConflicts(false).WithMetricsEnabled(false).WithCompression(options.None).
-		WithMemTableSize(16 << 20).WithNumMemtables(2).WithBlockCacheSize(16 << 20).WithIndexCacheSize(16 << 20).
-		WithValueLogFileSize(64 << 20).WithNumCompactors(2).WithNumLevelZeroTables(3).WithNumLevelZeroTablesStall(6).
+		WithMemTableSize(8 << 20).WithBaseTableSize(2 << 20).WithNumMemtables(2).WithBlockCacheSize(16 << 20).WithIndexCacheSize(16 << 20).
+		WithValueLogFileSize(64 << 20).WithNumCompactors(2).WithNumLevelZeroTables(12).WithNumLevelZeroTablesStall(24).
 		WithLogger(nil)
 	db, err := badger.Open(opts)
 	if err != nil {
