@@ -1,0 +1,72 @@
+package main
+
+import (
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/seed-98920119/tocsin"
+
+// The direction of imports, from the command line down. A package may import what stands after it.
+var layers = []struct {
+	path string
+	may  []string
+	why  string
+}{
+	{"/runtime/cli", []string{"/runtime/pipeline", "/runtime/engine"}, "commands put Benthos and our components together; they decide nothing about events"},
+	{"/runtime/pipeline", []string{"/runtime/engine", "/runtime/operator", "/runtime/state", "/runtime/match", "/runtime/alert", "/runtime/event"}, "Benthos components and YAML; the one place that knows both Benthos and the engine"},
+	{"/runtime/engine", []string{"/runtime/operator", "/runtime/state", "/runtime/match", "/runtime/alert", "/runtime/event"}, "must run without Benthos, so that it can be tested and embedded without it"},
+	{"/runtime/operator", []string{"/runtime/match", "/runtime/event"}, "pure functions on one key's state: no goroutine, no clock, no storage"},
+	{"/runtime/state", []string{"/runtime/event"}, "knows bytes and Badger, and nothing of what the bytes mean"},
+	{"/runtime/alert", []string{"/runtime/event"}, "a form, used by every kind of rule"},
+	{"/runtime/match", []string{"/runtime/event"}, "conditions are compiled once and read rows of any kind"},
+	{"/runtime/event", nil, "everything stands on it"},
+}
+
+// outside says which packages alone may import a module.
+var outside = map[string][]string{
+	"github.com/dgraph-io/badger":      {"/runtime/state"},
+	"github.com/redpanda-data/benthos": {"/runtime/pipeline", "/runtime/cli"},
+	"github.com/klauspost/compress":    {"/runtime/pipeline"},
+	"gopkg.in/yaml.v3":                 {"/runtime/pipeline", "/runtime/match"},
+	"github.com/tetratelabs/wazero":    {"/runtime/wasm"},
+}
+
+func TestImportsPointDown(t *testing.T) {
+	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, "./runtime/...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	known := 0
+	for _, line := range strings.Split(strings.TrimSpace(string(out)), "\n") {
+		words := strings.Fields(line)
+		pkg := strings.TrimPrefix(words[0], module)
+		i := slices.IndexFunc(layers, func(l struct {
+			path string
+			may  []string
+			why  string
+		}) bool {
+			return l.path == pkg
+		})
+		if i < 0 {
+			t.Errorf("%s has no place in the layers; give it one, with a reason", pkg)
+			continue
+		}
+		known++
+		for _, imp := range words[1:] {
+			if own, ok := strings.CutPrefix(imp, module); ok && !slices.Contains(layers[i].may, own) {
+				t.Errorf("%s must not import %s: %s", pkg, own, layers[i].why)
+			}
+			for prefix, who := range outside {
+				if strings.HasPrefix(imp, prefix) && !slices.Contains(who, pkg) {
+					t.Errorf("%s must not import %s; only %v may", pkg, imp, who)
+				}
+			}
+		}
+	}
+	if known != len(layers) {
+		t.Errorf("%d packages of %d found", known, len(layers))
+	}
+}

@@ -1,0 +1,291 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// The tests of this file run the built binary as a user would.
+
+func build(t *testing.T) string {
+	t.Helper()
+	binary := filepath.Join(t.TempDir(), "tocsin")
+	if out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	return binary
+}
+
+// result is what a line of file_rows says about itself.
+type result struct {
+	Tocsin struct {
+		Operator, Kind, Reason string
+		ResultID               string `json:"result_id"`
+	} `json:"_tocsin"`
+	SourceIP    string `json:"source_ip"`
+	WindowStart string `json:"window_start"`
+	Attempts    int    `json:"login_attempts"`
+	Users       int
+	Username    string
+	Class       string `json:"attack_classification"`
+	line        string
+}
+
+func results(t *testing.T, path string) (out []result) {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	s := bufio.NewScanner(f)
+	s.Buffer(nil, 1<<20)
+	for s.Scan() {
+		r := result{line: s.Text()}
+		if err := json.Unmarshal(s.Bytes(), &r); err != nil {
+			t.Fatalf("%v: %s", err, s.Text())
+		}
+		out = append(out, r)
+	}
+	return out
+}
+
+// logLine is an event of the sample logs.
+type logLine struct {
+	LoginTime string `json:"login_time"`
+	EventTime string `json:"event_time"`
+	SourceIP  string `json:"source_ip"`
+	Username  string
+	Class     string `json:"attack_classification"`
+	at        time.Time
+}
+
+// readLog reads a sample log with encoding/json; bad are lines that are no events.
+func readLog(t *testing.T, path string) (lines []logLine, bad int) {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range strings.Split(strings.TrimSuffix(string(data), "\n"), "\n") {
+		var l logLine
+		if json.Unmarshal([]byte(text), &l) != nil {
+			bad++
+			continue
+		}
+		if l.at, err = time.Parse(time.RFC3339Nano, l.LoginTime+l.EventTime); err != nil {
+			bad++
+			continue
+		}
+		lines = append(lines, l)
+	}
+	return lines, bad
+}
+
+// expected works the quickstart out from the logs alone: a map of windows, all pairs, and a running maximum for lateness.
+// Both logs being of the same ten minutes, no pair is further apart than the hour, and none is late for the join.
+func expected(t *testing.T) (rows []string, lates, bad int) {
+	logins, badLogins := readLog(t, "pipelines/data/logins.jsonl")
+	ids, badIDs := readLog(t, "pipelines/data/ids.jsonl")
+	type window struct {
+		ip    string
+		start time.Time
+	}
+	counts, users := map[window]int{}, map[window]map[string]bool{}
+	newest := time.Time{}
+	for _, l := range logins {
+		w := window{l.SourceIP, l.at.Truncate(20 * time.Second)}
+		if !newest.IsZero() && !w.start.Add(20*time.Second).After(newest.Add(time.Millisecond)) {
+			lates++
+			continue
+		}
+		if l.at.After(newest) {
+			newest = l.at
+		}
+		if counts[w]++; users[w] == nil {
+			users[w] = map[string]bool{}
+		}
+		users[w][l.Username] = true
+	}
+	for w, n := range counts {
+		if n >= 5 {
+			rows = append(rows, fmt.Sprint("suspicious ", w.ip, " ", w.start.UTC().Format("2006-01-02T15:04:05.000Z"), " ", n, " ", len(users[w])))
+		}
+	}
+	for _, a := range ids {
+		for _, l := range logins {
+			if d := l.at.Sub(a.at); a.SourceIP == l.SourceIP && d <= time.Hour && d >= -time.Hour {
+				rows = append(rows, fmt.Sprint("attacked ", l.SourceIP, " ", l.Username, " ", a.Class))
+			}
+		}
+	}
+	slices.Sort(rows)
+	return rows, lates, badLogins + badIDs
+}
+
+// quickstart writes the pipeline with its state and rows in dir, and perhaps other limits.
+func quickstart(t *testing.T, dir string, change ...string) (pipeline, rows string) {
+	t.Helper()
+	src, err := os.ReadFile("pipelines/quickstart.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows = filepath.Join(dir, "rows.jsonl")
+	pipeline = filepath.Join(dir, "pipeline.yaml")
+	change = append(change, "./state/quickstart", filepath.Join(dir, "state"), "./out/quickstart.jsonl", rows)
+	if err := os.WriteFile(pipeline, []byte(strings.NewReplacer(change...).Replace(string(src))), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return pipeline, rows
+}
+
+// The two commands of the README: the quickstart, and the same again, against an independent computation.
+func TestQuickstart(t *testing.T) {
+	binary := build(t)
+	pipeline, rows := quickstart(t, t.TempDir())
+	run := func(args ...string) (stdout, stderr string) {
+		t.Helper()
+		var out, errs bytes.Buffer
+		cmd := exec.Command(binary, append([]string{"run"}, args...)...)
+		cmd.Stdout, cmd.Stderr = &out, &errs
+		if err := cmd.Run(); err != nil {
+			t.Fatalf("%v\n%s", err, errs.String())
+		}
+		return out.String(), errs.String()
+	}
+	stdout, stderr := run(pipeline)
+	want, lates, bad := expected(t)
+	var got []string
+	var gotLate, gotBad, alerts int
+	for _, r := range results(t, rows) {
+		switch {
+		case r.Tocsin.Kind == "alert":
+			alerts++
+		case r.Tocsin.Kind == "late":
+			gotLate++
+		case r.Tocsin.Kind == "error":
+			gotBad++
+		case r.Tocsin.Operator == "suspicious_logins":
+			got = append(got, fmt.Sprint("suspicious ", r.SourceIP, " ", r.WindowStart, " ", r.Attempts, " ", r.Users))
+		default:
+			got = append(got, fmt.Sprint("attacked ", r.SourceIP, " ", r.Username, " ", r.Class))
+		}
+	}
+	slices.Sort(got)
+	if !slices.Equal(got, want) || len(want) == 0 {
+		t.Errorf("got %d rows\n%s\nwant %d\n%s", len(got), strings.Join(got, "\n"), len(want), strings.Join(want, "\n"))
+	}
+	if gotLate != lates || gotBad != bad || alerts != len(want) {
+		t.Errorf("%d late, %d errors, %d alerts; want %d, %d, %d", gotLate, gotBad, alerts, lates, bad, len(want))
+	}
+	if n := strings.Count(stdout, "\n"); n != len(want) || !strings.Contains(stdout, "HIGH   Login from attacking address") {
+		t.Errorf("%d lines on the terminal, want %d:\n%s", n, len(want), stdout)
+	}
+	if s := fmt.Sprintf("%d rows, %d alerts, %d late, %d errors", len(want), len(want), lates, bad); !strings.Contains(stderr, s) {
+		t.Errorf("the summary does not say %q:\n%s", s, stderr)
+	}
+	before := results(t, rows)
+	stdout, stderr = run(pipeline)
+	if after := results(t, rows); stdout != "" || len(after) != len(before) || !strings.Contains(stderr, "nothing new") || !strings.Contains(stderr, "--fresh") {
+		t.Errorf("the second run said %q and %q, and left %d rows of %d", stdout, stderr, len(after), len(before))
+	}
+	if run("--fresh", pipeline); len(results(t, rows)) != len(before) || len(results(t, rows+".old")) != len(before) {
+		t.Error("--fresh does not start over")
+	}
+}
+
+// Kill -9 at random moments, then run again: the file of results, deduplicated by result_id, equals that of an
+// undisturbed run, and no line is torn.
+func TestKilledAtRandomMoments(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 1))
+	binary, dir := build(t), t.TempDir()
+	logins, ids := filepath.Join(dir, "logins.jsonl"), filepath.Join(dir, "ids.jsonl")
+	larger(t, r, logins, ids)
+	change := []string{"pipelines/data/logins.jsonl", logins, "pipelines/data/ids.jsonl", ids}
+	whole, wholeRows := quickstart(t, filepath.Join(mkdir(t, dir, "whole")), change...)
+	began := time.Now()
+	if out, err := exec.Command(binary, "run", whole).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	took := time.Since(began)
+	want := byID(t, wholeRows)
+	torn, tornRows := quickstart(t, mkdir(t, dir, "torn"), change...)
+	kills := 0
+	for kills < 20 {
+		cmd := exec.Command(binary, "run", "--quiet", torn)
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		timer := time.AfterFunc(time.Duration(r.Int64N(int64(took/5))), func() { _ = cmd.Process.Kill() })
+		err := cmd.Wait()
+		timer.Stop()
+		if kills++; err == nil && kills > 5 {
+			break // it came to the end between two kills
+		}
+	}
+	if out, err := exec.Command(binary, "run", torn).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	got := byID(t, tornRows)
+	for id, line := range want {
+		if got[id] != line {
+			t.Fatalf("seed %d, %d kills: %s\nwant %s\n got %s", seed, kills, id, line, got[id])
+		}
+	}
+	if len(got) != len(want) {
+		t.Fatalf("seed %d, %d kills: %d results, want %d", seed, kills, len(got), len(want))
+	}
+	t.Logf("%d results after %d kills", len(got), kills)
+}
+
+func mkdir(t *testing.T, dir, name string) string {
+	path := filepath.Join(dir, name)
+	if err := os.Mkdir(path, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func byID(t *testing.T, path string) map[string]string {
+	out := map[string]string{}
+	for _, r := range results(t, path) {
+		if was, ok := out[r.Tocsin.ResultID]; ok && was != r.line {
+			t.Fatalf("%s says\n%s\nand\n%s", r.Tocsin.ResultID, was, r.line)
+		}
+		out[r.Tocsin.ResultID] = r.line
+	}
+	return out
+}
+
+// larger writes logs that take the binary a second or two.
+func larger(t *testing.T, r *rand.Rand, logins, ids string) {
+	var a, b bytes.Buffer
+	start := time.Date(2026, 3, 2, 8, 0, 0, 0, time.UTC)
+	for i := range 300_000 {
+		at := start.Add(time.Duration(i)*20*time.Millisecond - time.Duration(r.IntN(3000)/2990*60)*time.Second)
+		fmt.Fprintf(&a, `{"login_time":"%s","source_ip":"10.0.%d.%d","username":"u%d"}`+"\n", at.Format("2006-01-02T15:04:05.000Z"), r.IntN(30), r.IntN(250), r.IntN(50))
+		if i%200 == 0 {
+			fmt.Fprintf(&b, `{"event_time":"%s","source_ip":"10.%d.%d.%d","severity":"high","attack_classification":"scan"}`+"\n", at.Format("2006-01-02T15:04:05.000Z"), r.IntN(20), r.IntN(60), r.IntN(250))
+		}
+		if r.IntN(20_000) == 0 {
+			a.WriteString("{torn\n")
+		}
+	}
+	for path, data := range map[string][]byte{logins: a.Bytes(), ids: b.Bytes()} {
+		if err := os.WriteFile(path, data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
