@@ -41,7 +41,7 @@ type level struct {
 
 type wanted struct {
 	name  string
-	col   int16 // the value itself is wanted, or -1
+	cols  []int16 // that want the value itself
 	child *level
 	rests []rest // for arrays: what is wanted of their elements
 }
@@ -67,11 +67,12 @@ func NewProjection(fields *Fields, want []Field) *Projection {
 // add wants a path below this level, as one flat key and as nested ones.
 func (l *level) add(path []string, col int16) {
 	l.cols = append(l.cols, col)
-	l.key(strings.Join(path, ".")).col = col
+	k := l.key(strings.Join(path, "."))
+	k.cols = append(k.cols, col)
 	if len(path) == 1 {
 		return
 	}
-	k := l.key(path[0])
+	k = l.key(path[0])
 	if k.child == nil {
 		k.child = &level{depth: l.depth + 1}
 	}
@@ -85,7 +86,7 @@ func (l *level) key(name string) *wanted {
 			return &l.keys[i]
 		}
 	}
-	l.keys = append(l.keys, wanted{name: name, col: -1})
+	l.keys = append(l.keys, wanted{name: name})
 	return &l.keys[len(l.keys)-1]
 }
 
@@ -291,16 +292,18 @@ func (s *scanner) take(w *wanted, l *level, depth int) {
 			s.gather(w, v, l.depth+1)
 		}
 	}
-	if w.col < 0 || s.err != nil {
+	if s.err != nil {
 		return
 	}
-	h := &s.hits[w.col]
-	if h.found && h.depth == l.depth {
-		s.duplicates++
-	}
-	if !h.found || h.depth >= l.depth {
-		v.found, v.depth = true, l.depth
-		*h = v
+	v.found, v.depth = true, l.depth
+	for _, col := range w.cols {
+		h := &s.hits[col]
+		if h.found && h.depth == l.depth {
+			s.duplicates++
+		}
+		if !h.found || h.depth >= l.depth {
+			*h = v
+		}
 	}
 }
 
