@@ -29,8 +29,13 @@ func (f *Fields) Add(path string) Field {
 	return n
 }
 
-// Path returns the path of a field as it was added.
-func (f *Fields) Path(n Field) string { return f.paths[n] }
+// Path returns the path of a field as it was added, empty for a number that was never given.
+func (f *Fields) Path(n Field) string {
+	if int(n) >= len(f.paths) {
+		return ""
+	}
+	return f.paths[n]
+}
 
 // Len is the number of fields added so far.
 func (f *Fields) Len() int { return len(f.paths) }

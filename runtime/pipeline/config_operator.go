@@ -38,7 +38,9 @@ func (d *decoder) operators(n *yaml.Node) {
 		d.head(s, e.value)
 		all = append(all, s)
 	}
-	d.order(all)
+	if !d.order(all) {
+		return // columns cannot be known
+	}
 	for _, s := range d.ops {
 		switch s.kind {
 		case "window":
@@ -96,7 +98,8 @@ func peek(n *yaml.Node, key string) *yaml.Node {
 }
 
 // order checks sources and sorts operators topologically, otherwise as in the file; cycles are said where they close.
-func (d *decoder) order(all []*source) {
+func (d *decoder) order(all []*source) (ok bool) {
+	ok = true
 	state := map[*source]int{} // 1: on the way, 2: done
 	var path []string
 	var visit func(s *source)
@@ -107,9 +110,11 @@ func (d *decoder) order(all []*source) {
 			switch x := d.nodes[in.Value]; {
 			case in.Kind != yaml.ScalarNode:
 				d.wrong(in, "a source must be the name of a stream or operator, not %s", shown(in))
+			case x == nil && len(d.conf.Spec.Streams) == 0: // which was said
 			case x == nil:
 				d.wrong(in, "there is no stream or operator %q%s", in.Value, suggest(in.Value, d.names()))
 			case state[x] == 1:
+				ok = false
 				d.wrong(in, "cycle: %s; an operator cannot read what comes of it", strings.Join(append(slices.Clone(path[slices.Index(path, x.name):]), x.name), " reads "))
 			case x.op != nil && state[x] == 0:
 				visit(x)
@@ -124,6 +129,7 @@ func (d *decoder) order(all []*source) {
 			visit(s)
 		}
 	}
+	return ok
 }
 
 func (d *decoder) names() (names []string) {
