@@ -83,7 +83,7 @@ func TestCrashesAtEveryTransaction(t *testing.T) {
 	want, maybe := newModel(), newModel()
 	epoch, cursor, next, crashes, resumed := uint64(0), uint64(0), uint64(0), 0, 0
 	stale := map[string]bool{} // keys changed since the last consolidation
-	for range 40 {
+	for range 24 {
 		s := open(t, dir)
 		got, rec := recoverModel(t, s)
 		switch {
@@ -129,7 +129,7 @@ func TestCrashesAtEveryTransaction(t *testing.T) {
 					continue
 				}
 				part := fmt.Sprint(r.IntN(1000))
-				if r.IntN(10) == 0 {
+				if r.IntN(25) == 0 {
 					part = strings.Repeat("x", r.IntN(3<<20)) // pages, transactions
 				}
 				put := append([]byte{"WA"[r.IntN(2)]}, part...)
