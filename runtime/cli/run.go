@@ -152,7 +152,7 @@ func (e *env) await(f runFlags, s *service.Stream, signals chan os.Signal, ended
 			show.say(pipeline.Process.Stats())
 		case <-signals:
 			show.clear()
-			if pipeline.Process.Stopping.Swap(true) {
+			if pipeline.Process.Stop() {
 				return errors.New("stopped at once; what was committed is kept")
 			}
 			e.say("stopping: the state is kept, and the next start goes on here (again: stop at once)")
@@ -194,7 +194,7 @@ func (p *progress) clear() {
 func (e *env) summary(conf *pipeline.Config, took time.Duration) {
 	s := pipeline.Process.Stats()
 	dir, _ := filepath.Abs(conf.State)
-	if s.Events == 0 && s.Sent == 0 && !pipeline.Process.Stopping.Load() {
+	if s.Events == 0 && s.Sent == 0 && !pipeline.Process.Stopped() {
 		e.say("nothing new: every event was read before, and nothing was said twice\n  state   %s\n  to start over: tocsin run --fresh", dir)
 		return
 	}

@@ -61,6 +61,7 @@ type partition struct {
 	proj    *event.Projection
 	low     int64            // the watermark by which bounded partitions take turns
 	next    int64            // position after the last line taken
+	fault   int64            // one more than the position of a fault that takes no bytes, such as a file cut short: said once
 	stored  map[string]int64 // watermark by stream, from the last run
 	dirty   bool
 	known   bool // announced
@@ -360,9 +361,12 @@ func (in *intake) head() *decoded {
 func (in *intake) take(d *decoded, items []Item, faults []fault) ([]Item, []fault) {
 	p, l, src := d.part, &d.lines[d.at], &d.block.Lines[d.at]
 	d.at++
-	if src.Off < p.next && !p.isLive {
+	if (src.Off < p.next || src.Next == src.Off && p.fault == src.Off+1) && !p.isLive {
 		in.stats.Skipped++
 		return items, faults
+	}
+	if src.Next == src.Off {
+		p.fault = src.Off + 1
 	}
 	p.next, p.dirty = max(p.next, src.Next), true
 	in.stats.Events++
@@ -464,6 +468,7 @@ func (in *intake) leave(p *partition) {
 func (in *intake) record(dst []byte, p *partition) []byte {
 	dst = binary.AppendVarint(dst, p.next)
 	dst = binary.AppendVarint(dst, p.low)
+	dst = binary.AppendVarint(dst, p.fault)
 	dst = event.AppendBytes(dst, p.origin)
 	marks := maps.Clone(p.stored)
 	if marks == nil {
@@ -484,7 +489,7 @@ func (in *intake) record(dst []byte, p *partition) []byte {
 func (in *intake) load(name string, rec []byte) error {
 	r := event.Reader{B: rec}
 	p := in.add(name)
-	p.next, p.low, p.origin = r.Int(), r.Int(), slices.Clone(r.Bytes())
+	p.next, p.low, p.fault, p.origin = r.Int(), r.Int(), r.Int(), slices.Clone(r.Bytes())
 	p.stored = map[string]int64{}
 	for n := r.Uint(); n > 0 && !r.Bad; n-- {
 		stream := string(r.Bytes())

@@ -114,6 +114,7 @@ func (r *Runner) End(exhausted bool) {
 	r.ended, r.stopped = r.ended || exhausted, r.stopped || !exhausted
 	r.mu.Unlock()
 	signal(r.wake)
+	signal(r.ready)
 }
 
 // Next waits for committed rows and returns some, in order, which the caller acknowledges or rejects by Settle. After the
@@ -121,8 +122,12 @@ func (r *Runner) End(exhausted bool) {
 func (r *Runner) Next(ctx context.Context) ([]*Out, error) {
 	for {
 		r.mu.Lock()
-		rows, wait := r.box.take(r.opt.Now())
-		over, err := r.quit, r.err
+		over, err := r.quit || r.stopped, r.err
+		var rows []*Out
+		var wait time.Duration
+		if !over {
+			rows, wait = r.box.take(r.opt.Now())
+		}
 		r.mu.Unlock()
 		switch {
 		case err != nil:

@@ -267,7 +267,7 @@ func message(o *engine.Out) *service.Message {
 }
 
 // EndOfInput is called for the end of the input and for a signal alike; only the command line knows which.
-func (b *detect) EndOfInput() { b.runner.End(!Process.Stopping.Load() && Process.owns.Load()) }
+func (b *detect) EndOfInput() { b.runner.End(!Process.Stopped() && Process.owns.Load()) }
 
 // Close commits what was done and gives the state back.
 func (b *detect) Close(context.Context) error {

@@ -11,10 +11,10 @@ import (
 var Process process
 
 type process struct {
-	Stopping atomic.Bool // set before Stream.StopWithin: the end that follows is not the end of the input
 	Fresh    atomic.Bool // start over: states are removed, and file_rows moves an old file to PATH.old
 	owns     atomic.Bool // the command line is ours, so an end without Stopping is the end of the input
 	config   atomic.Pointer[Config]
+	stopping atomic.Bool
 
 	mu     sync.Mutex
 	buffer *detect
@@ -27,6 +27,21 @@ func (p *process) Own(c *Config) {
 	p.owns.Store(true)
 	p.config.Store(c)
 }
+
+// Stop is called before Stream.StopWithin: what follows is not the end of the input, even if the input has ended and only
+// an output is waited for. The state is kept. It says whether it was called before.
+func (p *process) Stop() (again bool) {
+	again = p.stopping.Swap(true)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.buffer != nil {
+		p.buffer.runner.End(false)
+	}
+	return again
+}
+
+// Stopped says whether Stop was called.
+func (p *process) Stopped() bool { return p.stopping.Load() }
 
 // Stats are the counts of the running or the last detect buffer.
 func (p *process) Stats() engine.Stats {
