@@ -81,9 +81,8 @@ func (g Logins) Write(w io.Writer) error {
 		b = append(b, agents[r.IntN(len(agents))]...)
 		b = append(b, `","session_id":"`...)
 		b = strconv.AppendUint(b, r.Uint64()|1<<63, 16)
-		b = append(b, `","country":"DE","port":`...)
-		b = strconv.AppendInt(b, r.Int64N(50000)+10000, 10)
-		b = append(b, "}\n"...)
+		b = append(b, `","country":"DE"}`...)
+		b = append(b, '\n')
 		if _, err := out.Write(b); err != nil {
 			return err
 		}
