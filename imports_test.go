@@ -29,7 +29,7 @@ var layers = []struct {
 var outside = map[string][]string{
 	"github.com/dgraph-io/badger":      {"/runtime/state"},
 	"github.com/redpanda-data/benthos": {"/runtime/pipeline", "/runtime/cli"},
-	"github.com/klauspost/compress":    {"/runtime/pipeline"},
+	"github.com/klauspost/compress":    {"/runtime/pipeline", "/runtime/state"},
 	"gopkg.in/yaml.v3":                 {"/runtime/pipeline", "/runtime/match"},
 	"github.com/tetratelabs/wazero":    {"/runtime/wasm"},
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/dgraph-io/badger/v4"
+	"github.com/klauspost/compress/s2"
 
 	"github.com/seed-98920119/tocsin/runtime/event"
 )
@@ -23,8 +24,10 @@ type Epoch struct {
 	body    []byte // changes
 	rows    []byte // outbox
 	scratch []byte
-	last    uint64 // number of the last outbox row
-	n       int
+
+	packed, packedRows []byte // as they are written
+	last               uint64 // number of the last outbox row
+	n                  int
 }
 
 // Put sets the record of a key: the bytes that save appends.
@@ -88,13 +91,14 @@ func (s *Store) commit(e *Epoch) error {
 		return fmt.Errorf("state %s: %w", s.opt.Dir, err)
 	}
 	id := epochKey{s.epoch + 1, s.run}
-	r := record{pages: pagesOf(e.body), rowPages: pagesOf(e.rows), sum: checksum(e.body), rowSum: checksum(e.rows), cursor: e.Cursor, beyond: e.Beyond, header: e.Header}
+	e.packed, e.packedRows = pack(e.packed, e.body), pack(e.packedRows, e.rows)
+	r := record{pages: pagesOf(e.packed), rowPages: pagesOf(e.packedRows), sum: checksum(e.packed), rowSum: checksum(e.packedRows), cursor: e.Cursor, beyond: e.Beyond, header: e.Header}
 	if e.n > 0 {
 		r.last = e.last + 1
 	}
 	w := writer{s: s}
-	w.pages('p', id, e.body)
-	w.pages('o', id, e.rows)
+	w.pages('p', id, e.packed)
+	w.pages('o', id, e.packedRows)
 	w.set(pageKey('e', id, -1), r.append(nil))
 	s.drained(e.Cursor, w.del)
 	if err := w.done(); err != nil {
@@ -117,6 +121,27 @@ func (s *Store) drained(cursor uint64, del func(key []byte)) {
 		}
 	}
 	s.pending = slices.Delete(s.pending, 0, n)
+}
+
+// pack compresses a body: what Badger writes it writes twice, and keys, times and ids repeat.
+func pack(dst, body []byte) []byte {
+	if len(body) == 0 {
+		return dst[:0]
+	}
+	return s2.Encode(dst[:cap(dst)], body)
+}
+
+// bodyMax bounds what a damaged length can make unpack ask for.
+const bodyMax = 1 << 30
+
+func unpack(packed []byte) ([]byte, error) {
+	if len(packed) == 0 {
+		return nil, nil
+	}
+	if n, err := s2.DecodedLen(packed); err != nil || n > bodyMax {
+		return nil, errors.New("an epoch's pages are damaged")
+	}
+	return s2.Decode(nil, packed)
 }
 
 // writer cuts what is written into transactions that Badger takes, in order; the last one ends with the last thing set.

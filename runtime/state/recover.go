@@ -182,6 +182,9 @@ func (s *Store) replay(txn *badger.Txn, r *savedEpoch, v Visitor) error {
 	if checksum(body) != r.sum {
 		return fmt.Errorf("epoch %d is damaged; restore the folder, or start over with --fresh", r.epoch)
 	}
+	if body, err = unpack(body); err != nil {
+		return err
+	}
 	return readChanges(body, v.Record)
 }
 
@@ -217,6 +220,9 @@ func (s *Store) resend(txn *badger.Txn, r *savedEpoch, out *Recovered, v Visitor
 	}
 	if checksum(body) != r.rowSum {
 		return fmt.Errorf("the outbox of epoch %d is damaged; restore the folder, or start over with --fresh", r.epoch)
+	}
+	if body, err = unpack(body); err != nil {
+		return err
 	}
 	s.pending = append(s.pending, outbox{r.epochKey, r.rowPages, r.last})
 	return readRows(body, func(seq uint64, row []byte) error {

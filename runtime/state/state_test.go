@@ -262,6 +262,7 @@ func FuzzDecoders(f *testing.F) {
 				t.Fatal(err)
 			}
 		}
+		_, _ = unpack(b)
 		_ = readChanges(b, func(uint32, []byte, []byte) error { return nil })
 		_ = readRows(b, func(uint64, []byte) error { return nil })
 		_, _, _, _ = splitEntry(b, b)
