@@ -195,7 +195,7 @@ func (e *env) summary(conf *pipeline.Config, took time.Duration) {
 	s := pipeline.Process.Stats()
 	dir, _ := filepath.Abs(conf.State)
 	if s.Events == 0 && s.Sent == 0 && !pipeline.Process.Stopped() {
-		e.say("nothing new: every event was read before, and nothing was said twice\n  state   %s\n  to start over: tocsin run --fresh", dir)
+		e.say("nothing new: every event was read before, and nothing was said twice\n  state   %s\n  to start over, add --fresh", dir)
 		return
 	}
 	e.say("%s events, %s rows, %s alerts, %s late, %s errors", count(s.Events), count(s.Rows), count(s.Alerts), count(s.Late), count(s.Errors))

@@ -28,7 +28,6 @@ type Stream struct {
 	Time   Time
 	Delay  int64 // ms of disorder that the watermark allows
 	Strict bool  // the watermark is ts - Delay + 1: of equal timestamps at a window's end only the first is on time
-	Idle   int64 // idle_timeout, ms; live partitions only
 	Future int64 // max_future, ms; live partitions only
 	Reads  []event.Field
 }

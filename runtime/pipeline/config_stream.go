@@ -75,8 +75,6 @@ func (d *decoder) stream(s *source, n *yaml.Node) {
 	}
 	if n := m.get("watermark"); n != nil {
 		d.watermark(s, n)
-	} else {
-		s.stream.Idle = (30 * time.Second).Milliseconds()
 	}
 	if n := m.get("format"); n != nil && n.Value != "json" {
 		d.wrong(n, "format %s is not in this version yet; json is", n.Value)
@@ -157,7 +155,6 @@ func (d *decoder) watermark(s *source, n *yaml.Node) {
 	}
 	s.stream.Delay = d.span(m.get("delay"), "delay", 0, 0)
 	s.stream.Strict = d.bool(m.get("strict"), "strict")
-	s.stream.Idle = d.span(m.get("idle_timeout"), "idle_timeout", 30*time.Second, 0)
-	m.later("min_partitions", "advance_when_idle")
+	m.later("idle_timeout", "min_partitions", "advance_when_idle")
 	m.done()
 }
