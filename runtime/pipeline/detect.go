@@ -266,8 +266,11 @@ func message(o *engine.Out) *service.Message {
 	return m
 }
 
-// EndOfInput is called for the end of the input and for a signal alike; only the command line knows which.
-func (b *detect) EndOfInput() { b.runner.End(!Process.Stopped() && Process.owns.Load()) }
+// EndOfInput is called for the end of the input and for a signal alike; only the command line knows which. An input that
+// failed has not ended: the state is kept.
+func (b *detect) EndOfInput() {
+	b.runner.End(!Process.Stopped() && Process.owns.Load() && Failure() == nil)
+}
 
 // Close commits what was done and gives the state back.
 func (b *detect) Close(context.Context) error {

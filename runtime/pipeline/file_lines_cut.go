@@ -33,11 +33,12 @@ type lineCutter struct {
 
 // next fills b, whose Data should have room, with the lines that come now; false: there are no more after these.
 func (c *lineCutter) next(b *event.Block) (more bool) {
+	size := cap(b.Data) // a longer tail, left by a long line, is used up before more is read
 	b.Data, b.Lines = append(b.Data[:0], c.tail...), b.Lines[:0]
 	c.tail = c.tail[:0]
 	limit := max(c.lineMax, faultBytes) + 1 // with a CR
 	for {
-		c.fill(b)
+		c.fill(b, size)
 		used := c.cut(b)
 		switch {
 		case len(b.Lines) == c.linesMax:
@@ -53,15 +54,16 @@ func (c *lineCutter) next(b *event.Block) (more bool) {
 			return c.skip(b)
 		default:
 			b.Data = slices.Grow(b.Data, max(16, min(len(b.Data), limit+1-len(b.Data))))
+			size = cap(b.Data)
 		}
 	}
 }
 
-// fill reads until b.Data has no more room.
-func (c *lineCutter) fill(b *event.Block) {
-	for c.err == nil && len(b.Data) < cap(b.Data) {
+// fill reads until b.Data has size bytes.
+func (c *lineCutter) fill(b *event.Block, size int) {
+	for c.err == nil && len(b.Data) < size {
 		var n int
-		n, c.err = c.src.Read(b.Data[len(b.Data):cap(b.Data)])
+		n, c.err = c.src.Read(b.Data[len(b.Data):size])
 		b.Data = b.Data[:len(b.Data)+n]
 	}
 	if bom := "\xef\xbb\xbf"; c.off == 0 && len(b.Data) >= len(bom) && string(b.Data[:len(bom)]) == bom {

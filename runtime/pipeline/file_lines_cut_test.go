@@ -133,6 +133,18 @@ func TestCutSkipsInBoundedMemory(t *testing.T) {
 	}
 }
 
+// What a long line made a block grow to is used up before more is read, however few lines a block may have.
+func TestCutUsesUpWhatALongLineLeft(t *testing.T) {
+	src := strings.NewReader(strings.Repeat("x", 900_000) + "\n" + strings.Repeat("y\n", 2_000_000))
+	c := &lineCutter{src: src, lineMax: 1 << 20, linesMax: 1000}
+	for range 200 {
+		c.next(&event.Block{Data: make([]byte, 0, 8<<10)})
+	}
+	if len(c.tail) > 8<<10 {
+		t.Errorf("%d bytes are still read ahead", len(c.tail))
+	}
+}
+
 type repeated byte
 
 func (r repeated) Read(p []byte) (int, error) {
