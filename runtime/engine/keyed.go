@@ -42,6 +42,7 @@ type keyed[S any] struct {
 	timers timers
 	pos    int // cursor in the block's steps: dues only grow
 	peak   int64
+	rec    []byte // scratch
 }
 
 type slot[S any] struct {
@@ -204,7 +205,8 @@ func (k *keyed[S]) save(space uint32, e *state.Epoch, c *state.Consolidation) {
 		switch {
 		case !s.used:
 		case k.op.Next(&s.s) != operator.Never:
-			e.Put(space, []byte(s.key), func(dst []byte) []byte { return k.op.Save(dst, &s.s, false) })
+			k.rec = k.op.Save(k.rec[:0], &s.s, false)
+			e.Put(space, []byte(s.key), k.rec)
 			s.paged = true
 		default:
 			if s.paged {
@@ -229,7 +231,8 @@ func (k *keyed[S]) consolidate(space uint32, c *state.Consolidation) {
 		switch {
 		case !s.used:
 		case k.op.Next(&s.s) != operator.Never:
-			c.Put(space, []byte(s.key), func(dst []byte) []byte { return k.op.Save(dst, &s.s, true) })
+			k.rec = k.op.Save(k.rec[:0], &s.s, true)
+			c.Put(space, []byte(s.key), k.rec)
 			s.entry = true
 		default:
 			c.Drop(space, []byte(s.key))

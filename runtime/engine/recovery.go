@@ -187,13 +187,16 @@ func (r *Runner) save(e *state.Epoch, c *state.Consolidation) {
 	}
 	r.spaces.gone, r.spaces.force = nil, false
 	for name, p := range r.intake.parts {
-		put := func(dst []byte) []byte { return r.intake.record(dst, p) }
+		if !p.dirty && c == nil {
+			continue
+		}
+		rec := r.intake.record(nil, p)
 		if p.dirty {
-			e.Put(partitionSpace, []byte(name), put)
+			e.Put(partitionSpace, []byte(name), rec)
 			p.dirty = false
 		}
 		if c != nil {
-			c.Put(partitionSpace, []byte(name), put)
+			c.Put(partitionSpace, []byte(name), rec)
 		}
 	}
 	r.graph.Save(r.spaces.of, e, c)

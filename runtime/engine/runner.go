@@ -28,7 +28,8 @@ const (
 	soon     = 50 * time.Millisecond
 	often    = time.Second
 	outMax   = 32 << 20
-	epochMax = 16 << 20
+	epochMax = 16 << 20 // bytes of results
+	movedMax = 1 << 17  // rows taken: both bound the memory of an epoch
 )
 
 // Runner is the loop around a graph: it takes blocks from inputs, draws rows in order, runs them, commits epochs, and
@@ -50,7 +51,7 @@ type Runner struct {
 	turn    int
 	writing bool
 	written chan error
-	moved   bool // rows were taken since the last epoch
+	moved   int // rows that were taken since the last epoch
 	last    time.Time
 	flight  []*Out   // of the epoch being written
 	after   []func() // likewise: what to call when it is on disk
@@ -226,7 +227,7 @@ func (r *Runner) work() error {
 		if err := r.commitDue(drew, atEnd || settled); err != nil {
 			return err
 		}
-		if atEnd && !r.writing && !r.moved && r.box.empty(&r.mu) {
+		if atEnd && !r.writing && r.moved == 0 && r.box.empty(&r.mu) {
 			return r.finish()
 		}
 		if !drew && empty {
@@ -262,7 +263,7 @@ func (r *Runner) advance() (drew bool, err error) {
 	for _, o := range r.outs[from:] {
 		r.outSize += len(o.Payload) + 200
 	}
-	r.moved = true
+	r.moved += len(r.items) + len(r.faults)
 	r.intake.recycle()
 	r.mu.Lock()
 	r.stats = r.total()
@@ -289,10 +290,9 @@ func (r *Runner) commitDue(drew, now bool) error {
 		return nil
 	}
 	age := r.opt.Now().Sub(r.last)
-	waiting := len(r.outs) > 0 || len(r.intake.await) > 0
 	switch {
-	case r.moved && (waiting && (age >= soon || !drew) || age >= often || r.outSize > epochMax):
-	case (r.moved || r.box.dirty(&r.mu)) && (now && !drew || age >= often):
+	case r.moved > 0 && (len(r.outs) > 0 && age >= soon || len(r.intake.await) > 0 && !drew || age >= often || r.outSize > epochMax || r.moved > movedMax):
+	case (r.moved > 0 || r.box.dirty(&r.mu)) && (now && !drew || age >= often):
 	default:
 		return nil
 	}
@@ -322,7 +322,7 @@ func (r *Runner) begin() {
 		row = o.append(row[:0])
 		e.Send(o.Seq, row)
 	}
-	r.flight, r.outs, r.outSize, r.moved = r.outs, nil, 0, false
+	r.flight, r.outs, r.outSize, r.moved = r.outs, nil, 0, 0
 	r.after, r.intake.await = r.intake.await, nil
 	r.writing, r.last = true, r.opt.Now()
 	go func() {
@@ -376,7 +376,7 @@ func (r *Runner) finish() error {
 			return err
 		}
 	}
-	if (r.moved || r.box.dirty(&r.mu)) && !r.killed {
+	if (r.moved > 0 || r.box.dirty(&r.mu)) && !r.killed {
 		r.begin()
 		return r.wrote(<-r.written)
 	}

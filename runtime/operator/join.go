@@ -34,6 +34,8 @@ type Join struct {
 	keeps   [2][]event.Field
 	index   []int16 // Field -> place in Pair
 	cells   []event.Value
+	log     []addition // rows added since their keys were last saved
+	unsaved int        // keys that have some
 	arena   []byte
 	hits    []int
 	now     pairView
@@ -60,13 +62,20 @@ const (
 // CapDefault is the default of RowsMax and of MatchesMax.
 const CapDefault = 10_000
 
-// addedKept is how much memory for added rows a key keeps between epochs, in bytes.
-const addedKept = 256
-
-// JoinState is the stored rows of a key, left and right, and what was added since the last Save.
+// JoinState is the stored rows of a key, left and right, and what was added since the last Save: 1 + the place of the last
+// addition in the shard's log, 0 for none.
 type JoinState struct {
 	side  [2]stock
-	added []byte
+	added int32
+}
+
+// addition is a row that was stored, at which watermark, and the key's addition before it, numbered like JoinState.added.
+// The log of all keys is one slice, and empty again when the last of them is saved.
+type addition struct {
+	row  stored
+	w    int64
+	prev int32
+	side uint8
 }
 
 // stock is the rows of one side by (ts, arrival); those before head are dead. A cap that dropped a row hides it from
@@ -143,15 +152,33 @@ func (o *Join) Row(c *Context, s *JoinState, in *In) {
 		}
 		return
 	}
-	s.added = append(s.added, in.Input)
-	s.added = binary.AppendVarint(s.added, in.W)
-	s.added = appendStored(s.added, &row)
+	o.note(s, addition{row, in.W, s.added, in.Input})
 	if dropped := o.store(&s.side[in.Input], in.Input, row); dropped {
 		c.Counts.RowsCapped++
 		if o.Policy == Stop {
 			c.Err = fmt.Errorf("join %s: a key has more than %d rows on its %s side and policy is stop; raise max_rows_per_key, narrow within, or choose keep_newest",
 				o.Ident.Operator, o.RowsMax, [2]string{"left", "right"}[in.Input])
 		}
+	}
+}
+
+func (o *Join) note(s *JoinState, a addition) {
+	if s.added == 0 {
+		o.unsaved++
+	}
+	o.log = append(o.log, a)
+	s.added = int32(len(o.log))
+}
+
+// noted forgets the additions of a key.
+func (o *Join) noted(s *JoinState) {
+	if s.added == 0 {
+		return
+	}
+	s.added = 0
+	if o.unsaved--; o.unsaved == 0 {
+		clear(o.log)
+		o.log = o.log[:0]
 	}
 }
 
@@ -272,7 +299,7 @@ func (o *Join) Flushes() bool { return false }
 
 // Clear implements Logic.
 func (o *Join) Clear(s *JoinState) {
-	s.added = nil
+	o.noted(s)
 	for side := range s.side {
 		l := &s.side[side]
 		*l = stock{rows: l.rows[:0]}
@@ -337,11 +364,7 @@ const (
 // Save implements Logic.
 func (o *Join) Save(dst []byte, s *JoinState, whole bool) []byte {
 	if !whole {
-		dst = append(append(dst, recordAdded), s.added...)
-		if s.added = s.added[:0]; cap(s.added) > addedKept {
-			s.added = nil
-		}
-		return dst
+		return o.saveAdded(append(dst, recordAdded), s)
 	}
 	dst = append(dst, recordWhole)
 	for side := range s.side {
@@ -353,6 +376,21 @@ func (o *Join) Save(dst []byte, s *JoinState, whole bool) []byte {
 			dst = appendStored(dst, &l.rows[i])
 		}
 	}
+	return dst
+}
+
+// saveAdded writes additions in their order: side, how far the watermark was behind, the row.
+func (o *Join) saveAdded(dst []byte, s *JoinState) []byte {
+	o.hits = o.hits[:0]
+	for i := s.added; i > 0; i = o.log[i-1].prev {
+		o.hits = append(o.hits, int(i-1))
+	}
+	for _, i := range slices.Backward(o.hits) {
+		a := &o.log[i]
+		dst = binary.AppendVarint(append(dst, a.side), a.row.ts-a.w)
+		dst = appendStored(dst, &a.row)
+	}
+	o.noted(s)
 	return dst
 }
 
@@ -368,10 +406,10 @@ func (o *Join) Load(s *JoinState, rec []byte) error {
 	switch r.Byte() {
 	case recordAdded:
 		for len(r.B) > 0 && !r.Bad {
-			side, w := r.Byte()&1, r.Int()
+			side, ahead := r.Byte()&1, r.Int()
 			row := o.loadStored(&r, side)
 			if !r.Bad {
-				o.trim(s, w)
+				o.trim(s, row.ts-ahead)
 				o.store(&s.side[side], side, row)
 			}
 		}

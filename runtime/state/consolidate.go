@@ -13,39 +13,55 @@ func (s *Store) Due() bool { return s.epoch-s.through >= ConsolidateEvery }
 
 // Consolidation collects the whole records of all keys that changed since the last one, between two epochs.
 type Consolidation struct {
-	names  [][]byte
-	values [][]byte
-	size   int
+	entries []entry
+	buf     []byte // the chunk that names and values are copied to
 }
 
-// Put sets a key's whole record.
-func (c *Consolidation) Put(space uint32, key []byte, save func(dst []byte) []byte) {
-	name := entryName(space, key)
-	var value []byte
+type entry struct {
+	name, value []byte
+	gone        bool
+}
+
+// consolidationChunk is how much memory a Consolidation takes at a time.
+const consolidationChunk = 256 << 10
+
+// Put sets a key's whole record. Key and record are copied.
+func (c *Consolidation) Put(space uint32, key, rec []byte) {
+	x := entry{name: c.name(space, key)}
+	c.room(1 + binary.MaxVarintLen32 + len(key) + len(rec))
+	from := len(c.buf)
 	if len(key) > nameMax {
-		value = event.AppendBytes(value, key)
+		c.buf = event.AppendBytes(c.buf, key)
 	} else {
-		value = append(value, 0)
+		c.buf = append(c.buf, 0)
 	}
-	c.add(name, save(value))
+	c.buf = append(c.buf, rec...)
+	x.value = c.buf[from:len(c.buf):len(c.buf)]
+	c.entries = append(c.entries, x)
 }
 
 // Drop says that a key is gone. It is only needed for keys that had an entry, and harmless for others.
-func (c *Consolidation) Drop(space uint32, key []byte) { c.add(entryName(space, key), nil) }
-
-func (c *Consolidation) add(name, value []byte) {
-	c.names, c.values = append(c.names, name), append(c.values, value)
-	c.size += len(name) + len(value)
+func (c *Consolidation) Drop(space uint32, key []byte) {
+	c.entries = append(c.entries, entry{name: c.name(space, key), gone: true})
 }
 
-func entryName(space uint32, key []byte) []byte {
-	name := binary.BigEndian.AppendUint32(make([]byte, 0, 6+min(len(key), nameMax)), space)
+func (c *Consolidation) room(n int) {
+	if cap(c.buf)-len(c.buf) < n {
+		c.buf = make([]byte, 0, max(n, consolidationChunk))
+	}
+}
+
+func (c *Consolidation) name(space uint32, key []byte) []byte {
+	c.room(6 + max(min(len(key), nameMax), sha256.Size))
+	from := len(c.buf)
+	c.buf = binary.BigEndian.AppendUint32(c.buf, space)
 	if len(key) > nameMax {
 		h := sha256.Sum256(key)
-		return append(append(name, 0xff, 0xff), h[:]...)
+		c.buf = append(append(c.buf, 0xff, 0xff), h[:]...)
+	} else {
+		c.buf = append(binary.BigEndian.AppendUint16(c.buf, uint16(len(key))), key...)
 	}
-	name = binary.BigEndian.AppendUint16(name, uint16(len(key)))
-	return append(name, key...)
+	return c.buf[from:len(c.buf):len(c.buf)]
 }
 
 // Consolidate writes the entries as of the last committed epoch, then the mark that makes them count, then deletes what
@@ -65,20 +81,20 @@ func (s *Store) consolidate(c *Consolidation) error {
 	}
 	w, clean := writer{s: s}, writer{s: s}
 	var tombs [][]byte // deleted last: what they hide must be gone before
-	for i, name := range c.names {
-		old, had := s.live[string(name)]
-		switch value := c.values[i]; {
-		case value != nil:
-			s.live[string(name)] = version{s.epoch, w.chunks(name, s.epoch, value)}
+	for _, x := range c.entries {
+		old, had := s.live[string(x.name)]
+		switch {
+		case !x.gone:
+			s.live[string(x.name)] = version{s.epoch, w.chunks(x.name, s.epoch, x.value)}
 		case !had:
 			continue
 		default:
-			w.set(entryKey(name, s.epoch, 0), []byte{})
-			tombs = append(tombs, entryKey(name, s.epoch, 0))
-			delete(s.live, string(name))
+			w.set(entryKey(x.name, s.epoch, 0), []byte{})
+			tombs = append(tombs, entryKey(x.name, s.epoch, 0))
+			delete(s.live, string(x.name))
 		}
 		if had {
-			clean.forget(name, old)
+			clean.forget(x.name, old)
 		}
 	}
 	w.flush() // all of them before the mark

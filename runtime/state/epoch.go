@@ -21,20 +21,18 @@ type Epoch struct {
 	Cursor uint64
 	Beyond []uint64
 
-	body    []byte // changes
-	rows    []byte // outbox
-	scratch []byte
+	body []byte // changes
+	rows []byte // outbox
 
 	packed, packedRows []byte // as they are written
 	last               uint64 // number of the last outbox row
 	n                  int
 }
 
-// Put sets the record of a key: the bytes that save appends.
-func (e *Epoch) Put(space uint32, key []byte, save func(dst []byte) []byte) {
-	e.scratch = save(e.scratch[:0])
+// Put sets the record of a key.
+func (e *Epoch) Put(space uint32, key, rec []byte) {
 	e.change(space, key, 1)
-	e.body = event.AppendBytes(e.body, e.scratch)
+	e.body = event.AppendBytes(e.body, rec)
 }
 
 // Drop says that a key is gone.

@@ -133,7 +133,7 @@ func TestCrashesAtEveryTransaction(t *testing.T) {
 					part = strings.Repeat("x", r.IntN(3<<20)) // pages, transactions
 				}
 				put := append([]byte{"WA"[r.IntN(2)]}, part...)
-				e.Put(space, key, func(dst []byte) []byte { return append(dst, put...) })
+				e.Put(space, key, put)
 				maybe.take(space, key, put)
 			}
 			for range r.IntN(3) {
@@ -169,7 +169,7 @@ func TestCrashesAtEveryTransaction(t *testing.T) {
 						var key string
 						fmt.Sscan(n, &space, &key)
 						if parts, ok := want.recs[n]; ok {
-							c.Put(space, []byte(key), func(dst []byte) []byte { return append(append(dst, 'W'), strings.Join(parts, "\x00")...) })
+							c.Put(space, []byte(key), append([]byte{'W'}, strings.Join(parts, "\x00")...))
 						} else {
 							c.Drop(space, []byte(key))
 						}
@@ -232,7 +232,7 @@ func TestFreshRemoves(t *testing.T) {
 	s := open(t, dir)
 	recoverModel(t, s)
 	e := &Epoch{}
-	e.Put(1, []byte("k"), func(dst []byte) []byte { return append(dst, "Wv"...) })
+	e.Put(1, []byte("k"), []byte("Wv"))
 	if err := s.Commit(e); err != nil {
 		t.Fatal(err)
 	}
@@ -251,7 +251,7 @@ func TestFreshRemoves(t *testing.T) {
 func FuzzDecoders(f *testing.F) {
 	f.Add((&record{pages: 1, header: []byte("h"), beyond: []uint64{3}}).append(nil))
 	var e Epoch
-	e.Put(1, []byte("k"), func(dst []byte) []byte { return append(dst, "rec"...) })
+	e.Put(1, []byte("k"), []byte("rec"))
 	e.Drop(2, []byte("gone"))
 	e.Send(7, []byte("row"))
 	f.Add(e.body)
