@@ -198,6 +198,10 @@ func (e *env) summary(conf *pipeline.Config, took time.Duration) {
 		e.say("nothing new: every event was read before, and nothing was said twice\n  state   %s\n  to start over, add --fresh", dir)
 		return
 	}
+	e.counts(s, dir, took)
+}
+
+func (e *env) counts(s engine.Stats, dir string, took time.Duration) {
 	e.say("%s events, %s rows, %s alerts, %s late, %s errors", count(s.Events), count(s.Rows), count(s.Alerts), count(s.Late), count(s.Errors))
 	if s.Resent > 0 {
 		e.say("  again   %s rows of the last run had not been acknowledged and were sent again, under the same ids", count(s.Resent))
@@ -207,6 +211,9 @@ func (e *env) summary(conf *pipeline.Config, took time.Duration) {
 	}
 	if n := s.RowsCapped + s.MatchesCapped; n > 0 {
 		e.say("  capped  %s rows hit a cap of their operator and are marked truncated", count(n))
+	}
+	if n := s.InvalidUTF8 + s.Duplicates; n > 0 {
+		e.say("  mended  %s texts that were not UTF-8, %s keys that stood twice (the last counts)", count(s.InvalidUTF8), count(s.Duplicates))
 	}
 	e.say("  took    %.2fs, %s events/s\n  state   %s", took.Seconds(), count(int64(float64(s.Events)/max(took.Seconds(), 1e-9))), dir)
 }

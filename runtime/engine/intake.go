@@ -42,6 +42,9 @@ type Stats struct {
 	Bytes   int64
 	Rows    int64 // rows said by operators
 
+	Duplicates  int64 // wanted keys that stood twice in an object: the last counts
+	InvalidUTF8 int64 // texts that were mended
+
 	Resent   int64 // rows of the last run that were not acknowledged, sent again
 	Sent     int64 // rows that outputs have acknowledged
 	Alerts   int64 // alerts among them
@@ -399,6 +402,10 @@ func (in *intake) take(d *decoded, items []Item, faults []fault) ([]Item, []faul
 func (in *intake) finish(d *decoded, items []Item) []Item {
 	p := d.part
 	in.used = append(in.used, d)
+	if d.batch != nil {
+		in.stats.Duplicates += int64(d.batch.Duplicates)
+		in.stats.InvalidUTF8 += int64(d.batch.InvalidUTF8)
+	}
 	if p.isLive {
 		in.live = in.live[1:]
 	} else {

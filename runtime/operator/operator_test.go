@@ -3,6 +3,7 @@ package operator
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/seed-98920119/tocsin/runtime/event"
@@ -112,6 +113,47 @@ func TestJoinSavesAddedRows(t *testing.T) {
 			if a, b := string(logic.Save(nil, &s, true)), string(logic.Save(nil, &replayed, true)); a != b {
 				t.Fatalf("row %d: replayed, the state is another", i)
 			}
+		}
+	}
+}
+
+// A full key drops its oldest row, or refuses the new one, or stops the run; the first two say how many, and a row that
+// may miss a partner because of it is marked until what was dropped would have died.
+func TestJoinPolicies(t *testing.T) {
+	for _, x := range []struct {
+		policy Policy
+		pairs  []string // of the right row that comes after seven left ones, of which five fit
+		stops  bool
+	}{{KeepNewest, []string{"2", "3", "4", "5", "6"}, false}, {KeepOldest, []string{"0", "1", "2", "3", "4"}, false}, {Stop, nil, true}} {
+		j, fields := testJoin()
+		j.Policy = x.policy
+		logic := j.Logic()
+		v := fields.Add("v")
+		rows := event.NewBatch(fields, []event.Field{v})
+		c := &Context{Batch: event.NewBatch(fields, j.Columns), Due: NegInf}
+		var s JoinState
+		for i := range 8 {
+			rows.AppendRow(event.Value{Kind: event.Number, Text: fmt.Append(nil, i)})
+			logic.Row(c, &s, &In{TS: int64(i), W: NegInf, ID: event.ID{byte(i)}, Batch: rows, Row: int32(i), Input: uint8(i / 7)})
+			if (c.Err != nil) != (x.stops && i >= 5) {
+				t.Fatalf("policy %d, row %d: %v", x.policy, i, c.Err)
+			}
+			if c.Err != nil {
+				break
+			}
+		}
+		if x.stops {
+			continue
+		}
+		var got []string
+		for i := range c.Batch.Rows {
+			got = append(got, string(c.Batch.Value(j.Columns[0], i).Text))
+			if string(c.Batch.Value(fields.Add("truncated"), i).Text) != "true" {
+				t.Errorf("policy %d: pair %d is not marked", x.policy, i)
+			}
+		}
+		if !slices.Equal(got, x.pairs) || c.Counts.RowsCapped != 2 {
+			t.Errorf("policy %d: pairs with %v, %d rows capped", x.policy, got, c.Counts.RowsCapped)
 		}
 	}
 }

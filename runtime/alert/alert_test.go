@@ -1,0 +1,115 @@
+package alert
+
+import (
+	"encoding/json"
+	"errors"
+	"reflect"
+	"slices"
+	"testing"
+
+	"github.com/seed-98920119/tocsin/runtime/event"
+)
+
+// table is a row of named cells; fields are numbered in the order of names.
+type table struct {
+	names []string
+	cells []event.Value
+}
+
+func (r table) Value(f event.Field) event.Value {
+	if int(f) >= len(r.cells) {
+		return event.Value{}
+	}
+	return r.cells[f]
+}
+
+func (r table) resolve(name string) (event.Field, error) {
+	if i := slices.Index(r.names, name); i >= 0 {
+		return event.Field(i), nil
+	}
+	return 0, errors.New("unknown")
+}
+
+func (r table) columns() (out []Column) {
+	for i, n := range r.names {
+		out = append(out, Column{n, event.Field(i)})
+	}
+	return out
+}
+
+func str(s string) event.Value { return event.Value{Kind: event.String, Text: []byte(s)} }
+func num(s string) event.Value { return event.Value{Kind: event.Number, Text: []byte(s)} }
+
+func TestText(t *testing.T) {
+	row := table{[]string{"ip", "n", "gone"}, []event.Value{str("10.0.0.1"), num("7"), {}}}
+	for _, x := range []struct{ text, want string }{
+		{"", ""}, {"plain", "plain"}, {"{ip}", "10.0.0.1"}, {"{n} from {ip}.", "7 from 10.0.0.1."}, {"{gone}{n}", "-7"},
+		{"{{ip}} {{{n}}}", "{ip} {7}"}, {"a } b", "a } b"}, {"é{n}é", "é7é"},
+	} {
+		text, err := ParseText(x.text, row.resolve)
+		if err != nil {
+			t.Errorf("%q: %v", x.text, err)
+		} else if got := string(text.Fill([]byte(">"), row)); got != ">"+x.want {
+			t.Errorf("%q: got %q, want %q", x.text, got, x.want)
+		}
+	}
+	for _, text := range []string{"{", "{}", "a {ip", "{nobody}", "{ ip }"} {
+		if _, err := ParseText(text, row.resolve); err == nil {
+			t.Errorf("%q: no error", text)
+		}
+	}
+}
+
+func TestGuess(t *testing.T) {
+	var columns []Column
+	for _, n := range []string{"source_ip", "count", "ids.dst_addr", "Username", "window_end", "host.name", "hostname", "file_sha256", "descriptor", "userland", "domain"} {
+		columns = append(columns, Column{Name: n})
+	}
+	var got []string
+	for _, e := range Guess(columns) {
+		got = append(got, e.Field.Name+" "+e.Type+" "+e.Role)
+		if !slices.Contains(EntityTypes, e.Type) {
+			t.Errorf("%s is no entity type", e.Type)
+		}
+	}
+	want := []string{"source_ip ip source", "ids.dst_addr ip destination", "Username user ", "hostname host ", "file_sha256 hash ", "domain domain "}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q", got)
+	}
+}
+
+// What is appended is JSON that says each thing once, whatever the row holds.
+func TestAppend(t *testing.T) {
+	row := table{[]string{"source_ip", "user", "n", "tags", "gone", "nothing"}, []event.Value{
+		str("10.0.0.1"), str("a\"\\\n<\u2028é"), num("12"), {Kind: event.Array, Text: []byte(`["x",{"y":1}]`)}, {}, {Kind: event.Null, Text: []byte("null")},
+	}}
+	title, err := ParseText("{n} by {user}", row.resolve)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := Template{Rule: `r"1`, Title: title, Severity: "high", RiskScore: 70, Entities: Guess(row.columns()), Attack: []string{"T1110", "T1078"}, References: []string{`https://example.com/?a="b"`}, Columns: row.columns()}
+	id := event.ID{1, 2, 3}
+	text := a.Append([]byte("before"), id, 1_772_000_000_123, 1_772_000_000_000, 1_772_000_000_123, row)
+	var got map[string]any
+	if err := json.Unmarshal(text[len("before"):], &got); err != nil {
+		t.Fatalf("%v in %s", err, text)
+	}
+	want := map[string]any{
+		"id": id.String(), "rule": map[string]any{"id": `r"1`, "name": `r"1`, "source": "pipeline", "version": "1"},
+		"title": "12 by a\"\\\n<\u2028é", "description": "", "severity": "high", "risk_score": 70.0,
+		"time": "2026-02-25T06:13:20.123Z", "first_event_time": "2026-02-25T06:13:20.000Z", "last_event_time": "2026-02-25T06:13:20.123Z",
+		"count": 1.0, "suppressed": 0.0, "attack": []any{"T1110", "T1078"}, "references": []any{`https://example.com/?a="b"`},
+		"false_positives": []any{}, "note": nil, "events": []any{},
+		"entities": []any{map[string]any{"type": "ip", "field": "source_ip", "role": "source", "value": "10.0.0.1"},
+			map[string]any{"type": "user", "field": "user", "value": "a\"\\\n<\u2028é"}},
+		"row": map[string]any{"source_ip": "10.0.0.1", "user": "a\"\\\n<\u2028é", "n": 12.0, "tags": []any{"x", map[string]any{"y": 1.0}}, "nothing": nil},
+	}
+	for k := range want {
+		if !reflect.DeepEqual(got[k], want[k]) {
+			t.Errorf("%s: got %v, want %v", k, got[k], want[k])
+		}
+	}
+	if len(got) != len(want) {
+		t.Errorf("got %d members, want %d: %s", len(got), len(want), text)
+	}
+}

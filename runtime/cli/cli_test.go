@@ -1,0 +1,96 @@
+package cli
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/seed-98920119/tocsin/runtime/engine"
+)
+
+func TestMain(t *testing.T) {
+	dir := t.TempDir()
+	broken := filepath.Join(dir, "broken.yaml")
+	if err := os.WriteFile(broken, []byte("input: { file_lines: { paths: [x] } }\nbuffer:\n  detect:\n    name: p\n    streems: {}\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, x := range []struct {
+		args     string
+		code     int
+		out, err string // what must be in them; empty: nothing at all
+	}{
+		{"", done, "tocsin <command>", ""},
+		{"--help", done, "Exit status", ""},
+		{"help run", done, "--fresh", ""},
+		{"--version", done, "tocsin ", ""},
+		{"rnu p.yaml", wrong, "", `did you mean "run"?`},
+		{"frobnicate", wrong, "", "there is no command"},
+		{"run", wrong, "", "which pipeline?"},
+		{"run --frsh p.yaml", wrong, "", "there is no flag --frsh"},
+		{"run a.yaml b.yaml", wrong, "", "one pipeline at a time: a.yaml and b.yaml"},
+		{"run p.yaml --cpuprofile", wrong, "", "--cpuprofile needs a file"},
+		{"run " + dir + "/none.yaml", wrong, "", dir + "/none.yaml: no such file"},
+		{"run " + broken, wrong, "", "broken.yaml:5:5: "},
+		{"lint " + broken, wrong, "", "broken.yaml:5:5: "},
+		{"lint", wrong, "", "which pipeline"},
+	} {
+		var out, err bytes.Buffer
+		code := Main(strings.Fields(x.args), &out, &err)
+		if code != x.code || !strings.Contains(out.String(), x.out) || !strings.Contains(err.String(), x.err) || x.out == "" && out.Len() > 0 || x.err == "" && err.Len() > 0 {
+			t.Errorf("tocsin %s: status %d\n%s%s", x.args, code, &out, &err)
+		}
+	}
+}
+
+func TestParseRun(t *testing.T) {
+	got, err := parseRun(strings.Fields("--quiet --cpuprofile=a p.yaml --memprofile b --fresh"))
+	if want := (runFlags{fresh: true, quiet: true, cpu: "a", mem: "b", path: "p.yaml"}); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, %v", got, err)
+	}
+}
+
+func TestCount(t *testing.T) {
+	for n, want := range map[int64]string{0: "0", 999: "999", 1000: "1 000", 1234567: "1 234 567", -1000: "-1 000", -999: "-999"} {
+		if got := count(n); got != want {
+			t.Errorf("%d: got %q", n, got)
+		}
+	}
+}
+
+// Progress is one line that is written over, and gone before anything else is said.
+func TestProgress(t *testing.T) {
+	var b bytes.Buffer
+	p := progress{w: &b, on: true}
+	p.say(engine.Stats{})
+	p.clear()
+	if b.Len() > 0 {
+		t.Errorf("said %q of nothing", &b)
+	}
+	p.say(engine.Stats{Events: 1500, Alerts: 2})
+	p.say(engine.Stats{Events: 4000, Alerts: 3, Waiting: 5})
+	p.clear()
+	want := "\r\x1b[K1 500 events, 1 500/s, 2 alerts\r\x1b[K4 000 events, 2 500/s, 3 alerts, 5 rows wait for an output\r\x1b[K"
+	if b.String() != want {
+		t.Errorf("got %q", &b)
+	}
+}
+
+func TestSummary(t *testing.T) {
+	var b bytes.Buffer
+	e := env{&b, &b}
+	e.counts(engine.Stats{Events: 2000, Rows: 10, Alerts: 4, Late: 3, Errors: 2, Resent: 1, Dropped: 7, RowsCapped: 5, InvalidUTF8: 6, Duplicates: 8}, "/s", 2*time.Second)
+	for _, want := range []string{"2 000 events, 10 rows, 4 alerts, 3 late, 2 errors", "1 rows of the last run", "7 events without a time", "5 rows hit a cap",
+		"6 texts that were not UTF-8, 8 keys that stood twice", "took    2.00s, 1 000 events/s", "state   /s"} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("no %q in\n%s", want, &b)
+		}
+	}
+	b.Reset()
+	if e.counts(engine.Stats{Events: 1}, "/s", time.Second); strings.Count(b.String(), "\n") != 3 {
+		t.Errorf("more is said than there is:\n%s", &b)
+	}
+}
