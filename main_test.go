@@ -221,33 +221,35 @@ func TestKilledAtRandomMoments(t *testing.T) {
 	}
 	took := time.Since(began)
 	want := byID(t, wholeRows)
-	torn, tornRows := quickstart(t, mkdir(t, dir, "torn"), change...)
-	kills := 0
-	for kills < 20 {
-		cmd := exec.Command(binary, "run", "--quiet", torn)
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
+	for kills, folder := 0, 0; kills < 20; folder++ {
+		torn, tornRows := quickstart(t, mkdir(t, dir, fmt.Sprint("torn", folder)), change...)
+		for over := false; !over; {
+			cmd := exec.Command(binary, "run", "--quiet", torn)
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			if kills < 20 {
+				timer := time.AfterFunc(time.Duration(r.Int64N(int64(took/5))), func() { _ = cmd.Process.Kill() })
+				defer timer.Stop()
+			}
+			err := cmd.Wait()
+			if over = err == nil; !over {
+				if kills++; cmd.ProcessState.Exited() || kills > 20 { // by itself, which a kill is not
+					t.Fatalf("seed %d, after %d kills: %v", seed, kills-1, err)
+				}
+			}
 		}
-		timer := time.AfterFunc(time.Duration(r.Int64N(int64(took/5))), func() { _ = cmd.Process.Kill() })
-		err := cmd.Wait()
-		timer.Stop()
-		if kills++; err == nil && kills > 5 {
-			break // it came to the end between two kills
+		got := byID(t, tornRows)
+		for id, line := range want {
+			if got[id] != line {
+				t.Fatalf("seed %d, %d kills: %s\nwant %s\n got %s", seed, kills, id, line, got[id])
+			}
 		}
-	}
-	if out, err := exec.Command(binary, "run", torn).CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	got := byID(t, tornRows)
-	for id, line := range want {
-		if got[id] != line {
-			t.Fatalf("seed %d, %d kills: %s\nwant %s\n got %s", seed, kills, id, line, got[id])
+		if len(got) != len(want) {
+			t.Fatalf("seed %d, %d kills: %d results, want %d", seed, kills, len(got), len(want))
 		}
+		t.Logf("%d results, %d kills so far", len(got), kills)
 	}
-	if len(got) != len(want) {
-		t.Fatalf("seed %d, %d kills: %d results, want %d", seed, kills, len(got), len(want))
-	}
-	t.Logf("%d results after %d kills", len(got), kills)
 }
 
 func mkdir(t *testing.T, dir, name string) string {
