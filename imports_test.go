@@ -16,13 +16,15 @@ var layers = []struct {
 	why  string
 }{
 	{"/runtime/cli", []string{"/runtime/pipeline", "/runtime/engine"}, "commands put Benthos and our components together; they decide nothing about events"},
-	{"/runtime/pipeline", []string{"/runtime/engine", "/runtime/operator", "/runtime/state", "/runtime/match", "/runtime/alert", "/runtime/event"}, "Benthos components and YAML; the one place that knows both Benthos and the engine"},
-	{"/runtime/engine", []string{"/runtime/operator", "/runtime/state", "/runtime/match", "/runtime/alert", "/runtime/event"}, "must run without Benthos, so that it can be tested and embedded without it"},
+	{"/runtime/pipeline", []string{"/runtime/engine", "/runtime/wasm", "/abi", "/runtime/operator", "/runtime/state", "/runtime/match", "/runtime/alert", "/runtime/event"}, "Benthos components and YAML; the one place that knows both Benthos and the engine"},
+	{"/runtime/engine", []string{"/runtime/operator", "/runtime/state", "/runtime/wasm", "/abi", "/runtime/match", "/runtime/alert", "/runtime/event"}, "must run without Benthos, so that it can be tested and embedded without it"},
 	{"/runtime/operator", []string{"/runtime/match", "/runtime/event"}, "pure functions on one key's state: no goroutine, no clock, no storage"},
 	{"/runtime/state", []string{"/runtime/event"}, "knows bytes and Badger, and nothing of what the bytes mean"},
+	{"/runtime/wasm", []string{"/runtime/event", "/abi"}, "the sandbox: rows in, hits out; it knows neither graphs nor storage"},
 	{"/runtime/alert", []string{"/runtime/event"}, "a form, used by every kind of rule"},
 	{"/runtime/match", []string{"/runtime/event"}, "conditions are compiled once and read rows of any kind"},
 	{"/runtime/event", nil, "everything stands on it"},
+	{"/abi", nil, "the contract with plugins; others build on it, so it needs the standard library alone"},
 }
 
 // outside says which packages alone may import a module.
@@ -32,10 +34,11 @@ var outside = map[string][]string{
 	"github.com/klauspost/compress":    {"/runtime/pipeline", "/runtime/state"},
 	"gopkg.in/yaml.v3":                 {"/runtime/pipeline", "/runtime/match"},
 	"github.com/tetratelabs/wazero":    {"/runtime/wasm"},
+	"github.com/santhosh-tekuri":       {"/runtime/wasm"},
 }
 
 func TestImportsPointDown(t *testing.T) {
-	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, "./runtime/...").Output()
+	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, "./runtime/...", "./abi").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
