@@ -5,6 +5,8 @@
 package alert
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strconv"
@@ -19,9 +21,10 @@ var Severities = []string{"informational", "low", "medium", "high", "critical"}
 // EntityTypes are the types an entity may have.
 var EntityTypes = []string{"ip", "user", "host", "hash", "domain", "url", "email", "file", "process", "other"}
 
-// Template is what an operator's `alert:` says; Title, Description and Note may hold {field}, filled from the row.
+// Template is what an operator's `alert:` says, or a rule of a plugin's manifest; Title and Description may hold {field},
+// filled from the row.
 type Template struct {
-	Rule        string // the operator's name: id and name of the rule
+	Rule        Rule
 	Title       Text
 	Description Text
 	Severity    string
@@ -29,7 +32,28 @@ type Template struct {
 	Entities    []Entity
 	Attack      []string // ATT&CK technique ids
 	References  []string
+	Innocent    []string // what may look like it and is not: false_positives
 	Columns     []Column // the row's columns, in order
+}
+
+// Rule says which rule an alert comes from.
+type Rule struct {
+	ID, Name string
+	Source   string // pipeline, or the module's name
+	Version  string
+}
+
+// Scores are the risk scores of severities where nobody says one.
+var Scores = map[string]int{"informational": 5, "low": 25, "medium": 50, "high": 75, "critical": 95}
+
+// Facts are what an alert says beside its template and row. Times are ms; First and Last are those of the first and last
+// event behind it.
+type Facts struct {
+	ID              event.ID
+	TS, First, Last int64
+	Severity        string // "": the template's
+	Note            []byte // JSON object, nil for none
+	Event           []byte // the raw event, JSON, nil for none
 }
 
 // Column is a column of the row under the name it has in payloads.
@@ -135,9 +159,8 @@ var wellKnown = []struct {
 	{"domain", []string{"domain"}},
 }
 
-// Append appends the alert's payload: a JSON object. id is the alert's result id; first and last are the times of the
-// first and last event behind it, ms.
-func (t *Template) Append(dst []byte, id event.ID, ts, first, last int64, r Row) []byte {
+// Append appends the alert's payload: a JSON object.
+func (t *Template) Append(dst []byte, x Facts, r Row) []byte {
 	str := func(key string, v string) {
 		dst = append(append(dst, key...), event.Value{Kind: event.String, Text: []byte(v)}.AppendJSON(nil)...)
 	}
@@ -145,17 +168,23 @@ func (t *Template) Append(dst []byte, id event.ID, ts, first, last int64, r Row)
 		dst = append(append(dst, key...), '"')
 		dst = append(event.AppendTime(dst, ms), '"')
 	}
-	str(`{"id":`, id.String())
-	str(`,"rule":{"id":`, t.Rule)
-	str(`,"name":`, t.Rule)
-	dst = append(dst, `,"source":"pipeline","version":"1"}`...)
-	str(`,"title":`, string(t.Title.Fill(nil, r)))
+	severity, score := t.Severity, t.RiskScore
+	if x.Severity != "" && x.Severity != severity {
+		severity = x.Severity
+		score += Scores[severity] - Scores[t.Severity]
+	}
+	str(`{"id":`, x.ID.String())
+	str(`,"rule":{"id":`, t.Rule.ID)
+	str(`,"name":`, t.Rule.Name)
+	str(`,"source":`, t.Rule.Source)
+	str(`,"version":`, t.Rule.Version)
+	str(`},"title":`, string(t.Title.Fill(nil, r)))
 	str(`,"description":`, string(t.Description.Fill(nil, r)))
-	str(`,"severity":`, t.Severity)
-	dst = strconv.AppendInt(append(dst, `,"risk_score":`...), int64(t.RiskScore), 10)
-	when(`,"time":`, ts)
-	when(`,"first_event_time":`, first)
-	when(`,"last_event_time":`, last)
+	str(`,"severity":`, severity)
+	dst = strconv.AppendInt(append(dst, `,"risk_score":`...), int64(min(max(score, 0), 100)), 10)
+	when(`,"time":`, x.TS)
+	when(`,"first_event_time":`, x.First)
+	when(`,"last_event_time":`, x.Last)
 	dst = append(dst, `,"count":1,"suppressed":0,"entities":[`...)
 	n := 0
 	for _, e := range t.Entities {
@@ -176,18 +205,29 @@ func (t *Template) Append(dst []byte, id event.ID, ts, first, last int64, r Row)
 	}
 	dst = appendStrings(append(dst, `],"attack":`...), t.Attack)
 	dst = appendStrings(append(dst, `,"references":`...), t.References)
-	dst = append(dst, `,"false_positives":[],"note":null,"row":`...)
+	dst = appendStrings(append(dst, `,"false_positives":`...), t.Innocent)
+	dst = append(dst, `,"note":`...)
+	if x.Note == nil {
+		dst = append(dst, `null`...)
+	}
+	dst = append(append(dst, x.Note...), `,"row":`...)
 	dst = AppendRow(dst, t.Columns, r)
-	return append(dst, `,"events":[]}`...)
+	dst = append(append(dst, `,"events":[`...), x.Event...)
+	return append(dst, `]}`...)
 }
 
-// AppendRow appends a row's columns as a flat JSON object; columns that the row does not have are left out.
+// AppendRow appends a row's columns as a flat JSON object; columns that the row does not have are left out. Of a column
+// without a name, which holds an event, the members become columns, but for those that have the name of another one.
 func AppendRow(dst []byte, columns []Column, r Row) []byte {
 	dst = append(dst, '{')
 	n := 0
 	for _, c := range columns {
 		v := r.Value(c.Field)
 		if v.Kind == event.Absent {
+			continue
+		}
+		if c.Name == "" {
+			dst = appendMembers(dst, v.Text, columns, &n)
 			continue
 		}
 		if n++; n > 1 {
@@ -197,6 +237,30 @@ func AppendRow(dst []byte, columns []Column, r Row) []byte {
 		dst = v.AppendJSON(append(dst, ':'))
 	}
 	return append(dst, '}')
+}
+
+// appendMembers appends the members of a JSON object whose names no column has.
+func appendMembers(dst, object []byte, columns []Column, n *int) []byte {
+	d := json.NewDecoder(bytes.NewReader(object))
+	if t, err := d.Token(); err != nil || t != json.Delim('{') {
+		return dst
+	}
+	for d.More() {
+		var raw json.RawMessage
+		t, err := d.Token()
+		if err != nil || d.Decode(&raw) != nil {
+			return dst
+		}
+		name, _ := t.(string)
+		if slices.ContainsFunc(columns, func(c Column) bool { return c.Name == name }) {
+			continue
+		}
+		if *n++; *n > 1 {
+			dst = append(dst, ',')
+		}
+		dst = append(append(event.AppendJSONString(dst, []byte(name)), ':'), raw...)
+	}
+	return dst
 }
 
 func appendStrings(dst []byte, list []string) []byte {

@@ -87,9 +87,9 @@ func TestAppend(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := Template{Rule: `r"1`, Title: title, Severity: "high", RiskScore: 70, Entities: Guess(row.columns()), Attack: []string{"T1110", "T1078"}, References: []string{`https://example.com/?a="b"`}, Columns: row.columns()}
+	a := Template{Rule: Rule{`r"1`, `r"1`, "pipeline", "1"}, Title: title, Severity: "high", RiskScore: 70, Entities: Guess(row.columns()), Attack: []string{"T1110", "T1078"}, References: []string{`https://example.com/?a="b"`}, Columns: row.columns()}
 	id := event.ID{1, 2, 3}
-	text := a.Append([]byte("before"), id, 1_772_000_000_123, 1_772_000_000_000, 1_772_000_000_123, row)
+	text := a.Append([]byte("before"), Facts{ID: id, TS: 1_772_000_000_123, First: 1_772_000_000_000, Last: 1_772_000_000_123}, row)
 	var got map[string]any
 	if err := json.Unmarshal(text[len("before"):], &got); err != nil {
 		t.Fatalf("%v in %s", err, text)

@@ -212,6 +212,9 @@ func (e *env) counts(s engine.Stats, dir string, took time.Duration) {
 	if n := s.RowsCapped + s.MatchesCapped; n > 0 {
 		e.say("  capped  %s rows hit a cap of their operator and are marked truncated", count(n))
 	}
+	if n := s.Poisoned + s.Unjudged; n > 0 {
+		e.say("  plugins failed on %s rows, and %s came while one was off after too many failures; nobody has judged them", count(s.Poisoned), count(s.Unjudged))
+	}
 	if n := s.InvalidUTF8 + s.Duplicates; n > 0 {
 		e.say("  mended  %s texts that were not UTF-8, %s keys that stood twice (the last counts)", count(s.InvalidUTF8), count(s.Duplicates))
 	}

@@ -68,7 +68,7 @@ type node struct {
 	row    operator.In // the row that is being dealt out, and its key
 	key    []byte
 	late   int64 // rows that came too late
-	rows   int64 // rows said
+	rows   int64 // rows said that leave
 }
 
 // NewGraph makes a graph whose operators are split over shards by key. Shards never change results.
@@ -93,8 +93,11 @@ func NewGraph(spec *Spec, shards int) *Graph {
 
 func newShard(fields *event.Fields, o *Operator) shard {
 	out := event.NewBatch(fields, o.columns())
-	if o.Join != nil {
+	switch {
+	case o.Join != nil:
 		return newKeyed(o.Join.Logic(), out)
+	case o.Plugin != nil:
+		return newPlugged(o.Plugin, out)
 	}
 	return newKeyed(o.Window.Logic(), out)
 }
@@ -203,7 +206,11 @@ func (n *node) distribute(g *Graph, w int64) (rows int) {
 			continue
 		}
 		to := 0
-		if len(n.shards) > 1 {
+		switch {
+		case len(n.shards) == 1:
+		case n.spec.Plugin != nil: // any shard will do: stretches of rows stay together
+			to = rows / stretch % len(n.shards)
+		default:
 			to = int(maphash.Bytes(g.seed, in.Key) % uint64(len(n.shards)))
 		}
 		n.shards[to].push(in)
@@ -267,11 +274,15 @@ func (n *node) gather(l *lane) {
 		}
 		heads[from]++
 		n.said = append(n.said, *least)
-		if least.Kind == operator.Late {
-			n.late++
+		if least.Kind != operator.Data {
+			if least.Kind == operator.Late {
+				n.late++
+			}
 			continue
 		}
-		n.rows++
+		if n.spec.Leaves {
+			n.rows++
+		}
 		l.rows = append(l.rows, Row{least.P, least.TS, least.ID, least.Batch, least.Row})
 	}
 	for _, s := range n.steps {
@@ -354,10 +365,7 @@ func (g *Graph) Keys(op int) (keys int) {
 func (g *Graph) Counts() (c operator.Counts) {
 	for _, n := range g.ops {
 		for _, s := range n.shards {
-			x := s.counts()
-			c.RowsCapped += x.RowsCapped
-			c.MatchesCapped += x.MatchesCapped
-			c.Truncated += x.Truncated
+			c.Add(s.counts())
 		}
 	}
 	return c

@@ -40,7 +40,7 @@ type Stats struct {
 	Dropped int64 // on_missing: drop
 	Skipped int64 // read again after a restart
 	Bytes   int64
-	Rows    int64 // rows said by operators
+	Rows    int64 // rows of operators that leave
 
 	Duplicates  int64 // wanted keys that stood twice in an object: the last counts
 	InvalidUTF8 int64 // texts that were mended
@@ -51,8 +51,11 @@ type Stats struct {
 	Rejected int64 // times a row was rejected and sent again
 	Waiting  int64 // rows that wait for an output
 
-	RowsCapped, MatchesCapped, Truncated int64 // caps of operators, in rows
+	Counts // caps that operators hit, failures of plugins
 }
+
+// Counts are the caps that operators hit and the failures of plugins, in rows.
+type Counts = operator.Counts
 
 // partition is one source of rows: a file, a topic's partition, a connection.
 type partition struct {

@@ -69,7 +69,7 @@ func (g *Graph) leaving(outs []*Out, items []Item, faults []fault) []*Out {
 	}
 	for i, n := range g.ops {
 		for j := range n.said {
-			if r := &n.said[j]; r.Kind == operator.Late && !g.spec.LateCount || r.Kind == operator.Data && n.spec.Leaves {
+			if r := &n.said[j]; r.Kind == operator.Late && !g.spec.LateCount || r.Kind == operator.Data && n.spec.Leaves || r.Kind == operator.Failed {
 				refs = append(refs, ref{r.P, i, j})
 			}
 		}
@@ -81,6 +81,8 @@ func (g *Graph) leaving(outs []*Out, items []Item, faults []fault) []*Out {
 			outs = append(outs, g.faulty(&faults[x.index]))
 		case g.ops[x.node].said[x.index].Kind == operator.Late:
 			outs = append(outs, g.late(g.ops[x.node], &g.ops[x.node].said[x.index]))
+		case g.ops[x.node].said[x.index].Kind == operator.Failed:
+			outs = append(outs, g.failed(g.ops[x.node], &g.ops[x.node].said[x.index]))
 		default:
 			outs = g.said(outs, g.ops[x.node].spec, &g.ops[x.node].said[x.index])
 		}
@@ -95,11 +97,26 @@ func (c cells) Value(f event.Field) event.Value { return c.Batch.Value(f, int(c.
 
 func (g *Graph) said(outs []*Out, o *Operator, r *operator.Result) []*Out {
 	outs = append(outs, &Out{Kind: "row", Operator: o.Name, ID: r.ID, TS: r.TS, Payload: alert.AppendRow(nil, o.Names, cells{r})})
-	if o.Alert == nil {
+	t, x := o.Alert, alert.Facts{ID: g.id(o.Name, "alert", "1", r.ID[:]), TS: r.TS, First: r.First, Last: r.Last}
+	if o.Plugin != nil {
+		t = o.Plugin.alert(&x, cells{r})
+	}
+	if t == nil {
 		return outs
 	}
-	id := g.id(o.Name, "alert", "1", r.ID[:])
-	return append(outs, &Out{Kind: "alert", Operator: o.Name, ID: id, TS: r.TS, Payload: o.Alert.Append(nil, id, r.TS, r.First, r.Last, cells{r})})
+	return append(outs, &Out{Kind: "alert", Operator: o.Name, ID: x.ID, TS: r.TS, Payload: t.Append(nil, x, cells{r})})
+}
+
+// failed is an input row that a plugin could not judge.
+func (g *Graph) failed(n *node, r *operator.Result) *Out {
+	in := g.late(n, r)
+	o := &Out{Kind: "error", Operator: n.spec.Name, Stream: in.Stream, Reason: r.Reason, TS: r.TS,
+		ID: g.id(n.spec.Name, "error", "1", r.ID[:], []byte(r.Reason))}
+	b := event.AppendJSONString([]byte(`{"error":`), []byte(r.Reason))
+	b = event.AppendJSONString(append(b, `,"detail":`...), []byte(r.Why))
+	b = event.AppendJSONString(append(b, `,"raw":`...), in.Payload[:min(len(in.Payload), rawMax)])
+	o.Payload = append(b, '}')
+	return o
 }
 
 // id is a result id: of the pipeline, the operator or stream, the kind, the form and the parts.

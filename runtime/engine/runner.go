@@ -391,6 +391,7 @@ func (r *Runner) total() Stats {
 		s.Late += n.late
 	}
 	c := r.graph.Counts()
-	s.RowsCapped, s.MatchesCapped, s.Truncated = c.RowsCapped, c.MatchesCapped, c.Truncated
+	s.Counts = c
+	s.Errors += c.Poisoned
 	return s
 }

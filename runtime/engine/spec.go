@@ -56,13 +56,14 @@ const (
 	MissingArrival
 )
 
-// Operator is a node of the graph: exactly one of Window and Join is set.
+// Operator is a node of the graph: exactly one of Window, Join and Plugin is set.
 type Operator struct {
 	Name   string
 	Inputs []int            // nodes
 	Where  *match.Condition // on input rows
 	Window *operator.Window
 	Join   *operator.Join
+	Plugin *Plugin
 	Alert  *alert.Template
 	Leaves bool           // its rows go to the outputs
 	Names  []alert.Column // its columns under the names of payloads
@@ -81,15 +82,21 @@ func (o *Operator) hold() int64 {
 
 // keys returns the fields that make the key of a row of an input.
 func (o *Operator) keys(input int) []event.Field {
-	if o.Join != nil {
+	switch {
+	case o.Join != nil:
 		return o.Join.On[input]
+	case o.Plugin != nil:
+		return nil
 	}
 	return o.Window.Keys
 }
 
 func (o *Operator) columns() []event.Field {
-	if o.Join != nil {
+	switch {
+	case o.Join != nil:
 		return o.Join.Columns
+	case o.Plugin != nil:
+		return o.Plugin.Columns
 	}
 	return o.Window.Columns
 }

@@ -55,8 +55,9 @@ func (in *In) Value(f event.Field) event.Value { return in.Batch.Value(f, int(in
 
 // What a result is.
 const (
-	Data = iota // a row for readers and outputs
-	Late        // an input row that came too late, for the outputs alone
+	Data   = iota // a row for readers and outputs
+	Late          // an input row that came too late, for the outputs alone
+	Failed        // an input row that a plugin could not judge, likewise
 )
 
 // Result is what an operator said, with its place: by position; then what rows caused, by Idx; then what fired, by due
@@ -71,6 +72,7 @@ type Result struct {
 	Row, Idx    int32
 	Kind        uint8
 	LateBy      int64
+	Reason, Why string // of Failed
 }
 
 // Context is what an operator may see and do at one moment. Results collect in Out, their cells in Batch.
@@ -87,6 +89,18 @@ type Context struct {
 // Counts are the caps that were hit, in rows.
 type Counts struct {
 	RowsCapped, MatchesCapped, Truncated int64
+
+	Poisoned int64 // rows that a plugin failed on
+	Unjudged int64 // rows that came while a plugin was switched off after too many failures
+}
+
+// Add adds the counts of o.
+func (c *Counts) Add(o Counts) {
+	c.RowsCapped += o.RowsCapped
+	c.MatchesCapped += o.MatchesCapped
+	c.Truncated += o.Truncated
+	c.Poisoned += o.Poisoned
+	c.Unjudged += o.Unjudged
 }
 
 // Emit says a row of the given cells, in the order of the operator's columns, made of events from first to last.

@@ -47,11 +47,13 @@ func (d *decoder) operators(n *yaml.Node) {
 			d.window(s)
 		case "join":
 			d.join(s)
+		case "plugin":
+			d.plugin(s)
 		}
 	}
 }
 
-var operatorsLater = []string{"sequence", "first_seen", "filter", "enrich", "plugin", "sigma"}
+var operatorsLater = []string{"sequence", "first_seen", "filter", "enrich", "sigma"}
 
 // head finds an operator's kind and sources.
 func (d *decoder) head(s *source, n *yaml.Node) {
@@ -60,19 +62,31 @@ func (d *decoder) head(s *source, n *yaml.Node) {
 		return
 	}
 	s.body = m
-	window, join := m.get("window"), m.get("join")
+	window, join, plugin := m.get("window"), m.get("join"), m.get("plugin")
+	kinds := 0
+	for _, x := range []*yaml.Node{window, join, plugin} {
+		if x != nil {
+			kinds++
+		}
+	}
+	from := func(n *yaml.Node) {
+		if w := peek(n, "from"); w != nil {
+			d.list(w, "from", func(x *yaml.Node) { s.from = append(s.from, x) })
+		}
+	}
 	m.later(operatorsLater...)
 	s.op.OnReset = d.enum(m.get("on_incompatible_state"), "on_incompatible_state", "refuse", "refuse", "reset") == "reset"
 	m.get("alert")
 	m.done()
 	switch {
-	case window != nil && join != nil:
-		d.wrong(m.key("join"), "operator %s is a window and a join; make it two operators", s.name)
+	case kinds > 1:
+		d.wrong(m.entries[1].key, "operator %s is several things at once; make it an operator each", s.name)
 	case window != nil:
 		s.kind = "window"
-		if w := peek(window, "from"); w != nil {
-			d.list(w, "from", func(x *yaml.Node) { s.from = append(s.from, x) })
-		}
+		from(window)
+	case plugin != nil:
+		s.kind = "plugin"
+		from(plugin)
 	case join != nil:
 		s.kind = "join"
 		for _, side := range []string{"left", "right"} {
@@ -81,7 +95,7 @@ func (d *decoder) head(s *source, n *yaml.Node) {
 			}
 		}
 	case !slices.ContainsFunc(operatorsLater, func(k string) bool { return peek(n, k) != nil }):
-		d.wrong(s.key, "operator %s needs window or join", s.name)
+		d.wrong(s.key, "operator %s needs window, join or plugin", s.name)
 	}
 }
 
@@ -293,6 +307,9 @@ func (d *decoder) windowPrint(w *operator.Window, s *source) []string {
 
 // fingerprint is everything that shapes the operator's state, a line each, with the times of the streams it reads.
 func (s *source) fingerprint(d *decoder) string {
+	if s.kind == "plugin" {
+		return s.kind // it keeps nothing: another module may take its place
+	}
 	lines := slices.Clone(s.print)
 	for _, in := range d.inputs(s) {
 		lines = append(lines, "source: "+in.name)
@@ -314,9 +331,6 @@ func (d *decoder) columns(fields []event.Field) (out []alert.Column) {
 
 var attackForm = regexp.MustCompile(`^T\d{4}(\.\d{3})?$`)
 
-// scores are the risk scores of severities that say none.
-var scores = map[string]int{"informational": 5, "low": 25, "medium": 50, "high": 75, "critical": 95}
-
 // alert reads the alert of an operator whose columns are known.
 func (d *decoder) alert(s *source) {
 	n := s.body.get("alert")
@@ -327,7 +341,7 @@ func (d *decoder) alert(s *source) {
 	if m == nil {
 		return
 	}
-	t := &alert.Template{Rule: s.name}
+	t := &alert.Template{Rule: alert.Rule{ID: s.name, Name: s.name, Source: "pipeline", Version: "1"}}
 	resolve := func(path string) (event.Field, error) { return d.field(s, path) }
 	text := func(n *yaml.Node, what string) (out alert.Text) {
 		out, err := alert.ParseText(d.text(n, what), resolve)
@@ -343,7 +357,7 @@ func (d *decoder) alert(s *source) {
 		t.Description = text(n, "description")
 	}
 	t.Severity = d.enum(m.get("severity"), "severity", "medium", alert.Severities...)
-	t.RiskScore = d.int(m.get("risk_score"), "risk_score", scores[t.Severity], 0, 100)
+	t.RiskScore = d.int(m.get("risk_score"), "risk_score", alert.Scores[t.Severity], 0, 100)
 	d.list(m.get("attack"), "attack", func(n *yaml.Node) {
 		if v := d.text(n, "attack"); v != "" && !attackForm.MatchString(v) {
 			d.wrong(n, "attack %q must be a technique such as T1078 or T1110.001", v)

@@ -18,11 +18,12 @@ type source struct {
 	key    *yaml.Node // where it is named
 	stream *engine.Stream
 	op     *engine.Operator
-	body   *mapping     // of the operator, until it is compiled
-	kind   string       // window or join
-	from   []*yaml.Node // names of its sources
-	cols   []string     // of an operator's rows
-	print  []string     // lines of the fingerprint
+	body   *mapping                               // of the operator, until it is compiled
+	kind   string                                 // window, join or plugin
+	from   []*yaml.Node                           // names of its sources
+	cols   []string                               // of an operator's rows
+	print  []string                               // lines of the fingerprint
+	passes func(path string) (event.Field, error) // a plugin: resolves what its rows have of its input
 	init   func(spec *engine.Spec)
 }
 
@@ -35,6 +36,9 @@ func (d *decoder) field(s *source, path string) (event.Field, error) {
 		}
 		d.reads[s.name] = append(d.reads[s.name], f)
 		return f, nil
+	}
+	if !slices.Contains(s.cols, path) && s.passes != nil {
+		return s.passes(path)
 	}
 	if !slices.Contains(s.cols, path) {
 		return f, fmt.Errorf("%s has no column %q%s", s.name, path, suggest(path, s.cols))

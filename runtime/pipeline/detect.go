@@ -60,6 +60,7 @@ func newDetect(conf *service.ParsedConfig, mgr *service.Resources) (*detect, err
 	l.detect = true
 	b := &detect{conf: c, log: mgr.Logger(), count: map[string]int64{}}
 	b.room = sync.NewCond(&b.mu)
+	b.plugins()
 	if err := b.open(); err != nil {
 		l.opened(nil, err)
 		fail(err)
@@ -73,6 +74,20 @@ func newDetect(conf *service.ParsedConfig, mgr *service.Resources) (*detect, err
 	l.opened(positions, nil)
 	Process.attach(b)
 	return b, nil
+}
+
+// plugins lets plugins write to the log.
+func (b *detect) plugins() {
+	for i := range b.conf.Spec.Operators {
+		o := &b.conf.Spec.Operators[i]
+		if o.Plugin == nil {
+			continue
+		}
+		if cacheFault != nil {
+			b.log.Warnf("modules are compiled at every start: %v", cacheFault)
+		}
+		o.Plugin.Log = func(level int, text string) { b.log.Infof("plugin %s: %s", o.Name, text) }
+	}
 }
 
 // detectConfig takes the configuration that the command line has checked against the file, with its order and places; in

@@ -158,7 +158,7 @@ func (c *cache) mac(key [32]byte, name, code []byte) []byte {
 // compiled again.
 func (c *cache) stage(key [32]byte) {
 	c.staged = ""
-	_ = os.MkdirAll(c.inner, 0o700)
+	_ = os.MkdirAll(c.inner, 0o700) // keep has removed it
 	path := filepath.Join(c.folder, c.name(key))
 	b, err := readOwn(path)
 	if err != nil || len(b) < sha256.Size+2 {
@@ -193,8 +193,8 @@ func (c *cache) keep(key [32]byte) {
 				c.add(key, []byte(name), code)
 			}
 		}
-		_ = os.Remove(path)
 	}
+	_ = os.RemoveAll(c.staging)
 }
 
 func (c *cache) add(key [32]byte, name, code []byte) {

@@ -1,6 +1,7 @@
 package wasm
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -97,16 +98,9 @@ type Plugin struct {
 	Fresh bool
 }
 
-// NewPlugin makes a plugin with its first instance, so that a module that cannot start says so at once. fields are those
-// of the manifest's reads.
-func NewPlugin(m *Module, config []byte, fields []event.Field, id Identity) (*Plugin, error) {
-	p := &Plugin{module: m, config: slices.Clone(config), id: id, w: newWriter(m.Manifest.Reads, fields), cool: 1}
-	in, err := m.Instantiate(config, id)
-	if err != nil {
-		return nil, err
-	}
-	p.in = in
-	return p, nil
+// NewPlugin makes a plugin; its first instance comes with the first row. fields are those of the manifest's reads.
+func NewPlugin(m *Module, config []byte, fields []event.Field, id Identity) *Plugin {
+	return &Plugin{module: m, config: slices.Clone(config), id: id, w: newWriter(m.Manifest.Reads, fields), cool: 1}
 }
 
 // Detect judges the rows of a block. Hits ascend by row (index in rows) and rule. Rows that the guest fails on alone are
@@ -170,7 +164,7 @@ func (p *Plugin) complete(r *Row) bool {
 
 // open says whether this block has failed enough, or at once if the clock ended a call: that is not the row's fault.
 func (p *Plugin) open() bool {
-	t, ok := p.last.(*Trap)
+	t, ok := errors.AsType[*Trap](p.last)
 	return p.failures >= failuresMax || p.failures > 0 && ok && t.Fault == Time
 }
 

@@ -9,10 +9,12 @@ import (
 	"github.com/seed-98920119/tocsin/abi"
 )
 
+// FileMax is the largest module, bytes.
+const FileMax = 16 << 20
+
 // Caps of the gate. Real guests stay well below them (Go's standard library: 2 281 functions, bodies of 51 KB, 549 levels,
 // br_table of 1 144, tables of 6 377; a JavaScript engine: 254 targets, 2 480 locals x loops).
 const (
-	fileMax     = 16 << 20
 	functionMax = 50_000
 	typeMax     = 10_000
 	importMax   = 256
@@ -123,8 +125,8 @@ var sectionOrder = []byte{1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 10, 11}
 // pass lets a module through or says why not: strictly decoded, every count and size within its cap, imports and exports
 // as the contract has them. What the instructions do with their operands is for the compiler's validation.
 func pass(src []byte) (*module, error) {
-	if len(src) > fileMax {
-		return nil, &GateError{0, fmt.Sprintf("the file has %d bytes; at most %d", len(src), fileMax)}
+	if len(src) > FileMax {
+		return nil, &GateError{0, fmt.Sprintf("the file has %d bytes; at most %d", len(src), FileMax)}
 	}
 	if !bytes.HasPrefix(src, magic) {
 		return nil, &GateError{0, "it is no WebAssembly module of version 1: it must begin with the bytes 00 61 73 6d 01 00 00 00"}

@@ -143,7 +143,7 @@ func inspect(m *module) (*Module, error) {
 	if err != nil {
 		return nil, err
 	}
-	caps := append([]Cap{{"file, bytes", len(m.src), fileMax}, {"memory at the start, pages", int(m.minPages), memoryMiBMax << 20 / pageSize}}, m.caps...)
+	caps := append([]Cap{{"file, bytes", len(m.src), FileMax}, {"memory at the start, pages", int(m.minPages), memoryMiBMax << 20 / pageSize}}, m.caps...)
 	return &Module{Manifest: manifest, Digest: sha256.Sum256(m.src), Size: len(m.src), Imports: m.imports, Caps: caps, schema: s}, nil
 }
 

@@ -65,6 +65,15 @@ func (m *Module) Instantiate(config []byte, id Identity) (*Instance, error) {
 	return in, nil
 }
 
+// Check starts an instance and throws it away: a module that cannot start with the configuration says so at once.
+func (m *Module) Check(config []byte) error {
+	in, err := m.Instantiate(config, Identity{})
+	if err == nil {
+		in.Close()
+	}
+	return err
+}
+
 func (in *Instance) init(config []byte) error {
 	if f := in.mod.ExportedFunction(abi.ExportStart); f != nil {
 		if err := in.call(f); err != nil {

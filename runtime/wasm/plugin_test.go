@@ -76,10 +76,7 @@ func (m *Module) paths() (paths []string) {
 
 func plugin(t testing.TB, m *Module, config string, fields []event.Field) *Plugin {
 	t.Helper()
-	p, err := NewPlugin(m, []byte(config), fields, Identity{Pipeline: "test", Operator: "op"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := NewPlugin(m, []byte(config), fields, Identity{Pipeline: "test", Operator: "op"})
 	t.Cleanup(p.Close)
 	return p
 }

@@ -1,0 +1,197 @@
+package engine
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/seed-98920119/tocsin/abi"
+	"github.com/seed-98920119/tocsin/runtime/alert"
+	"github.com/seed-98920119/tocsin/runtime/event"
+	"github.com/seed-98920119/tocsin/runtime/match"
+	"github.com/seed-98920119/tocsin/runtime/operator"
+	"github.com/seed-98920119/tocsin/runtime/state"
+	"github.com/seed-98920119/tocsin/runtime/wasm"
+)
+
+// stretch is how many rows in a row go to one shard of a plugin.
+const stretch = 256
+
+// Failure is what an open breaker means for the rows that come meanwhile.
+type Failure uint8
+
+// FailureAlert makes each an error row, FailureStop stops the pipeline, FailureSkip counts them.
+const (
+	FailureAlert Failure = iota
+	FailureStop
+	FailureSkip
+)
+
+// Plugin is an operator whose logic is a module: it detects, row by row.
+type Plugin struct {
+	Ident     operator.Ident
+	Module    *wasm.Module
+	Config    []byte        // JSON
+	Fields    []event.Field // of the manifest's reads
+	Rules     map[uint32]*Rule
+	OnFailure Failure
+	Log       func(level int, text string)
+	Fresh     bool // a fresh instance a call: tests
+
+	// Columns of its rows: of the input rows, the event itself if it is one (Whole), then rule_id, severity and note.
+	Columns                []event.Field
+	Whole                  event.Field
+	RuleID, Severity, Note event.Field
+}
+
+// Rule is one rule of the module as the pipeline wants it.
+type Rule struct {
+	Off      bool
+	Severity string           // "": as the module says
+	Except   *match.Condition // rows that are no hit after all
+	Alert    *alert.Template
+}
+
+// severity is the severity of a hit.
+func (r *Rule) severity(h abi.Hit) string {
+	switch {
+	case r.Severity != "":
+		return r.Severity
+	case h.Severity > 0:
+		return abi.Severities[h.Severity]
+	}
+	return r.Alert.Severity
+}
+
+// plugged is a plugin on its share of the rows. It has no state: what it says about a row depends on the row alone.
+type plugged struct {
+	spec   *Plugin
+	plugin *wasm.Plugin
+	out    *event.Batch
+	rows   []operator.In
+	given  []wasm.Row
+	hits   []abi.Hit
+	said   []operator.Result
+	cells  []event.Value
+	total  operator.Counts
+}
+
+func newPlugged(spec *Plugin, out *event.Batch) shard {
+	p := wasm.NewPlugin(spec.Module, spec.Config, spec.Fields, wasm.Identity{Pipeline: spec.Ident.Pipeline, Operator: spec.Ident.Operator, Log: spec.Log})
+	p.Fresh = spec.Fresh
+	return &plugged{spec: spec, plugin: p, out: out}
+}
+
+func (k *plugged) reset() {
+	k.rows, k.given, k.hits, k.said = k.rows[:0], k.given[:0], k.hits[:0], k.said[:0]
+	k.out.Reset()
+}
+
+func (k *plugged) push(in *operator.In) {
+	k.rows = append(k.rows, *in)
+	k.given = append(k.given, wasm.Row{Batch: in.Batch, Row: in.Row, ID: in.ID, W: in.W})
+}
+
+func (k *plugged) run([]step, int64) error {
+	hits, poison, judged, why := k.plugin.Detect(k.hits[:0], k.given)
+	k.hits = hits
+	for i := range k.rows[:judged] {
+		row := i
+		for len(hits) > 0 && int(hits[0].Row) == row {
+			k.hit(&k.rows[row], hits[0])
+			hits = hits[1:]
+		}
+		if len(poison) > 0 && poison[0].Row == row {
+			k.total.Poisoned++
+			k.fail(&k.rows[row], "plugin_failed", poison[0].Err)
+			poison = poison[1:]
+		}
+	}
+	if judged < len(k.rows) {
+		return k.unjudged(judged, why)
+	}
+	return nil
+}
+
+// unjudged are rows that came while the breaker was open.
+func (k *plugged) unjudged(from int, why error) error {
+	if k.spec.OnFailure == FailureStop {
+		return fmt.Errorf("the plugin %s failed too often, last with %w; on_failure: alert or skip would go on without it", k.spec.Module.Manifest, why)
+	}
+	k.total.Unjudged += int64(len(k.rows) - from)
+	if k.spec.OnFailure == FailureAlert {
+		for i := from; i < len(k.rows); i++ {
+			k.fail(&k.rows[i], "plugin_off", why)
+		}
+	}
+	return nil
+}
+
+// hit says the input row with rule_id, severity and note.
+func (k *plugged) hit(in *operator.In, h abi.Hit) {
+	r := k.spec.Rules[h.Rule]
+	if r.Off || r.Except != nil && r.Except.Match(in) {
+		return
+	}
+	k.cells = k.cells[:0]
+	for _, f := range k.spec.Columns {
+		v := in.Value(f)
+		switch f {
+		case k.spec.RuleID:
+			v = event.Value{Kind: event.Number, Text: strconv.AppendUint(nil, uint64(h.Rule), 10)}
+		case k.spec.Severity:
+			v = event.Value{Kind: event.String, Text: []byte(r.severity(h))}
+		case k.spec.Note:
+			if v = (event.Value{Kind: event.Null}); h.Note != nil {
+				v = event.Value{Kind: event.Object, Text: h.Note}
+			}
+		case k.spec.Whole:
+			if raw := in.Batch.Raw(in.Row); raw != nil {
+				v = event.Value{Kind: event.Object, Text: bytes.ToValidUTF8(raw, []byte("\uFFFD"))}
+			}
+		}
+		k.cells = append(k.cells, v)
+	}
+	k.out.AppendRow(k.cells...)
+	id := k.spec.Ident.ID(in.ID[:], binary.BigEndian.AppendUint32(nil, h.Rule))
+	k.add(in, operator.Result{ID: id, Batch: k.out, Row: int32(k.out.Rows - 1), Kind: operator.Data})
+}
+
+func (k *plugged) fail(in *operator.In, reason string, why error) {
+	text := why.Error()
+	if t, ok := errors.AsType[*wasm.Trap](why); ok {
+		text = t.Error()
+	}
+	k.add(in, operator.Result{ID: in.ID, Batch: in.Batch, Row: in.Row, Kind: operator.Failed, Reason: reason, Why: k.spec.Module.Manifest.String() + ": " + text})
+}
+
+func (k *plugged) add(in *operator.In, r operator.Result) {
+	r.P, r.Due, r.Idx = in.P, operator.NegInf, in.Idx
+	r.TS, r.First, r.Last = in.TS, in.TS, in.TS
+	k.said = append(k.said, r)
+}
+
+func (k *plugged) batch() *event.Batch        { return k.out }
+func (k *plugged) results() []operator.Result { return k.said }
+func (k *plugged) counts() operator.Counts    { return k.total }
+func (k *plugged) top() int64                 { return operator.NegInf }
+func (k *plugged) live() int                  { return 0 }
+
+func (k *plugged) load([]byte, []byte) error                       { return nil }
+func (k *plugged) loaded(int64)                                    {}
+func (k *plugged) save(uint32, *state.Epoch, *state.Consolidation) {}
+
+// alert finds the template of a row's rule, and completes the facts.
+func (p *Plugin) alert(x *alert.Facts, r alert.Row) *alert.Template {
+	id, _ := r.Value(p.RuleID).Int()
+	x.Severity = string(r.Value(p.Severity).Text)
+	if v := r.Value(p.Note); v.Kind == event.Object {
+		x.Note = v.Text
+	}
+	if v := r.Value(p.Whole); v.Kind == event.Object {
+		x.Event = v.Text
+	}
+	return p.Rules[uint32(id)].Alert
+}

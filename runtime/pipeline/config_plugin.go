@@ -1,0 +1,316 @@
+package pipeline
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"gopkg.in/yaml.v3"
+
+	"github.com/seed-98920119/tocsin/abi"
+	"github.com/seed-98920119/tocsin/runtime/alert"
+	"github.com/seed-98920119/tocsin/runtime/engine"
+	"github.com/seed-98920119/tocsin/runtime/event"
+	"github.com/seed-98920119/tocsin/runtime/operator"
+	"github.com/seed-98920119/tocsin/runtime/wasm"
+)
+
+// modules is the process's host of modules. It keeps what it compiles in the user's cache folder; without one, or with one
+// that cannot be trusted, every start compiles again.
+var modules = sync.OnceValues(func() (*wasm.Host, error) {
+	folder, err := os.UserCacheDir()
+	if err == nil {
+		h, err := wasm.NewHost(filepath.Join(folder, "tocsin", "modules"))
+		if err == nil {
+			return h, nil
+		}
+		cacheFault = err
+	}
+	return wasm.NewHost("")
+})
+
+// cacheFault is why compiled modules are not kept, once modules was called.
+var cacheFault error
+
+// readModule reads a module's file, at most what the gate lets through.
+func readModule(path string) ([]byte, error) {
+	full, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	if info, err := os.Stat(full); err == nil && !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is no file", full)
+	}
+	f, err := os.Open(full)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, wasm.FileMax+1))
+}
+
+var limitsCeiling = struct{ memory, fuel int }{1024, 1_000_000_000_000}
+
+// plugin reads an operator whose logic is a module.
+func (d *decoder) plugin(s *source) {
+	m := d.mapping(s.body.get("plugin"), "plugin")
+	if m == nil {
+		return
+	}
+	m.need("from", "the stream or operator, or a list of them, whose rows it judges")
+	p := &engine.Plugin{Ident: operator.Ident{Pipeline: d.conf.Spec.Name, Operator: s.name, Form: "detect/1"}, Rules: map[uint32]*engine.Rule{}}
+	s.op.Plugin = p
+	s.op.Where = d.condition(m.get("where"), d.fieldOf(s))
+	p.OnFailure = map[string]engine.Failure{"alert": engine.FailureAlert, "stop": engine.FailureStop, "skip": engine.FailureSkip}[d.enum(
+		m.get("on_failure"), "on_failure", "alert", "alert", "stop", "skip")]
+	limits := d.limits(m.get("limits"))
+	path, digest, config, fields, rules := m.need("module", "the path of a .wasm file"), m.get("digest"), m.get("config"), m.get("fields"), m.get("rules")
+	m.done()
+	if n := s.body.get("alert"); n != nil {
+		d.wrong(s.body.key("alert"), "the rows of a plugin are alerts already, as its rules say; `rules` changes them")
+	}
+	if d.module(p, path, digest, limits); p.Module == nil {
+		s.cols = nil
+		s.passes = func(path string) (event.Field, error) { return d.conf.Spec.Fields.Add(path), nil } // one fault is enough
+		return
+	}
+	d.pluginConfig(p, path, config)
+	s.cols = []string{"rule_id", "severity", "note"}
+	var pass []event.Field
+	resolve := d.fieldOf(s)
+	s.passes = func(path string) (event.Field, error) {
+		f, err := resolve(path)
+		pass = append(pass, f)
+		return f, err
+	}
+	names := d.pluginReads(s, p, path, fields)
+	d.rules(s, p, rules, names)
+	s.init = func(spec *engine.Spec) { d.initPlugin(s, p, append(pass, p.Fields...)) }
+}
+
+func (d *decoder) limits(n *yaml.Node) (l wasm.Limits) {
+	if n == nil {
+		return l
+	}
+	if m := d.mapping(n, "limits"); m != nil {
+		l.MemoryMiB = d.int(m.get("memory_mib"), "memory_mib", 0, 1, limitsCeiling.memory)
+		l.FuelPerCall = int64(d.int(m.get("fuel_per_call"), "fuel_per_call", 0, 1, limitsCeiling.fuel))
+		m.done()
+	}
+	return l
+}
+
+// module loads the module, once its digest is the one that was asked for.
+func (d *decoder) module(p *engine.Plugin, n, digest *yaml.Node, limits wasm.Limits) {
+	path := d.text(n, "module")
+	if path == "" {
+		return
+	}
+	code, err := readModule(path)
+	if err != nil {
+		d.wrong(n, "%v; paths are relative to the working directory", err)
+		return
+	}
+	m, err := wasm.Inspect(code)
+	if err != nil {
+		d.wrong(n, "%s: %v", path, err)
+		return
+	}
+	if is := "sha256:" + hex.EncodeToString(m.Digest[:]); digest != nil && d.text(digest, "digest") != is {
+		d.wrong(digest, "%s has the digest %s; it is not the module that was asked for", path, is)
+		return
+	}
+	host, err := modules()
+	if err == nil {
+		m, err = host.Load(code, wasm.Options{Ceiling: limits})
+	}
+	if err != nil {
+		d.wrong(n, "%s: %v", path, err)
+		return
+	}
+	p.Module = m
+}
+
+// pluginConfig checks the configuration against the module's schema and starts the module with it, once.
+func (d *decoder) pluginConfig(p *engine.Plugin, path, n *yaml.Node) {
+	p.Config = []byte("{}")
+	at := path
+	if n != nil {
+		at = n
+		var v any
+		err := n.Decode(&v)
+		if err == nil {
+			p.Config, err = json.Marshal(v)
+		}
+		if err != nil {
+			d.wrong(n, "config cannot be written as JSON: %v", err)
+			return
+		}
+	}
+	problems := p.Module.CheckConfig(p.Config)
+	for _, x := range problems {
+		d.wrong(find(at, x.Path), "%s", strings.TrimPrefix("config."+strings.Join(x.Path, ".")+": "+x.Text, "config.: "))
+	}
+	if len(problems) > 0 {
+		return
+	}
+	if err := p.Module.Check(p.Config); err != nil {
+		d.wrong(at, "%s does not start: %v", path.Value, err)
+	}
+}
+
+// find is the node at a path, or the last one on the way.
+func find(n *yaml.Node, path []string) *yaml.Node {
+	for _, key := range path {
+		n = resolve(n)
+		next := peek(n, key)
+		if i, err := strconv.Atoi(key); err == nil && n.Kind == yaml.SequenceNode && i < len(n.Content) {
+			next = n.Content[i]
+		}
+		if next == nil {
+			return n
+		}
+		n = next
+	}
+	return n
+}
+
+// pluginReads resolves what the module reads, by the names that `fields` gives; the names are those of the pipeline.
+func (d *decoder) pluginReads(s *source, p *engine.Plugin, path, n *yaml.Node) (names map[string]string) {
+	names = map[string]string{}
+	at := map[string]*yaml.Node{}
+	if n != nil {
+		if m := d.mapping(n, "fields"); m != nil {
+			var known []string
+			for _, r := range p.Module.Manifest.Reads {
+				known = append(known, r.Path)
+				if x := m.get(r.Path); x != nil {
+					names[r.Path], at[r.Path] = d.text(x, "the field for "+r.Path), x
+				}
+			}
+			m.known = known
+			m.done()
+		}
+	}
+	for _, r := range p.Module.Manifest.Reads {
+		mapped := names[r.Path]
+		if mapped == "" {
+			mapped = r.Path
+		}
+		names[r.Path] = mapped
+		f, err := d.fieldOf(s)(mapped)
+		switch {
+		case err == nil:
+		case at[r.Path] != nil:
+			d.wrong(at[r.Path], "%v", err)
+		case r.Required:
+			d.wrong(path, "%s needs %s: %v; say which of your fields it is: fields: { %s: ... }", p.Module.Manifest.Name, r.Path, err, r.Path)
+		}
+		p.Fields = append(p.Fields, f)
+	}
+	return names
+}
+
+// rules makes the alert of each rule of the module, as the pipeline wants it.
+func (d *decoder) rules(s *source, p *engine.Plugin, n *yaml.Node, names map[string]string) {
+	man := p.Module.Manifest
+	for i := range man.Rules {
+		u := &man.Rules[i]
+		p.Rules[u.ID] = &engine.Rule{Alert: d.ruleAlert(man, u, p, names)}
+	}
+	if n == nil {
+		return
+	}
+	m := d.mapping(n, "rules")
+	if m == nil {
+		return
+	}
+	for i := range man.Rules {
+		id := strconv.Itoa(int(man.Rules[i].ID))
+		x := m.get(id)
+		if x == nil {
+			continue
+		}
+		if o := d.mapping(x, "rule "+id); o != nil {
+			r := p.Rules[man.Rules[i].ID]
+			if on := o.get("enabled"); on != nil {
+				r.Off = !d.bool(on, "enabled")
+			}
+			r.Severity = d.enum(o.get("severity"), "severity", "", alert.Severities...)
+			r.Except = d.condition(o.get("except"), d.fieldOf(s))
+			o.done()
+		}
+	}
+	m.done()
+}
+
+func (d *decoder) ruleAlert(man *abi.Manifest, u *abi.Rule, p *engine.Plugin, names map[string]string) *alert.Template {
+	column := func(path string) alert.Column {
+		i := slices.IndexFunc(man.Reads, func(r abi.Read) bool { return r.Path == path })
+		return alert.Column{Name: names[path], Field: p.Fields[i]}
+	}
+	text := func(s string) alert.Text {
+		t, err := alert.ParseText(s, func(path string) (event.Field, error) { return column(path).Field, nil })
+		if err != nil {
+			t, _ = alert.ParseText(strings.NewReplacer("{", "{{", "}", "}}").Replace(s), nil)
+		}
+		return t
+	}
+	t := &alert.Template{
+		Rule:  alert.Rule{ID: fmt.Sprintf("%s/%d", man.Name, u.ID), Name: u.Title, Source: man.Name, Version: man.Version},
+		Title: text(u.Title), Description: text(u.Description), Severity: u.Severity, RiskScore: u.RiskScore,
+		Attack: u.Attack, References: u.References, Innocent: u.FalsePositives,
+	}
+	if t.RiskScore < 0 {
+		t.RiskScore = alert.Scores[t.Severity]
+	}
+	for _, e := range u.Entities {
+		t.Entities = append(t.Entities, alert.Entity{Field: column(e.Field), Type: e.Type, Role: e.Role})
+	}
+	return t
+}
+
+// initPlugin finds the columns of the plugin's rows: of operators all of theirs, of events the event itself and what somebody
+// reads of it.
+func (d *decoder) initPlugin(s *source, p *engine.Plugin, pass []event.Field) {
+	fields := d.conf.Spec.Fields
+	p.Whole = fields.Add(event.Whole)
+	p.RuleID, p.Severity, p.Note = fields.Add("rule_id"), fields.Add("severity"), fields.Add("note")
+	own := []event.Field{p.RuleID, p.Severity, p.Note}
+	var row []event.Field
+	add := func(list []event.Field, f event.Field) []event.Field {
+		if slices.Contains(own, f) || slices.Contains(list, f) {
+			return list
+		}
+		return append(list, f)
+	}
+	for _, in := range d.inputs(s) {
+		if in.stream != nil {
+			row = add(row, p.Whole)
+			continue
+		}
+		for _, c := range in.op.Names {
+			row = add(row, c.Field)
+		}
+	}
+	p.Columns = slices.Clone(row)
+	for _, f := range pass {
+		p.Columns = add(p.Columns, f)
+	}
+	p.Columns = append(p.Columns, own...)
+	s.op.Names = d.columns(append(row, own...))
+	columns := s.op.Names
+	if slices.Contains(row, p.Whole) { // the event itself is in the alert's events
+		columns = d.columns(slices.DeleteFunc(slices.Clone(p.Columns), func(f event.Field) bool { return f == p.Whole }))
+	}
+	for _, r := range p.Rules {
+		r.Alert.Columns = columns
+	}
+}
