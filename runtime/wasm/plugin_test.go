@@ -162,3 +162,28 @@ func TestEncodedPowershell(t *testing.T) {
 		t.Errorf("seed %d: only %d lines hit", seed, hits)
 	}
 }
+
+// A module that was written by hand from abi/README.md, in WebAssembly text.
+func TestByHand(t *testing.T) {
+	m := load(t, file(t, "../../abi/testdata/by_hand.wasm"), Options{})
+	r := rand.New(rand.NewPCG(seed, 5))
+	var cells [][]any
+	var want []uint32
+	for i := range 10_000 {
+		n := r.IntN(2000)
+		if n > 1000 {
+			want = append(want, uint32(i))
+		}
+		cells = append(cells, []any{n})
+	}
+	rows, fields := table(m.paths(), cells)
+	hits, poison, _, err := plugin(t, m, "{}", fields).Detect(nil, rows)
+	if err != nil || len(poison) > 0 || len(hits) != len(want) {
+		t.Fatalf("seed %d: %d hits, not %d; %v, %v", seed, len(hits), len(want), poison, err)
+	}
+	for i, h := range hits {
+		if h.Row != want[i] || h.Rule != 1 || h.Severity != 0 || h.Note != nil {
+			t.Fatalf("seed %d: hit %d is %+v, not row %d", seed, i, h, want[i])
+		}
+	}
+}
