@@ -171,7 +171,7 @@ func TestFuelChangesNothing(t *testing.T) {
 			for k := range line {
 				switch r.IntN(3) {
 				case 0:
-					line[k] = r.IntN(100)
+					line[k] = r.IntN(3000)
 				case 1:
 					line[k] = "powershell -enc SQBFAFgASQBFAFgASQBFAFgA"
 				}
