@@ -293,6 +293,15 @@ func (n *node) gather(l *lane) {
 	}
 }
 
+// Close gives back what plugins hold. The graph must not be used after it.
+func (g *Graph) Close() {
+	for _, n := range g.ops {
+		for _, s := range n.shards {
+			s.close()
+		}
+	}
+}
+
 // Save writes what changed since the last epoch; spaces names each operator's place in the state. With a consolidation it
 // writes whole states as well. Only between two blocks: a consistent cut.
 func (g *Graph) Save(spaces []uint32, e *state.Epoch, c *state.Consolidation) {

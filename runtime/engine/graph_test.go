@@ -4,14 +4,18 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"strconv"
+	"sync"
 	"testing"
 
 	"gopkg.in/yaml.v3"
 
+	"github.com/seed-98920119/tocsin/runtime/alert"
 	"github.com/seed-98920119/tocsin/runtime/event"
 	"github.com/seed-98920119/tocsin/runtime/match"
 	"github.com/seed-98920119/tocsin/runtime/operator"
+	"github.com/seed-98920119/tocsin/runtime/wasm"
 )
 
 var (
@@ -44,7 +48,13 @@ func randomOps(r *rand.Rand, streams int) (ops []refOp) {
 		if o.first {
 			o.having = max(o.having, 1)
 		}
-		if o.join {
+		if r.IntN(4) == 0 {
+			o.join, o.judge, o.having = false, true, max(o.having, 1)
+			o.key = []string{"v", "n", "k", "a", "s"}[r.IntN(5)]
+			if r.IntN(3) == 0 {
+				o.inputs = append(o.inputs, pick())
+			}
+		} else if o.join {
 			other := pick()
 			if other == o.inputs[0] {
 				other = (other + 1) % (streams + i)
@@ -144,7 +154,9 @@ func compileCase(t testing.TB, streams []refStream, ops []refOp) *Spec {
 		if o.key != "" {
 			keys = []event.Field{f.Add(o.key)}
 		}
-		if o.join {
+		if o.judge {
+			x.Plugin = judge(t, spec, o)
+		} else if o.join {
 			out := func(name string, side uint8, field string) operator.Output {
 				return operator.Output{Name: f.Add(name), Side: side, Field: f.Add(field)}
 			}
@@ -165,6 +177,32 @@ func compileCase(t testing.TB, streams []refStream, ops []refOp) *Spec {
 		spec.Operators = append(spec.Operators, x)
 	}
 	return spec
+}
+
+var modules = sync.OnceValues(func() (*wasm.Module, error) {
+	code, err := os.ReadFile("../../plugins/brute_force/brute_force.wasm")
+	if err != nil {
+		return nil, err
+	}
+	host, err := wasm.NewHost("")
+	if err != nil {
+		return nil, err
+	}
+	return host.Load(code, wasm.Options{})
+})
+
+// judge is the rule brute_force on a field of the case.
+func judge(t testing.TB, spec *Spec, o refOp) *Plugin {
+	m, err := modules()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := spec.Fields
+	p := &Plugin{Ident: operator.Ident{Pipeline: caseName, Operator: o.name, Form: "detect/1"}, Module: m, Config: fmt.Appendf(nil, `{"threshold":%d}`, o.having),
+		Fields: []event.Field{f.Add(o.key), f.Add("k")}, Rules: map[uint32]*Rule{1: {Alert: &alert.Template{Severity: "medium"}}},
+		Whole: f.Add(event.Whole), RuleID: f.Add("rule_id"), Severity: f.Add("severity"), Note: f.Add("note")}
+	p.Columns = []event.Field{f.Add("k"), f.Add("v"), f.Add("n"), f.Add("a"), p.RuleID, p.Severity, p.Note}
+	return p
 }
 
 func condition(t testing.TB, text string, f *event.Fields) *match.Condition {
@@ -252,7 +290,7 @@ func compareCase(t *testing.T, seed uint64, how string, op int, want []refRow, g
 
 // A block is indistinguishable from one row at a time, whatever its size and however many shards there are.
 func TestBlocksAreInvisible(t *testing.T) {
-	var rows, lates, pairs, cut int
+	var rows, lates, pairs, hits, cut int
 	seed := *firstSeed
 	t.Logf("first seed %d", seed)
 	for done := 0; done < *caseCount; seed++ {
@@ -273,6 +311,8 @@ func TestBlocksAreInvisible(t *testing.T) {
 				switch {
 				case x.late:
 					lates++
+				case ops[i].judge:
+					hits++
 				case ops[i].join:
 					pairs++
 				default:
@@ -286,6 +326,11 @@ func TestBlocksAreInvisible(t *testing.T) {
 		spec := compileCase(t, streams, ops)
 		for _, block := range []int{1, 7, 4096} {
 			for _, shards := range []int{1, 2, 4} {
+				for i := range spec.Operators {
+					if p := spec.Operators[i].Plugin; p != nil {
+						p.Fresh = r.IntN(2) == 0 // an instance a call says the same
+					}
+				}
 				g := newCaseGraph(spec, streams, shards, 256*r.IntN(2))
 				items := itemsOf(spec, evs)
 				got := make([][]refRow, len(ops))
@@ -301,14 +346,15 @@ func TestBlocksAreInvisible(t *testing.T) {
 						}
 					}
 				}
+				g.Close()
 				for i := range want {
 					compareCase(t, seed, fmt.Sprintf("blocks of %d, %d shards", block, shards), i, want[i], got[i])
 				}
 			}
 		}
 	}
-	t.Logf("seeds to %d: %d windows, %d pairs (%d marked truncated), %d late rows", seed-1, rows, pairs, cut, lates)
-	if rows == 0 || pairs == 0 || lates == 0 || cut == 0 {
-		t.Error("the cases do not cover windows, pairs, late rows and caps")
+	t.Logf("seeds to %d: %d windows, %d pairs (%d marked truncated), %d hits of plugins, %d late rows", seed-1, rows, pairs, cut, hits, lates)
+	if rows == 0 || hits == 0 || pairs == 0 || lates == 0 || cut == 0 {
+		t.Error("the cases do not cover windows, pairs, hits, late rows and caps")
 	}
 }

@@ -24,6 +24,7 @@ type shard interface {
 	loaded(w int64)
 	save(space uint32, e *state.Epoch, c *state.Consolidation)
 	live() int
+	close() // gives back what is not the garbage collector's
 }
 
 // keyed is a shard: the states of its keys, what is due, what is dirty.
@@ -79,6 +80,7 @@ func (k *keyed[S]) batch() *event.Batch        { return k.c.Batch }
 func (k *keyed[S]) counts() operator.Counts    { return k.c.Counts }
 func (k *keyed[S]) top() int64                 { return k.peak }
 func (k *keyed[S]) live() int                  { return len(k.at) }
+func (k *keyed[S]) close()                     {}
 
 func (k *keyed[S]) run(ws []step, end int64) error {
 	c := &k.c

@@ -178,6 +178,7 @@ func (k *plugged) results() []operator.Result { return k.said }
 func (k *plugged) counts() operator.Counts    { return k.total }
 func (k *plugged) top() int64                 { return operator.NegInf }
 func (k *plugged) live() int                  { return 0 }
+func (k *plugged) close()                     { k.plugin.Close() }
 
 func (k *plugged) load([]byte, []byte) error                       { return nil }
 func (k *plugged) loaded(int64)                                    {}

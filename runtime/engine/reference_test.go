@@ -53,6 +53,7 @@ type refEvent struct {
 type refOp struct {
 	name     string
 	join     bool
+	judge    bool // a plugin: hits rows whose field key is at least having
 	inputs   []int
 	key      string // one field; "" groups everything
 	size     int64
@@ -208,7 +209,7 @@ func (n *refNode) step(pipeline string, p int64, at [][]refRow, before, now int6
 			out = append(out, n.row(pipeline, p, r, side, before)...)
 		}
 	}
-	if !n.join && now > before {
+	if !n.join && !n.judge && now > before {
 		out = append(out, n.close(pipeline, p, now)...)
 	}
 	return out
@@ -230,6 +231,9 @@ func (n *refNode) keyOf(r refRow) (string, bool) {
 }
 
 func (n *refNode) row(pipeline string, p int64, r refRow, side int, w int64) []refRow {
+	if n.judge {
+		return n.hit(pipeline, p, r)
+	}
 	key, ok := n.keyOf(r)
 	if !ok {
 		return nil
@@ -255,6 +259,27 @@ func (n *refNode) row(pipeline string, p int64, r refRow, side int, w int64) []r
 		return []refRow{n.window(pipeline, p, start, key)}
 	}
 	return nil
+}
+
+// hit is the rule brute_force: whole numbers, also those in texts, that reach the threshold.
+func (n *refNode) hit(pipeline string, p int64, r refRow) []refRow {
+	c := r.cells[n.key]
+	f, err := strconv.ParseFloat(c.text, 64)
+	if c.kind != event.Number && c.kind != event.String || err != nil || f != float64(int64(f)) || int64(f) < n.having {
+		return nil
+	}
+	severity := "medium"
+	if int64(f) >= 20*n.having {
+		severity = "critical"
+	} else if int64(f) >= 4*n.having {
+		severity = "high"
+	}
+	out := refRow{p: p, ts: r.ts, cells: map[string]refCell{"rule_id": {event.Number, "1"}, "severity": {event.String, severity}, "note": {event.Null, ""}}}
+	for _, name := range []string{"k", "v", "n", "a"} {
+		out.cells[name] = r.cells[name]
+	}
+	out.id = event.Hash([]byte(pipeline), []byte(n.name), []byte("row"), []byte("detect/1"), r.id[:], []byte{0, 0, 0, 1})
+	return []refRow{out}
 }
 
 func (n *refNode) rowsIn(start int64, key string) (rows []refTaken) {

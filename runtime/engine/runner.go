@@ -196,6 +196,7 @@ func (r *Runner) loop() {
 		err = errors.Join(err, r.wrote(<-r.written))
 	}
 	r.intake.close()
+	r.graph.Close()
 	r.mu.Lock()
 	r.err, r.quit = err, true
 	r.mu.Unlock()
