@@ -265,6 +265,7 @@ func TestManifestFaults(t *testing.T) {
 		{change(`"id":1`, `"id":0`), "id must be a whole number from 1"},
 		{change(`"id":1`, `"id":1.5`), "id must be a whole number from 1"},
 		{change(`{"id":1,"title":"t"}`, `{"id":1,"title":"t"},{"id":1,"title":"u"}`), "rule 1 is there twice"},
+		{change(`"t"`, `"a\u001b[2Jb"`), "title has control characters"},
 		{change(`"t"`, `"{y} is"`), "names {y}, which is not in reads"},
 		{change(`"t"`, `"t","severity":"bad"`), "severity must be one of"},
 		{change(`"t"`, `"t","risk_score":101`), "risk_score must be a whole number from 0 to 100"},

@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode"
 )
 
 // ManifestMax is the largest manifest, in bytes.
@@ -365,6 +366,8 @@ func (r *reader) text(n *node, what string, most int) string {
 		r.wrong(n.off, "%s must be a text", what)
 	case len(s) > most:
 		r.wrong(n.off, "%s has %d bytes; at most %d", what, len(s), most)
+	case strings.ContainsFunc(s, func(c rune) bool { return unicode.IsControl(c) && c != '\n' && c != '\t' }):
+		r.wrong(n.off, "%s has control characters", what)
 	}
 	return s
 }

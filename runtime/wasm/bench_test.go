@@ -45,9 +45,11 @@ func benchmarkDetect(b *testing.B, path string, rows int, opt Options) {
 
 const powershell = "../../plugins/encoded_powershell/encoded_powershell.wasm"
 
-func BenchmarkPowershell4096(b *testing.B)      { benchmarkDetect(b, powershell, 4096, Options{}) }
-func BenchmarkPowershell4096Plain(b *testing.B) { benchmarkDetect(b, powershell, 4096, Options{Plain: true}) }
-func BenchmarkPowershell1(b *testing.B)         { benchmarkDetect(b, powershell, 1, Options{}) }
+func BenchmarkPowershell4096(b *testing.B) { benchmarkDetect(b, powershell, 4096, Options{}) }
+func BenchmarkPowershell4096Plain(b *testing.B) {
+	benchmarkDetect(b, powershell, 4096, Options{Plain: true})
+}
+func BenchmarkPowershell1(b *testing.B) { benchmarkDetect(b, powershell, 1, Options{}) }
 
 // BenchmarkCall is a call of the guest and nothing else.
 func BenchmarkCall(b *testing.B) {

@@ -243,7 +243,7 @@ func (m *module) importSection(r *reader) {
 		at := r.at
 		imp := Import{Module: r.name(), Name: r.name(), at: at}
 		if kind := r.byte(); kind != 0 && r.err == nil {
-			r.fail(at, "it imports %s.%s, which is no function; modules bring their own memory, tables and globals", imp.Module, imp.Name)
+			r.fail(at, "it imports %s, which is no function; modules bring their own memory, tables and globals", printable([]byte(imp.Module+"."+imp.Name), 200))
 			return
 		}
 		imp.typ = m.typeIndex(r)

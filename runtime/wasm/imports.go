@@ -62,16 +62,17 @@ func valueTypes(s string) []byte {
 
 // checkImport says what is wrong with an import, or nothing.
 func checkImport(module, name string, typ functype) string {
+	shown := printable([]byte(module+"."+name), 200)
 	names, ok := importable[module]
 	if !ok {
-		return fmt.Sprintf("it imports %s.%s; a module may import from %s only", module, name, strings.Join(slices.Sorted(maps.Keys(importable)), ", "))
+		return fmt.Sprintf("it imports %s; a module may import from %s only", shown, strings.Join(slices.Sorted(maps.Keys(importable)), ", "))
 	}
 	want, ok := names[name]
 	if !ok {
-		return fmt.Sprintf("it imports %s.%s, which there is not", module, name)
+		return fmt.Sprintf("it imports %s, which there is not", shown)
 	}
 	if !typ.equal(want) {
-		return fmt.Sprintf("it imports %s.%s with the type %s; it has %s", module, name, typ, want)
+		return fmt.Sprintf("it imports %s with the type %s; it has %s", shown, typ, want)
 	}
 	return ""
 }

@@ -1,0 +1,123 @@
+package pipeline
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"time"
+
+	"github.com/seed-98920119/tocsin/abi"
+	"github.com/seed-98920119/tocsin/runtime/event"
+	"github.com/seed-98920119/tocsin/runtime/wasm"
+)
+
+// PluginReport is what can be said of a module without a pipeline.
+type PluginReport struct {
+	*wasm.Module
+	code []byte
+}
+
+// InspectPlugin takes a module's file through the gate and reads its manifest.
+func InspectPlugin(path string) (*PluginReport, error) {
+	code, err := readModule(path)
+	if err != nil {
+		return nil, err
+	}
+	m, err := wasm.Inspect(code)
+	if err != nil {
+		return nil, err
+	}
+	return &PluginReport{m, code}, nil
+}
+
+// PluginTrial is what a module did with rows that were made up.
+type PluginTrial struct {
+	Limits      wasm.Limits
+	Load, Start time.Duration
+	Rows, Batch int
+	Hits        int64
+	RowNS       float64
+	RowFuel     float64
+	RowBytes    float64
+}
+
+// trialRows are the rows of a trial.
+const trialRows = 40_960
+
+// Try loads the module, starts it with a configuration and gives it rows, each field some text or number of its type.
+func (r *PluginReport) Try(config []byte) (t PluginTrial, err error) {
+	if said := r.CheckConfig(config); len(said) > 0 {
+		return t, fmt.Errorf("the configuration does not suit it: %s %v", said[0].Text, said[0].Path)
+	}
+	host, err := modules()
+	if err != nil {
+		return t, err
+	}
+	from := time.Now()
+	m, err := host.Load(r.code, wasm.Options{})
+	if err != nil {
+		return t, err
+	}
+	defer m.Close()
+	t.Load, t.Limits, from = time.Since(from), m.Limits, time.Now()
+	if err := m.Check(config); err != nil {
+		return t, err
+	}
+	t.Start = time.Since(from)
+	rows, fields, size := madeUp(m.Manifest.Reads)
+	p := wasm.NewPlugin(m, config, fields, wasm.Identity{Pipeline: "inspect", Operator: "inspect"})
+	defer p.Close()
+	t.Rows, t.Batch = len(rows), abi.RowsMax
+	var hits []abi.Hit
+	from = time.Now()
+	for at := 0; at < len(rows); at += t.Batch {
+		said, poison, judged, err := p.Detect(hits[:0], rows[at:at+t.Batch])
+		if len(poison) > 0 {
+			err = poison[0].Err
+		}
+		if err != nil || judged < t.Batch {
+			return t, err
+		}
+		hits = said
+	}
+	n := float64(len(rows))
+	t.RowNS, t.RowFuel, t.RowBytes = float64(time.Since(from).Nanoseconds())/n, float64(p.Counts.Fuel)/n, float64(size)/n
+	t.Hits = p.Counts.Hits
+	return t, nil
+}
+
+// madeUp makes rows for a trial: the same for the same fields.
+func madeUp(reads []abi.Read) (rows []wasm.Row, fields []event.Field, size int) {
+	var names event.Fields
+	for _, f := range reads {
+		fields = append(fields, names.Add(f.Path))
+	}
+	r := rand.New(rand.NewPCG(1, 2))
+	words := []string{"powershell.exe", "/bin/sh", "-c", "curl", "https://example.com/a", "admin", "C:\\Windows\\System32\\cmd.exe", "--verbose", "日本", "10.0.0.7"}
+	cells := make([]event.Value, len(reads))
+	b := event.NewBatch(&names, fields)
+	for i := range trialRows {
+		for k, f := range reads {
+			v := event.Value{Kind: event.String}
+			switch f.Type {
+			case abi.UTF8:
+				for n := 1 + r.IntN(9); n > 0; n-- {
+					v.Text = append(append(v.Text, words[r.IntN(len(words))]...), ' ')
+				}
+			case abi.IP:
+				v.Text = fmt.Appendf(nil, "10.%d.%d.%d", r.IntN(256), r.IntN(256), r.IntN(256))
+			case abi.TimestampMS:
+				v.Text = event.AppendTime(nil, 1_772_000_000_000+int64(i)*100)
+			case abi.Bool:
+				v = event.Value{Kind: event.Bool, Text: strconv.AppendBool(nil, r.IntN(2) == 0)}
+			default:
+				v = event.Value{Kind: event.Number, Text: strconv.AppendInt(nil, r.Int64N(100), 10)}
+			}
+			cells[k] = v
+			size += len(v.Text)
+		}
+		b.AppendRow(cells...)
+		rows = append(rows, wasm.Row{Batch: b, Row: int32(i), ID: event.EventID([8]byte{}, int64(i))})
+	}
+	return rows, fields, size
+}
