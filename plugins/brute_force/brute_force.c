@@ -1,6 +1,6 @@
 // Repeated login attempts: windows of login counts, by address, that reach a threshold; severity by how far they exceed it.
 //
-//	tocsin's build command, from the folder of the source:
+// Build, from this folder:
 //	python3 -m ziglang cc --target=wasm32-freestanding -O3 -msimd128 -Wall -Wextra -I../../sdk/c -nostdlib -Wl,--no-entry -Wl,--strip-all -Wl,-z,stack-size=16384 -o brute_force.wasm brute_force.c
 #include "tocsin.h"
 

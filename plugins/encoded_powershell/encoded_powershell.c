@@ -1,6 +1,6 @@
 // PowerShell started with an encoded command: -EncodedCommand or a short form of it, followed by base64.
 //
-//	tocsin's build command, from the folder of the source:
+// Build, from this folder:
 //	python3 -m ziglang cc --target=wasm32-freestanding -O3 -msimd128 -Wall -Wextra -I../../sdk/c -nostdlib -Wl,--no-entry -Wl,--strip-all -Wl,-z,stack-size=16384 -o encoded_powershell.wasm encoded_powershell.c
 #include "tocsin.h"
 
