@@ -53,6 +53,7 @@ type guest struct {
 	budget   int64 // fuel that is left beyond what the guest has
 	deadline time.Time
 	said     string // by fail
+	last     string // line that it logged in this call: why it panics, perhaps
 	lines    int    // logged so far
 	row      int64  // the last row that a host function was asked about
 	drawn    *rand.ChaCha8
@@ -139,10 +140,11 @@ func logLine(g *guest, m api.Memory, stack []uint64) {
 }
 
 func (g *guest) say(level int, text []byte) {
+	g.last = printable(text, lineMax)
 	if g.lines++; g.log == nil || g.lines > linesMax {
 		return
 	}
-	g.log(level, printable(text, lineMax))
+	g.log(level, g.last)
 	if g.lines == linesMax {
 		g.log(level, "(no more of its lines are shown)")
 	}
@@ -200,6 +202,9 @@ const (
 	errnoNosys = 52
 )
 
+// wasiTime is what WASI's clocks always show, ns: Go's runtime does not start at 0.
+const wasiTime = 1_000_000_000_000_000_000
+
 // wasiFuncs are inert: no files, no arguments, no environment, a clock that stands still, random bytes that are fixed by the
 // module. What is written to standard output and error goes to the log.
 func wasiFuncs() map[string]hostFunc {
@@ -209,9 +214,9 @@ func wasiFuncs() map[string]hostFunc {
 			stack[0] = errno
 		}
 	}
-	zeros := func(result int, n uint64) hostFunc { // n bytes of zeros, twice if there are two results
+	time := func(result int, ns uint64) hostFunc {
 		return func(g *guest, m api.Memory, stack []uint64) {
-			clear(g.bytes(m, stack[result], n))
+			binary.LittleEndian.PutUint64(g.bytes(m, stack[result], 8), ns)
 			stack[0] = 0
 		}
 	}
@@ -234,8 +239,8 @@ func wasiFuncs() map[string]hostFunc {
 			stack[0] = 0
 		}
 	}
-	funcs["clock_time_get"] = zeros(2, 8)
-	funcs["clock_res_get"] = zeros(1, 8)
+	funcs["clock_time_get"] = time(2, wasiTime)
+	funcs["clock_res_get"] = time(1, 1)
 	funcs["fd_write"] = wasiWrite
 	funcs["random_get"] = func(g *guest, m api.Memory, stack []uint64) {
 		_, _ = g.wasi.Read(g.bytes(m, stack[0], stack[1]))

@@ -106,7 +106,7 @@ func (in *Instance) answered(what string) error {
 // call runs a function of the guest with the budget of a call; its result is in.stack[0].
 func (in *Instance) call(f api.Function, args ...uint64) error {
 	g := &in.guest
-	g.said, g.row, g.drawn = "", 0, nil
+	g.said, g.last, g.row, g.drawn = "", "", 0, nil
 	g.deadline = time.Now().Add(backstop)
 	in.stack[0], in.stack[1] = 0, 0
 	copy(in.stack[:], args)
@@ -120,11 +120,18 @@ func (in *Instance) call(f api.Function, args ...uint64) error {
 	if in.fuel != nil {
 		in.spent -= int64(in.fuel.Get())
 	}
-	return trapOf(err)
+	t := trapOf(err)
+	if t == nil {
+		return nil
+	}
+	if g.last != "" {
+		t.Text += "; it had said: " + g.last
+	}
+	return t
 }
 
 // trapOf turns an error of wazero into a Trap.
-func trapOf(err error) error {
+func trapOf(err error) *Trap {
 	if err == nil {
 		return nil
 	}
