@@ -30,12 +30,21 @@ type Config struct {
 // DecodeDetect reads the mapping under `buffer.detect`. It finds every problem, sorted by place; the Config is only good
 // without any.
 func DecodeDetect(n *yaml.Node) (*Config, []match.Problem) {
-	d := &decoder{conf: &Config{Spec: &engine.Spec{Fields: &event.Fields{}}}, nodes: map[string]*source{}}
+	d := newDecoder()
 	d.detect(n)
+	return d.conf, d.sorted()
+}
+
+func newDecoder() *decoder {
+	return &decoder{conf: &Config{Spec: &engine.Spec{Fields: &event.Fields{}}}, nodes: map[string]*source{}}
+}
+
+// sorted are the problems by place, each once.
+func (d *decoder) sorted() []match.Problem {
 	slices.SortStableFunc(d.problems, func(a, b match.Problem) int {
 		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
 	})
-	return d.conf, slices.Compact(d.problems)
+	return slices.Compact(d.problems)
 }
 
 // decoder turns nodes into a Spec and collects what is wrong with them.

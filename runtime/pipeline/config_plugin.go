@@ -65,6 +65,14 @@ func (d *decoder) plugin(s *source) {
 		return
 	}
 	m.need("from", "the stream or operator, or a list of them, whose rows it judges")
+	if n := s.body.get("alert"); n != nil {
+		d.wrong(s.body.key("alert"), "the rows of a plugin are alerts already, as its rules say; `rules` changes them")
+	}
+	d.pluginBody(s, m)
+}
+
+// pluginBody reads everything of a plugin but where its rows come from.
+func (d *decoder) pluginBody(s *source, m *mapping) {
 	p := &engine.Plugin{Ident: operator.Ident{Pipeline: d.conf.Spec.Name, Operator: s.name, Form: "detect/1"}, Rules: map[uint32]*engine.Rule{}}
 	s.op.Plugin = p
 	s.op.Where = d.condition(m.get("where"), d.fieldOf(s))
@@ -73,9 +81,6 @@ func (d *decoder) plugin(s *source) {
 	limits := d.limits(m.get("limits"))
 	path, digest, config, fields, rules := m.need("module", "the path of a .wasm file"), m.get("digest"), m.get("config"), m.get("fields"), m.get("rules")
 	m.done()
-	if n := s.body.get("alert"); n != nil {
-		d.wrong(s.body.key("alert"), "the rows of a plugin are alerts already, as its rules say; `rules` changes them")
-	}
 	if d.module(p, path, digest, limits); p.Module == nil {
 		s.cols = nil
 		s.passes = func(path string) (event.Field, error) { return d.conf.Spec.Fields.Add(path), nil } // one fault is enough

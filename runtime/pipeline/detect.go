@@ -60,7 +60,7 @@ func newDetect(conf *service.ParsedConfig, mgr *service.Resources) (*detect, err
 	l.detect = true
 	b := &detect{conf: c, log: mgr.Logger(), count: map[string]int64{}}
 	b.room = sync.NewCond(&b.mu)
-	b.plugins()
+	logPlugins(c.Spec, b.log)
 	if err := b.open(); err != nil {
 		l.opened(nil, err)
 		fail(err)
@@ -76,17 +76,17 @@ func newDetect(conf *service.ParsedConfig, mgr *service.Resources) (*detect, err
 	return b, nil
 }
 
-// plugins lets plugins write to the log.
-func (b *detect) plugins() {
-	for i := range b.conf.Spec.Operators {
-		o := &b.conf.Spec.Operators[i]
+// logPlugins lets plugins write to the log.
+func logPlugins(spec *engine.Spec, log *service.Logger) {
+	for i := range spec.Operators {
+		o := &spec.Operators[i]
 		if o.Plugin == nil {
 			continue
 		}
 		if cacheFault != nil {
-			b.log.Warnf("modules are compiled at every start: %v", cacheFault)
+			log.Warnf("modules are compiled at every start: %v", cacheFault)
 		}
-		o.Plugin.Log = func(level int, text string) { b.log.Infof("plugin %s: %s", o.Name, text) }
+		o.Plugin.Log = func(level int, text string) { log.Infof("plugin %s: %s", o.Name, text) }
 	}
 }
 
@@ -100,6 +100,23 @@ func detectConfig(conf *service.ParsedConfig) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
+	n, err := nodeOf(v)
+	if err != nil {
+		return nil, err
+	}
+	c, problems := DecodeDetect(n)
+	var all []string
+	for _, p := range problems {
+		all = append(all, p.Text)
+	}
+	if len(all) > 0 {
+		return nil, fmt.Errorf("detect: %s", strings.Join(all, "; "))
+	}
+	return c, nil
+}
+
+// nodeOf makes YAML nodes of a parsed value.
+func nodeOf(v any) (*yaml.Node, error) {
 	text, err := yaml.Marshal(v)
 	if err != nil {
 		return nil, err
@@ -109,17 +126,9 @@ func detectConfig(conf *service.ParsedConfig) (*Config, error) {
 		return nil, err
 	}
 	if len(n.Content) == 0 {
-		return nil, errors.New("detect: needs name, state, streams and operators")
+		return nil, errors.New("detect: it is empty")
 	}
-	c, problems := DecodeDetect(n.Content[0])
-	var all []string
-	for _, p := range problems {
-		all = append(all, p.Text)
-	}
-	if len(all) > 0 {
-		return nil, fmt.Errorf("detect: %s", strings.Join(all, "; "))
-	}
-	return c, nil
+	return n.Content[0], nil
 }
 
 func (b *detect) open() (err error) {

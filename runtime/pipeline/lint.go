@@ -200,6 +200,9 @@ var checks = map[string]map[string]func(n *yaml.Node) string{
 func (c *checker) components(n *yaml.Node) {
 	for i, x := range n.Content {
 		if n.Kind == yaml.MappingNode && i%2 == 0 {
+			if c.processor(x, n.Content[i+1]) {
+				continue
+			}
 			fields, ok := checks[x.Value]
 			if !ok || n.Content[i+1].Kind != yaml.MappingNode {
 				continue
@@ -217,6 +220,18 @@ func (c *checker) components(n *yaml.Node) {
 		}
 		c.components(x)
 	}
+}
+
+// processor checks a processor `detect`, which Benthos's linter knows nothing of.
+func (c *checker) processor(key, n *yaml.Node) bool {
+	if key.Value != "detect" || n.Kind != yaml.MappingNode || c.from > 0 && n.Line >= c.from && n.Line <= c.till {
+		return false
+	}
+	_, problems := decodeProcessor(substituted(n))
+	for _, p := range problems {
+		c.add(p.Line, p.Column, "%s", p.Text)
+	}
+	return true
 }
 
 // benthos runs Benthos's linter over the file, without what our own pass judges, and finds columns where it says 1.
