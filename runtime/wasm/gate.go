@@ -23,8 +23,8 @@ const (
 	bodyMax     = 256 << 10
 	nestingMax  = 2048
 	brTableMax  = 8192
-	joinMax     = 2_000_000 // loops and branches of a function times its locals: compile time grows with it
-	joinAllMax  = 40_000_000
+	joinMax     = 400_000   // loops and branches of a function times its locals (at least 32): compiling takes 1 to 5 us for each
+	joinAllMax  = 4_000_000 // of all functions (locals at least 8)
 	tableMax    = 64 << 10
 	globalMax   = 1000
 	exportMax   = 1000
@@ -493,11 +493,12 @@ func (c *census) body(r *reader, b *body) {
 	if r.err == nil && r.at != r.end {
 		r.fail(r.at, "there are %d bytes behind its end", r.end-r.at)
 	}
-	if joins *= b.locals; joins > joinMax {
-		r.fail(b.code, "it has loops and branches times locals %d; at most %d", joins, joinMax)
+	here := joins * max(b.locals, 32)
+	if here > joinMax {
+		r.fail(b.code, "it has loops and branches times locals %d; at most %d", here, joinMax)
 	}
-	c.size, c.locals, c.worst = max(c.size, b.end-b.from), max(c.locals, b.locals), max(c.worst, joins)
-	c.joins += joins
+	c.size, c.locals, c.worst = max(c.size, b.end-b.from), max(c.locals, b.locals), max(c.worst, here)
+	c.joins += joins * max(b.locals, 8)
 }
 
 func (m *module) cap(name string, value, most int) { m.caps = append(m.caps, Cap{name, value, most}) }
