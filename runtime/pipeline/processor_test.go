@@ -41,9 +41,9 @@ func judged(t *testing.T, conf string, lines ...string) service.MessageBatch {
 }
 
 const (
-	encoded = `{"@timestamp":"2026-03-02T08:00:00Z","process":{"command_line":"powershell -enc SQBFAFgASQBFAFgASQBF"},"host":{"name":"web1"}}`
-	harmless   = `{"@timestamp":"2026-03-02T08:00:01Z","process":{"command_line":"powershell -File a.ps1"}}`
-	another = `{"@timestamp":"2026-03-02T08:00:02Z","login":"x"}`
+	encoded  = `{"@timestamp":"2026-03-02T08:00:00Z","process":{"command_line":"powershell -enc SQBFAFgASQBFAFgASQBF"},"host":{"name":"web1"}}`
+	harmless = `{"@timestamp":"2026-03-02T08:00:01Z","process":{"command_line":"powershell -File a.ps1"}}`
+	another  = `{"@timestamp":"2026-03-02T08:00:02Z","login":"x"}`
 )
 
 func meta(m *service.Message, key string) string {

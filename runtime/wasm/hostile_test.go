@@ -251,3 +251,26 @@ func TestInstancesAreGivenBack(t *testing.T) {
 		t.Errorf("%d MB are mapped, %d before", after>>20, before>>20)
 	}
 }
+
+// A thousand modules are loaded, used and closed: nothing of them stays mapped.
+func TestLoadUnload(t *testing.T) {
+	code := file(t, "testdata/hostile.wasm")
+	cycle := func() {
+		m, err := host.Load(code, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := m.Check([]byte(do(0))); err != nil {
+			t.Fatal(err)
+		}
+		m.Close()
+	}
+	cycle()
+	before := mapped(t)
+	for range 1000 {
+		cycle()
+	}
+	if after := mapped(t); after > before+256<<20 {
+		t.Errorf("%d MB are mapped, %d before", after>>20, before>>20)
+	}
+}
