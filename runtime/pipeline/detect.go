@@ -14,6 +14,7 @@ import (
 
 	"github.com/seed-98920119/tocsin/runtime/engine"
 	"github.com/seed-98920119/tocsin/runtime/event"
+	"github.com/seed-98920119/tocsin/runtime/match"
 	"github.com/seed-98920119/tocsin/runtime/state"
 )
 
@@ -96,39 +97,35 @@ func detectConfig(conf *service.ParsedConfig) (*Config, error) {
 	if c := Process.config.Swap(nil); c != nil {
 		return c, nil
 	}
+	return decodeParsed(conf, DecodeDetect)
+}
+
+// decodeParsed decodes a component's configuration from the values that Benthos parsed: problems have no places there.
+func decodeParsed[T any](conf *service.ParsedConfig, decode func(n *yaml.Node) (T, []match.Problem)) (out T, err error) {
 	v, err := conf.FieldAny()
 	if err != nil {
-		return nil, err
+		return out, err
 	}
-	n, err := nodeOf(v)
+	text, err := yaml.Marshal(v)
 	if err != nil {
-		return nil, err
+		return out, err
 	}
-	c, problems := DecodeDetect(n)
+	var n yaml.Node
+	if err := yaml.Unmarshal(text, &n); err != nil {
+		return out, err
+	}
+	if len(n.Content) == 0 {
+		return out, errors.New("detect: it is empty")
+	}
+	out, problems := decode(n.Content[0])
 	var all []string
 	for _, p := range problems {
 		all = append(all, p.Text)
 	}
 	if len(all) > 0 {
-		return nil, fmt.Errorf("detect: %s", strings.Join(all, "; "))
+		return out, fmt.Errorf("detect: %s", strings.Join(all, "; "))
 	}
-	return c, nil
-}
-
-// nodeOf makes YAML nodes of a parsed value.
-func nodeOf(v any) (*yaml.Node, error) {
-	text, err := yaml.Marshal(v)
-	if err != nil {
-		return nil, err
-	}
-	var n yaml.Node
-	if err := yaml.Unmarshal(text, &n); err != nil {
-		return nil, err
-	}
-	if len(n.Content) == 0 {
-		return nil, errors.New("detect: it is empty")
-	}
-	return n.Content[0], nil
+	return out, nil
 }
 
 func (b *detect) open() (err error) {

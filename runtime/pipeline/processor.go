@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/redpanda-data/benthos/v4/public/service"
 	"gopkg.in/yaml.v3"
@@ -80,34 +81,23 @@ func (d *decoder) processor(c *processorConfig, m *mapping) {
 	d.finish()
 }
 
-// processor judges batches; instances of one are not used at the same time.
+// processor judges batches, one after the other: as a resource it may be called from several pipelines.
 type processor struct {
 	conf  *processorConfig
+	mu    sync.Mutex
 	judge *engine.Judge
 }
 
 func newProcessor(conf *service.ParsedConfig, mgr *service.Resources) (*processor, error) {
-	v, err := conf.FieldAny()
+	c, err := decodeParsed(conf, decodeProcessor)
 	if err != nil {
 		return nil, err
-	}
-	n, err := nodeOf(v)
-	if err != nil {
-		return nil, err
-	}
-	c, problems := decodeProcessor(n)
-	if len(problems) > 0 {
-		var all []string
-		for _, p := range problems {
-			all = append(all, p.Text)
-		}
-		return nil, fmt.Errorf("detect: %s", strings.Join(all, "; "))
 	}
 	logPlugins(c.spec, mgr.Logger())
-	return &processor{c, engine.NewJudge(c.spec)}, nil
+	return &processor{conf: c, judge: engine.NewJudge(c.spec)}, nil
 }
 
-// ProcessBatch judges a batch; Benthos calls a processor from one goroutine at a time.
+// ProcessBatch judges a batch.
 func (p *processor) ProcessBatch(_ context.Context, batch service.MessageBatch) ([]service.MessageBatch, error) {
 	lines := make([][]byte, len(batch))
 	for i, m := range batch {
@@ -117,7 +107,9 @@ func (p *processor) ProcessBatch(_ context.Context, batch service.MessageBatch) 
 		}
 		lines[i] = line
 	}
+	p.mu.Lock()
 	said, err := p.judge.Judge(lines)
+	p.mu.Unlock()
 	if err != nil {
 		return nil, err
 	}
