@@ -93,3 +93,19 @@ func BenchmarkLoadWarm(b *testing.B) {
 		h.Close()
 	}
 }
+
+// BenchmarkSlowest compiles, of each shape that is slow to compile, the largest function that the gate lets through.
+func BenchmarkSlowest(b *testing.B) {
+	for name, f := range shapes {
+		b.Run(name, func(b *testing.B) {
+			code, _ := slowest(f, 100)
+			for b.Loop() {
+				m, err := host.Load(code, Options{})
+				if err != nil {
+					b.Fatal(err)
+				}
+				m.Close()
+			}
+		})
+	}
+}

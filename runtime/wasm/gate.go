@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/seed-98920119/tocsin/abi"
 )
@@ -13,7 +14,7 @@ import (
 const FileMax = 16 << 20
 
 // Caps of the gate. Real guests stay well below them (Go's standard library: 2 281 functions, bodies of 51 KB, 549 levels,
-// br_table of 1 144, tables of 6 377; a JavaScript engine: 254 targets, 2 480 locals x loops).
+// br_table of 1 144, tables of 6 377; a JavaScript engine: 254 targets). How long compiling may take is in census.go.
 const (
 	functionMax = 50_000
 	typeMax     = 10_000
@@ -23,8 +24,6 @@ const (
 	bodyMax     = 256 << 10
 	nestingMax  = 2048
 	brTableMax  = 8192
-	joinMax     = 400_000   // loops and branches of a function times its locals (at least 32): compiling takes 1 to 5 us for each
-	joinAllMax  = 4_000_000 // of all functions (locals at least 8)
 	tableMax    = 64 << 10
 	globalMax   = 1000
 	exportMax   = 1000
@@ -110,6 +109,7 @@ type module struct {
 	manifest []byte
 	custom   int // bytes in custom sections
 	caps     []Cap
+	effort   time.Duration // estimated, of compiling
 }
 
 const (
@@ -422,19 +422,21 @@ func (m *module) codeSection(r *reader) {
 		b := body{from: from, end: f.end}
 		m.locals(f, &b, m.types[m.funcs[i]].params)
 		b.code = f.at
-		c.body(f, &b)
+		c.body(f, m, &b)
 		if f.err != nil {
 			r.err = &GateError{f.err.Offset, fmt.Sprintf("function %d: %s", i, f.err.Text)}
 			return
 		}
 		m.bodies = append(m.bodies, b)
 	}
-	if c.joins > joinAllMax {
-		r.fail(r.at, "loops and branches times locals are %d in all; at most %d", c.joins, joinAllMax)
+	if c.total > moduleEffort {
+		r.fail(r.at, "compiling it may take %v; at most %v", c.total.Round(time.Millisecond), moduleEffort)
 	}
+	m.effort = c.total
 	m.caps = append(m.caps, Cap{"functions", n, functionMax}, Cap{"largest body, bytes", c.size, bodyMax}, Cap{"nesting", c.nesting, nestingMax},
 		Cap{"locals of a function", c.locals, localMax}, Cap{"br_table targets", c.targets, brTableMax},
-		Cap{"joins x locals of a function", c.worst, joinMax}, Cap{"joins x locals of all", c.joins, joinAllMax})
+		Cap{"compiling a function, ms at most", int(c.worst.Milliseconds()), int(functionEffort.Milliseconds())},
+		Cap{"compiling all, ms at most", int(c.total.Milliseconds()), int(moduleEffort.Milliseconds())})
 }
 
 // locals reads the declarations of locals; parameters count too.
@@ -461,44 +463,6 @@ func width(t byte) int {
 		return 16
 	}
 	return 8
-}
-
-// census is what the gate counts in function bodies.
-type census struct {
-	size, nesting, locals, targets, worst, joins int
-}
-
-// body walks the instructions of a function: all known, blocks closed, the last end at the end.
-func (c *census) body(r *reader, b *body) {
-	depth, joins := 1, 0
-	for depth > 0 && r.err == nil {
-		in := r.instr()
-		switch in.op {
-		case opBlock, opLoop, opIf:
-			depth++
-			joins++
-			if c.nesting = max(c.nesting, depth); depth > nestingMax {
-				r.fail(in.off, "blocks are nested deeper than %d", nestingMax)
-			}
-		case opEnd:
-			depth--
-		case opBr, opBr + 1:
-			joins++
-		case opBrTable:
-			n := in.end - in.off - 1
-			c.targets = max(c.targets, n)
-			joins += n
-		}
-	}
-	if r.err == nil && r.at != r.end {
-		r.fail(r.at, "there are %d bytes behind its end", r.end-r.at)
-	}
-	here := joins * max(b.locals, 32)
-	if here > joinMax {
-		r.fail(b.code, "it has loops and branches times locals %d; at most %d", here, joinMax)
-	}
-	c.size, c.locals, c.worst = max(c.size, b.end-b.from), max(c.locals, b.locals), max(c.worst, here)
-	c.joins += joins * max(b.locals, 8)
 }
 
 func (m *module) cap(name string, value, most int) { m.caps = append(m.caps, Cap{name, value, most}) }

@@ -34,7 +34,7 @@ func TestHostileCalls(t *testing.T) {
 		{9, Trapped, "out of bounds"},
 		{10, Trapped, "divide by zero"},
 		{11, Exited, "proc_exit(0)"},
-		{12, Trapped, "unreachable"},
+		{12, Trapped, "out of bounds"},
 		{13, Output, "out_len is 2147483647"},
 		{14, Output, "out_rows is 1000000000"},
 		{15, Output, "hit 0 is for row 1 of 1"},

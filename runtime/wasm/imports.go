@@ -14,6 +14,7 @@ const (
 	reservedPrefix = "tocsin:"
 	gateModule     = "tocsin:gate"
 	exportFuel     = "tocsin:fuel"
+	exportDepth    = "tocsin:depth"
 	wasiModule     = "wasi_snapshot_preview1"
 	envModule      = "env"
 )

@@ -31,10 +31,13 @@ const (
 type opcode struct {
 	imm    immediates
 	weight uint8
+	effect int8 // on the height of the operand stack; of calls and blocks, see census.go
+	access bool // of memory
 }
 
-// Opcodes that the rewriter looks at.
+// Opcodes that the census or the rewriter looks at.
 const (
+	opUnreachable  = 0x00
 	opBlock        = 0x02
 	opLoop         = 0x03
 	opIf           = 0x04
@@ -62,7 +65,22 @@ var plain, misc, simd = plainOps(), miscOps(), simdOps()
 
 func fill(t *[256]opcode, from, to int, imm immediates, weight uint8) {
 	for i := from; i <= to; i++ {
-		t[i] = opcode{imm, weight}
+		t[i] = opcode{imm: imm, weight: weight}
+	}
+}
+
+// effects notes what instructions do to the height of the operand stack.
+func effects(t *[256]opcode, effect int8, ops ...[2]int) {
+	for _, r := range ops {
+		for i := r[0]; i <= r[1]; i++ {
+			t[i].effect = effect
+		}
+	}
+}
+
+func accesses(t *[256]opcode, from, to int) {
+	for i := from; i <= to; i++ {
+		t[i].access = true
 	}
 }
 
@@ -102,6 +120,11 @@ func plainOps() (t [256]opcode) {
 	fill(&t, 0xd1, 0xd1, nothing, 1)
 	fill(&t, opRefFunc, opRefFunc, index, 5)
 	fill(&t, 0xfc, 0xfd, prefixed, 0)
+	effects(&t, 1, [2]int{0x20, 0x20}, [2]int{0x23, 0x23}, [2]int{0x3f, 0x3f}, [2]int{0x41, 0x44}, [2]int{0xd0, 0xd0}, [2]int{opRefFunc, opRefFunc})
+	effects(&t, -1, [2]int{0x0d, opBrTable}, [2]int{opCallIndirect, opCallIndirect}, [2]int{0x1a, 0x1a}, [2]int{0x21, 0x21}, [2]int{0x24, 0x24},
+		[2]int{0x46, 0x4f}, [2]int{0x51, 0x66}, [2]int{0x6a, 0x78}, [2]int{0x7c, 0x8a}, [2]int{0x92, 0x98}, [2]int{0xa0, 0xa6})
+	effects(&t, -2, [2]int{0x1b, 0x1c}, [2]int{0x26, 0x26}, [2]int{0x36, 0x3e})
+	accesses(&t, 0x28, 0x3e)
 	return t
 }
 
@@ -116,6 +139,8 @@ func miscOps() (t [256]opcode) {
 	fill(&t, 14, 14, twoIndices, 10)
 	fill(&t, 16, 16, index, 2) // table.size; 15 is table.grow
 	fill(&t, 17, 17, index, 10)
+	effects(&t, 1, [2]int{16, 16})
+	effects(&t, -3, [2]int{8, 8}, [2]int{10, 12}, [2]int{14, 14}, [2]int{17, 17})
 	return t
 }
 
@@ -132,17 +157,34 @@ func simdOps() (t [256]opcode) {
 	for _, op := range []int{0xe3, 0xe7, 0xef, 0xf3} { // sqrt, div
 		fill(&t, op, op, nothing, 40)
 	}
+	effects(&t, 1, [2]int{12, 12})
+	effects(&t, -1, [2]int{13, 14}, [2]int{35, 76}, [2]int{78, 81}, [2]int{84, 87}, [2]int{101, 102}, [2]int{107, 115}, [2]int{118, 121}, [2]int{123, 123},
+		[2]int{130, 130}, [2]int{133, 134}, [2]int{139, 147}, [2]int{149, 159}, [2]int{171, 191}, [2]int{203, 223}, [2]int{228, 235}, [2]int{240, 247})
+	for _, op := range []int{23, 26, 28, 30, 32, 34} { // replace_lane
+		effects(&t, -1, [2]int{op, op})
+	}
+	effects(&t, -2, [2]int{11, 11}, [2]int{82, 82}, [2]int{88, 91})
+	accesses(&t, 0, 11)
+	accesses(&t, 84, 93)
 	return t
 }
 
-// instr is one instruction: its opcode (the prefix in the second byte), its bytes [off, end), its weight, and its
-// immediate where it has one index.
+// instr is one instruction: its opcode (the prefix in the second byte), its bytes [off, end), what is known of it, and its
+// immediate where it has one index; of blocks the type: blockEmpty, blockOne, or blockTypes and the type's index.
 type instr struct {
 	op       uint32
 	off, end int
 	weight   int64
+	effect   int8
+	access   bool
 	arg      uint32
 }
+
+const (
+	blockEmpty = 0
+	blockOne   = 1 // one result
+	blockTypes = 2
+)
 
 // instr reads one instruction.
 func (r *reader) instr() (in instr) {
@@ -162,7 +204,7 @@ func (r *reader) instr() (in instr) {
 		o = table[sub]
 		in.op = in.op<<8 | sub
 	}
-	in.weight = int64(o.weight)
+	in.weight, in.effect, in.access = int64(o.weight), o.effect, o.access
 	r.immediate(&in, o.imm)
 	in.end = r.at
 	return in
@@ -177,7 +219,7 @@ func (r *reader) immediate(in *instr, imm immediates) {
 		}
 		r.fail(in.off, "the instruction %#x is not part of WebAssembly 2.0", in.op)
 	case blockType:
-		r.blockType()
+		in.arg = r.blockType()
 	case labels:
 		for n := r.count("targets of br_table", 1, brTableMax); n >= 0; n-- {
 			r.u32()
@@ -232,15 +274,21 @@ func (r *reader) memory(in *instr) {
 }
 
 // blockType is empty, a value type, or a type's index as a signed number of 33 bits.
-func (r *reader) blockType() {
+func (r *reader) blockType() uint32 {
 	if !r.done() && (r.b[r.at] == 0x40 || isValue(r.b[r.at])) {
 		r.at++
-		return
+		if r.b[r.at-1] == 0x40 {
+			return blockEmpty
+		}
+		return blockOne
 	}
 	at := r.at
-	if r.s64(33) < 0 {
+	i := r.s64(33)
+	if i < 0 || i >= typeMax {
 		r.fail(at, "no block type")
+		return blockEmpty
 	}
+	return blockTypes + uint32(i)
 }
 
 func isReference(c byte) bool { return c == 0x70 || c == 0x6f }

@@ -3,7 +3,7 @@ package wasm
 import "slices"
 
 // rewriteVersion goes into the key of compiled modules; raise it when rewritten bytes change.
-const rewriteVersion = 1
+const rewriteVersion = 2
 
 // Limits of a guest at work.
 const (
@@ -170,7 +170,8 @@ func (w *rewriter) exports() {
 		n++
 	}
 	b = appendU32(append(appendName(b, exportFuel), 3), w.fuel)
-	w.section(7, n+1, b)
+	b = appendU32(append(appendName(b, exportDepth), 3), w.depth)
+	w.section(7, n+2, b)
 }
 
 func (w *rewriter) elementSection() (b []byte) {
@@ -394,11 +395,11 @@ func (w *rewriter) leave(dst []byte, frame int) []byte {
 // Locals of the helpers: the three operands, then an i64.
 const helperFuel = 3
 
-// bounds traps unless the address in a local plus the length in local 2 lies within the memory.
+// bounds traps, by a load from where no memory is, unless the address in a local plus the length in local 2 lies within it.
 func bounds(dst []byte, address byte) []byte {
 	return append(dst, 0x20, address, 0xad, 0x20, 2, 0xad, 0x7c, // address + length, i64
 		0x3f, 0, 0xad, 0x42, 16, 0x86, 0x56, // memory.size << 16, i64.gt_u
-		opIf, 0x40, 0x00, opEnd)
+		opIf, 0x40, 0x41, 0x7f, 0x28, 2, 0, 0x1a, opEnd)
 }
 
 // more is a loop around step while local 2, the length, is above a chunk; each turn pays for a chunk.
