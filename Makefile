@@ -1,8 +1,8 @@
 # make check is the whole gate, the same here and in CI.
 
-.PHONY: check fmt vet race lint plugins tidy clean-tree fuzz bench
+.PHONY: check fmt vet race lint plugins guests tidy clean-tree fuzz bench
 
-check: fmt vet lint plugins race tidy clean-tree
+check: fmt vet lint plugins guests race tidy clean-tree
 
 fmt:
 	@test -z "$$(gofmt -l .)" || { echo "gofmt would change:"; gofmt -l .; exit 1; }
@@ -13,9 +13,15 @@ vet:
 lint:
 	go run . lint pipelines/*.yaml
 
-# the committed modules are what their sources build, where the compiler is there
+# the committed modules are what their sources build, where the compiler is there; plugins keep their cases
 plugins:
 	plugins/build.sh --check
+	go run . plugin test plugins/*/*.wasm
+
+# the same rule in other languages, those whose toolchain is there
+guests:
+	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && abi/testdata/guests/build.sh --check "$$dir" && \
+	  { [ -z "$$(ls "$$dir")" ] || go test -count=1 -run Guests ./runtime/wasm -guests "$$dir"; }
 
 # the concurrent parts under the race detector, with fewer random cases than go test ./... runs
 race:

@@ -37,6 +37,8 @@ Commands:
   run [--fresh] PIPELINE     run a pipeline until its input ends, or until Ctrl-C; goes on where it was
   lint PIPELINE...           check pipelines: every fault with file, line, column and what to do
   plugin inspect MODULE...   what a rule in WebAssembly is, what it may do, what a row costs
+  plugin test MODULE...      run the cases that stand beside it
+  plugin pack ... MODULE     give a module its manifest
   list, create, test, streams
                              Benthos's: list components, draft a pipeline, test mappings, run many pipelines
 

@@ -2,41 +2,116 @@ package cli
 
 import (
 	"encoding/json"
+	"errors"
+	"flag"
 	"fmt"
+	"io"
 	"strings"
 
 	"github.com/seed-98920119/tocsin/runtime/pipeline"
 )
 
-const pluginHelp = `Usage: tocsin plugin inspect [--config JSON] MODULE.wasm...
+const pluginHelp = `Usage: tocsin plugin COMMAND
 
-Says what a module is without running a pipeline: its manifest, what it imports, its digest, how near it comes to the caps of
-the gate; then runs it in the sandbox on rows that are made up, and says what a row costs. Exit status 2 if the gate, the
-manifest or the configuration is refused, 1 if the module fails.
+  inspect [--config JSON] MODULE.wasm...
+      Says what a module is without running a pipeline: its manifest, what it imports, its digest, how near it comes to the
+      caps of the gate; then runs it in the sandbox on rows that are made up, and says what a row costs.
+
+  test [--cases FILE] MODULE.wasm...
+      Runs the module's cases, a JSON object a line, in FILE or cases.jsonl beside the module:
+          {"name": "...", "config": {...}, "row": {...}, "hits": [{"rule": 1, "severity": "high", "note": {...}}]}
+      one row a call, many rows a call, and with a fresh instance for each: answers must not depend on it.
+
+  pack -o OUT.wasm --manifest FILE [--script FILE] MODULE.wasm
+      Makes a plugin of a module whose toolchain cannot write custom sections: adds the manifest, turns a start function into
+      the export _initialize, and puts a script into an interpreter that exports tocsin_script.
+
+Exit status 2 if a command line, the gate, the manifest or the configuration is refused, 1 if the module or a case fails.
 `
 
+// plugin runs one of the commands for modules.
 func (e *env) plugin(args []string) int {
-	if len(args) == 0 || args[0] != "inspect" {
-		e.say("tocsin plugin: which of its commands? There is inspect; see `tocsin help plugin`")
+	commands := map[string]func([]string) int{"inspect": e.pluginInspect, "test": e.pluginTest, "pack": e.pluginPack}
+	if len(args) == 0 || commands[args[0]] == nil {
+		e.say("tocsin plugin: which of its commands? There are inspect, test and pack; see `tocsin help plugin`")
 		return wrong
 	}
-	config := "{}"
-	args = args[1:]
-	if len(args) > 1 && args[0] == "--config" {
-		config, args = args[1], args[2:]
+	return commands[args[0]](args[1:])
+}
+
+// flags is a command's set of flags: errors are said by the caller.
+func (e *env) flags(name string) *flag.FlagSet {
+	f := flag.NewFlagSet(name, flag.ContinueOnError)
+	f.SetOutput(io.Discard)
+	return f
+}
+
+// parse reads flags and says what is wrong with them.
+func (e *env) parse(f *flag.FlagSet, args []string, modules int) bool {
+	err := f.Parse(args)
+	if err == nil && (f.NArg() == 0 || modules > 0 && f.NArg() != modules) {
+		err = errors.New("which module?")
 	}
-	if len(args) == 0 {
-		e.say("tocsin plugin inspect: which module? see `tocsin help plugin`")
+	if err != nil {
+		e.say("%s: %v; see `tocsin help plugin`", f.Name(), err)
+	}
+	return err == nil
+}
+
+func (e *env) pluginInspect(args []string) int {
+	f := e.flags("tocsin plugin inspect")
+	config := f.String("config", "{}", "")
+	if !e.parse(f, args, 0) {
 		return wrong
 	}
 	status := done
-	for i, path := range args {
+	for i, path := range f.Args() {
 		if i > 0 {
 			fmt.Fprintln(e.out)
 		}
-		status = max(status, e.inspect(path, config))
+		status = max(status, e.inspect(path, *config))
 	}
 	return status
+}
+
+func (e *env) pluginTest(args []string) int {
+	f := e.flags("tocsin plugin test")
+	cases := f.String("cases", "", "")
+	if !e.parse(f, args, 0) {
+		return wrong
+	}
+	status := done
+	for _, path := range f.Args() {
+		r, err := pipeline.CheckPlugin(path, *cases)
+		if err != nil {
+			e.say("%s: %v", path, err)
+			status = wrong
+			continue
+		}
+		for _, text := range r.Failures {
+			fmt.Fprintln(e.out, text)
+			status = max(status, failed)
+		}
+		fmt.Fprintf(e.out, "%s: %d of %d cases pass, in each of %d ways to call it\n", path, r.Cases-len(r.Failures), r.Cases, r.Ways)
+	}
+	return status
+}
+
+func (e *env) pluginPack(args []string) int {
+	f := e.flags("tocsin plugin pack")
+	out, manifest, script := f.String("o", "", ""), f.String("manifest", "", ""), f.String("script", "", "")
+	if !e.parse(f, args, 1) {
+		return wrong
+	}
+	if *out == "" || *manifest == "" {
+		e.say("tocsin plugin pack: it needs -o OUT.wasm and --manifest FILE; see `tocsin help plugin`")
+		return wrong
+	}
+	if err := pipeline.PackPlugin(*out, *manifest, *script, f.Arg(0)); err != nil {
+		e.say("tocsin plugin pack: %v", err)
+		return wrong
+	}
+	return done
 }
 
 func (e *env) inspect(path, config string) int {

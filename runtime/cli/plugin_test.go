@@ -2,12 +2,18 @@ package cli
 
 import (
 	"bytes"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
 
-func TestPluginInspect(t *testing.T) {
+func TestPlugin(t *testing.T) {
 	t.Setenv("XDG_CACHE_HOME", t.TempDir())
+	packed, wrongCases := filepath.Join(t.TempDir(), "packed.wasm"), filepath.Join(t.TempDir(), "cases.jsonl")
+	if err := os.WriteFile(wrongCases, []byte(`{"name":"a","row":{"login_attempts":1},"hits":[{"rule":1,"severity":"high"}]}`), 0o644); err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
 		args   []string
 		status int
@@ -23,7 +29,16 @@ func TestPluginInspect(t *testing.T) {
 		{[]string{"inspect", "nothing.wasm"}, wrong, nil, "no such file"},
 		{[]string{"inspect", "."}, wrong, nil, "is no file"},
 		{[]string{"inspect"}, wrong, nil, "which module?"},
-		{[]string{"inspekt"}, wrong, nil, "There is inspect"},
+		{[]string{"test", "../../plugins/brute_force/brute_force.wasm"}, done, []string{"brute_force.wasm: 10 of 10 cases pass, in each of 4 ways"}, ""},
+		{[]string{"test", "--cases", wrongCases, "../../plugins/brute_force/brute_force.wasm"}, failed, []string{"one row a call: no hit; want rule 1 high", "0 of 1 cases pass"}, ""},
+		{[]string{"test", "../wasm/testdata/hostile.wasm"}, wrong, nil, "cases.jsonl: no such file"},
+		{[]string{"test", "--case", "x"}, wrong, nil, "flag provided but not defined"},
+		{[]string{"pack", "-o", packed, "--manifest", "../../abi/testdata/guests/manifest.json", "../../abi/testdata/guests/as/as.wasm"}, done, nil, ""},
+		{[]string{"inspect", packed}, done, []string{"example.enc 1.0.0"}, ""},
+		{[]string{"pack", "-o", packed, "--manifest", "plugin.go", "../../abi/testdata/guests/as/as.wasm"}, wrong, nil, "manifest"},
+		{[]string{"pack", "../../abi/testdata/guests/as/as.wasm"}, wrong, nil, "it needs -o OUT.wasm and --manifest FILE"},
+		{[]string{"pack", "-o", packed, "--manifest", "x", "a.wasm", "b.wasm"}, wrong, nil, "which module?"},
+		{[]string{"inspekt"}, wrong, nil, "There are inspect, test and pack"},
 	} {
 		var out, err bytes.Buffer
 		if status := Main(append([]string{"plugin"}, c.args...), &out, &err); status != c.status || !strings.Contains(err.String(), c.err) {

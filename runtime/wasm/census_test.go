@@ -100,7 +100,7 @@ func whole(code []byte) []byte {
 		section(1, cat([]byte{5, 0x60, 0, 0, 0x60, 1, i32, 1, i32, 0x60, 2, i32, i32, 1, i32, 0x60, 1, i64, 1, i64, 0x60, 64}, many, []byte{64}, many)...),
 		section(3, 4, 0, 1, 2, 1), section(5, 1, 0, 1),
 		section(7, cat([]byte{4}, export(abi.ExportMemory, 2, 0), export(abi.ExportArena, 0, 1), export(abi.ExportInit, 0, 2), export(abi.ExportProcess, 0, 3))...),
-		section(10, cat([]byte{4}, body(code...), body(0, 0x41, 0, opEnd), body(0, 0x41, 0, opEnd), body(0, 0x41, 0, opEnd))...),
+		section(10, cat([]byte{4}, body(code...), body(0, 0x41, 0x80, 8, opEnd), body(0, 0x41, 0, opEnd), body(0, 0x41, 0, opEnd))...),
 		section(0, append(appendName(nil, abi.ManifestSection), manifest...)...))
 }
 

@@ -119,6 +119,8 @@ const (
 
 var magic = []byte{0, 'a', 's', 'm', 1, 0, 0, 0}
 
+var errNoModule = &GateError{0, "it is no WebAssembly module of version 1: it must begin with the bytes 00 61 73 6d 01 00 00 00"}
+
 // The sections in the order in which they must stand; custom ones stand anywhere.
 var sectionOrder = []byte{1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 10, 11}
 
@@ -129,7 +131,7 @@ func pass(src []byte) (*module, error) {
 		return nil, &GateError{0, fmt.Sprintf("the file has %d bytes; at most %d", len(src), FileMax)}
 	}
 	if !bytes.HasPrefix(src, magic) {
-		return nil, &GateError{0, "it is no WebAssembly module of version 1: it must begin with the bytes 00 61 73 6d 01 00 00 00"}
+		return nil, errNoModule
 	}
 	m := &module{src: src, segments: noSegments, maxPages: noMax}
 	r := &reader{b: src, at: len(magic), end: len(src)}

@@ -146,7 +146,7 @@ func TestMutated(t *testing.T) {
 // modulesHere are all modules of the repository.
 func modulesHere(t testing.TB) []string {
 	var all []string
-	for _, glob := range []string{"testdata/*.wasm", "../../plugins/*/*.wasm", "../../abi/testdata/*.wasm"} {
+	for _, glob := range []string{"testdata/*.wasm", "../../plugins/*/*.wasm", "../../abi/testdata/*.wasm", "../../abi/testdata/guests/*/*.wasm"} {
 		found, err := filepath.Glob(glob)
 		if err != nil {
 			t.Fatal(err)

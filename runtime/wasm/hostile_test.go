@@ -4,18 +4,26 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
-	"runtime/debug"
+	"runtime/metrics"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"github.com/seed-98920119/tocsin/abi"
 )
+
+// hostile is the module of testdata/hostile.wat with at most so much memory.
+func hostile(t testing.TB, memoryMiB int) *Module {
+	return load(t, file(t, "testdata/hostile.wasm"), Options{Ceiling: Limits{MemoryMiB: memoryMiB}})
+}
 
 func do(n int) string { return fmt.Sprintf(`{"do":%d}`, n) }
 
 // What a guest may do while it judges rows: the fault, the text, and that a good plugin beside it is not touched.
 func TestHostileCalls(t *testing.T) {
-	m := load(t, file(t, "testdata/hostile.wasm"), Options{})
+	m := hostile(t, 4)
 	rows, fields := table([]string{"a"}, [][]any{{"one"}, {"two"}, {"three"}})
 	good := plugin(t, m, do(0), fields)
 	for _, c := range []struct {
@@ -70,13 +78,18 @@ func TestHostileCalls(t *testing.T) {
 
 // What a guest may do when it starts.
 func TestHostileStarts(t *testing.T) {
-	m := load(t, file(t, "testdata/hostile.wasm"), Options{})
+	m := hostile(t, 4)
 	for n, want := range map[int]string{
 		100: "tocsin_init: fuel: ", 101: "tocsin_init: trap: unreachable", 102: "exit: the module left by proc_exit(3)", 103: "refused: tocsin_init answered -64 (the plugin's own) because",
 		104: "stack: ",
 	} {
 		if err := m.Check([]byte(do(n))); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("do %d: %v; want %s", n, err, want)
+		}
+	}
+	for _, n := range []int{105, 106, 205} { // a guest may grow as it starts, and put its arena further down each time
+		if err := m.Check([]byte(do(n))); err != nil {
+			t.Errorf("do %d: %v", n, err)
 		}
 	}
 	rows, fields := table([]string{"a"}, [][]any{{strings.Repeat("y", 40_000)}}) // more than the arena that init was given
@@ -90,7 +103,7 @@ func TestHostileStarts(t *testing.T) {
 
 // Guests may be wrong and still be let go on: log lines are made printable, codes tell them what they did, notes are compact.
 func TestTolerated(t *testing.T) {
-	m := load(t, file(t, "testdata/hostile.wasm"), Options{})
+	m := hostile(t, 4)
 	rows, fields := table([]string{"a"}, [][]any{{"one"}})
 	var logged []string
 	for _, n := range []int{22, 30, 31} {
@@ -111,7 +124,7 @@ func TestTolerated(t *testing.T) {
 // Poison rows are found by halving, and nothing else is lost; how many calls that takes is bounded; a fresh instance a call
 // says the same.
 func TestPoison(t *testing.T) {
-	m := load(t, file(t, "testdata/hostile.wasm"), Options{})
+	m := hostile(t, 4)
 	for _, bad := range [][]int{{0}, {999}, {500}, {3, 4, 700}, {}} {
 		var cells [][]any
 		for i := range 1000 {
@@ -143,7 +156,7 @@ func TestPoison(t *testing.T) {
 
 // A plugin that fails and fails is switched off for blocks, ever more of them, and comes back when it is well.
 func TestBreaker(t *testing.T) {
-	m := load(t, file(t, "testdata/hostile.wasm"), Options{})
+	m := hostile(t, 4)
 	bad, fields := table([]string{"a"}, slices.Repeat([][]any{{"x"}}, 1000))
 	fine, _ := table([]string{"a"}, slices.Repeat([][]any{{"y"}}, 1000))
 	p := plugin(t, m, do(0), fields)
@@ -168,50 +181,123 @@ func TestBreaker(t *testing.T) {
 	}
 }
 
-// A guest whose memory grows a page a call is replaced before it reaches its limit, and no row is lost.
+// A guest whose memory grows, by a page a call, by a little a call for a million calls, or at once to the limit, is replaced
+// before it fails, and no row is lost.
 func TestLeak(t *testing.T) {
-	m := load(t, file(t, "testdata/hostile.wasm"), Options{})
+	m := hostile(t, 4)
 	rows, fields := table([]string{"a"}, [][]any{{"one"}})
-	p := plugin(t, m, do(27), fields)
-	for i := range 1000 {
-		if hits, poison, _, err := p.Detect(nil, rows); len(hits) != 1 || len(poison) > 0 || err != nil {
-			t.Fatalf("call %d: %v, %v, %v", i, hits, poison, err)
+	for n, calls := range map[int]int{27: 1000, 34: 1_000_000, 36: 100} {
+		p := plugin(t, m, do(n), fields)
+		var hits []abi.Hit
+		for i := range calls {
+			said, poison, _, err := p.Detect(hits[:0], rows)
+			if hits = said; len(hits) != 1 || len(poison) > 0 || err != nil {
+				t.Fatalf("do %d, call %d: %v, %v, %v", n, i, hits, poison, err)
+			}
+			if p.in != nil && p.in.memory.Size() > uint32(m.Limits.MemoryMiB)<<20 {
+				t.Fatalf("do %d: %d bytes of memory", n, p.in.memory.Size())
+			}
 		}
-		if p.in != nil && p.in.memory.Size() > uint32(m.Limits.MemoryMiB)<<20 {
-			t.Fatalf("%d bytes of memory", p.in.memory.Size())
+		if p.Counts.Failures > 0 {
+			t.Errorf("do %d: %d failures", n, p.Counts.Failures)
 		}
-	}
-	if p.Counts.Failures > 0 {
-		t.Errorf("%d failures", p.Counts.Failures)
 	}
 }
 
-// While guests do the worst that the gate lets through, the garbage collector gets its turn.
-func TestCollectorIsNotHeldUp(t *testing.T) {
-	m := load(t, file(t, "testdata/hostile.wasm"), Options{Ceiling: Limits{FuelPerCall: 20_000_000}})
+// Guests on many workers, each as deep in calls as it may be, have stacks of a few MB and not of a hundred.
+func TestDeepStacks(t *testing.T) {
+	m := hostile(t, 4)
 	rows, fields := table([]string{"a"}, [][]any{{"one"}})
-	for _, n := range []int{1, 2, 5, 6, 7, 28} {
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			p := NewPlugin(m, []byte(do(n)), fields, Identity{})
-			defer p.Close()
-			p.Detect(nil, rows)
-		}()
-		collected := 0
-		for working := true; working; {
-			runtime.GC()
-			collected++
-			select {
-			case <-done:
-				working = false
-			default:
+	const workers = 16
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	var plugins [workers]*Plugin // their stacks live as long as they do
+	var all sync.WaitGroup
+	for i := range workers {
+		plugins[i] = plugin(t, m, do(35), fields)
+		all.Go(func() {
+			if hits, poison, _, err := plugins[i].Detect(nil, rows); len(hits) != 1 || len(poison) > 0 || err != nil {
+				t.Errorf("%v, %v, %v", hits, poison, err)
 			}
+		})
+	}
+	all.Wait()
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	if used := int64(after.HeapAlloc) - int64(before.HeapAlloc); used < workers<<18 || used > workers<<22 {
+		t.Errorf("%d workers have %d MB", workers, used>>20)
+	}
+	runtime.KeepAlive(plugins)
+}
+
+// A guest that spends all but a little of its budget, each time, is slow and does nothing wrong.
+func TestJustUnderBudget(t *testing.T) {
+	m := hostile(t, 4)
+	rows, fields := table([]string{"a"}, [][]any{{"one"}})
+	p := plugin(t, m, do(37), fields)
+	for range 20 {
+		if hits, poison, _, err := p.Detect(nil, rows); len(hits) != 1 || len(poison) > 0 || err != nil {
+			t.Fatalf("%v, %v, %v", hits, poison, err)
 		}
-		var s debug.GCStats
-		debug.ReadGCStats(&s)
-		longest := slices.Max(s.Pause[:min(collected, len(s.Pause))])
-		t.Logf("do %d: %d collections, the longest pause %v", n, collected, longest)
+	}
+	if spent := p.Counts.Fuel / p.Counts.Calls; spent < m.Limits.FuelPerCall/2 || p.wait > 0 {
+		t.Errorf("it spends %d of %d a call", spent, m.Limits.FuelPerCall)
+	}
+}
+
+// worst is what a guest may do that keeps the garbage collector waiting, if anything does: loops, calls, bulk instructions,
+// host calls, growing, and pointers chased through 56 MB.
+var worst = []int{1, 2, 5, 6, 7, 28, 38}
+
+// whileCollecting calls a guest until its fuel or time is spent, and collects garbage all the while: how often, and the longest that
+// the world had to stop, ns, waiting for it included.
+func whileCollecting(m *Module, n int) (collected int, longest float64) {
+	rows, fields := table([]string{"a"}, [][]any{{"one"}})
+	before := pauses()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		p := NewPlugin(m, []byte(do(n)), fields, Identity{})
+		defer p.Close()
+		p.Detect(nil, rows)
+	}()
+	for working := true; working; {
+		runtime.GC()
+		collected++
+		select {
+		case <-done:
+			working = false
+		default:
+		}
+	}
+	after := pauses()
+	for i, c := range after.Counts {
+		if c > before.Counts[i] {
+			longest = after.Buckets[i+1] * 1e9
+		}
+	}
+	return collected, longest
+}
+
+// pauses is the runtime's histogram of the times that it stopped the world to collect garbage.
+func pauses() *metrics.Float64Histogram {
+	sample := []metrics.Sample{{Name: "/sched/pauses/total/gc:seconds"}}
+	metrics.Read(sample)
+	h := sample[0].Value.Float64Histogram()
+	return &metrics.Float64Histogram{Counts: slices.Clone(h.Counts), Buckets: h.Buckets}
+}
+
+// While guests do the worst that the gate lets through, the garbage collector gets its turn, many times a call.
+func TestCollectorIsNotHeldUp(t *testing.T) {
+	m := hostile(t, 64)
+	m.Limits.FuelPerCall = 3_000_000_000
+	for _, n := range worst {
+		collected, longest := whileCollecting(m, n)
+		t.Logf("do %d: %d collections, the longest pause below %.2f ms", n, collected, longest/1e6)
+		if collected < 3 {
+			t.Errorf("do %d: %d collections while it ran", n, collected)
+		}
 	}
 }
 
@@ -237,7 +323,7 @@ const fuelMaxTest = 1 << 50
 
 // A thousand instances come and go: what they had is given back.
 func TestInstancesAreGivenBack(t *testing.T) {
-	m := load(t, file(t, "testdata/hostile.wasm"), Options{})
+	m := hostile(t, 4)
 	if err := m.Check([]byte(do(105))); err != nil {
 		t.Fatal(err)
 	}

@@ -241,7 +241,9 @@ static inline int64_t tocsin_config_number(tocsin_str c, tocsin_str k, int64_t o
 	return otherwise;
 }
 
-// The arena is what lies above the program's own data; it only grows.
+// The arena is what lies above the program's own data; it only grows. A program with an allocator of its own defines
+// TOCSIN_OWN_ARENA before it includes this, and tocsin_arena.
+#ifndef TOCSIN_OWN_ARENA
 extern unsigned char __heap_base;
 TOCSIN_EXPORT("tocsin_arena") void *tocsin_arena(uint32_t min) {
 	uintptr_t at = ((uintptr_t)&__heap_base + 15) & ~(uintptr_t)15, have = __builtin_wasm_memory_size(0) << 16;
@@ -249,5 +251,6 @@ TOCSIN_EXPORT("tocsin_arena") void *tocsin_arena(uint32_t min) {
 	if (at + min > have && __builtin_wasm_memory_grow(0, (at + min - have + 65535) >> 16) == (size_t)-1) return NULL;
 	return (void *)at;
 }
+#endif
 
 #endif

@@ -20,7 +20,7 @@
   (data (i32.const 64) "{\"deep\": [1, 2, {\"x\":  \"a } b\"}]}")
   (data (i32.const 128) "{\"a\":[[[[[[[[1]]]]]]]]}")
   (@custom "tocsin.manifest.v1"
-    "{\"abi\":{\"major\":1,\"minor\":0},\"name\":\"test.hostile\",\"version\":\"1.0.0\",\"roles\":[\"detect\"],\"reads\":[{\"path\":\"a\",\"type\":\"utf8\"}],\"limits\":{\"memory_mib\":4,\"fuel_per_call\":20000000},\"rules\":[{\"id\":1,\"title\":\"one\"},{\"id\":2,\"title\":\"two\"}],\"config_schema\":{\"type\":\"object\",\"properties\":{\"do\":{\"type\":\"integer\"}}}}")
+    "{\"abi\":{\"major\":1,\"minor\":0},\"name\":\"test.hostile\",\"version\":\"1.0.0\",\"roles\":[\"detect\"],\"reads\":[{\"path\":\"a\",\"type\":\"utf8\"}],\"limits\":{\"memory_mib\":64,\"fuel_per_call\":20000000},\"rules\":[{\"id\":1,\"title\":\"one\"},{\"id\":2,\"title\":\"two\"}],\"config_schema\":{\"type\":\"object\",\"properties\":{\"do\":{\"type\":\"integer\"}}}}")
 
   (func (export "tocsin_arena") (param $min i32) (result i32)
     (local $at i32)
@@ -29,6 +29,11 @@
     (if (i32.eq (global.get $do) (i32.const 202)) (then (return (i32.const 0x7ffffff0))))
     (if (i32.eq (global.get $do) (i32.const 203)) (then (return (i32.const -16))))
     (if (i32.eq (global.get $do) (i32.const 204)) (then (return (i32.const 131056))))
+    (if (i32.eq (global.get $do) (i32.const 205)) ;; further down every time
+      (then
+        (if (i32.eqz (global.get $end)) (then (global.set $end (i32.const 0x40000)) (drop (memory.grow (i32.const 14)))))
+        (global.set $end (i32.sub (global.get $end) (i32.const 0x8000)))
+        (return (global.get $end))))
     (local.set $at (i32.const 65536))
     (block $enough
       (loop $more
@@ -55,11 +60,34 @@
     (if (i32.eq (global.get $do) (i32.const 103)) (then (call $fail (i32.const 48) (i32.const 7)) (return (i32.const -64))))
     (if (i32.eq (global.get $do) (i32.const 104)) (then (drop (call $deep (i32.const 0)))))
     (if (i32.eq (global.get $do) (i32.const 105)) (then (drop (memory.grow (i32.const 30)))))
+    (if (i32.eq (global.get $do) (i32.const 106)) (then (call $grow)))
     (i32.const 0))
 
   (func $deep (param i32) (result i32) (i32.add (call $deeper (i32.add (local.get 0) (i32.const 1))) (i32.const 1)))
   (func $deeper (param i32) (result i32) (i32.mul (call $deep (local.get 0)) (i32.const 3)))
   (func $indirect (param i32) (result i32) (i32.add (call_indirect (param i32) (result i32) (local.get 0) (i32.and (local.get 0) (i32.const 1))) (i32.const 1)))
+  ;; grows memory page by page as far as it may, and touches what it gets
+  (func $grow
+    (local $at i32)
+    (block $full
+      (loop $more
+        (local.set $at (i32.shl (memory.grow (i32.const 1)) (i32.const 16)))
+        (br_if $full (i32.eq (local.get $at) (i32.const -65536)))
+        (i32.store (local.get $at) (i32.const 1))
+        (br $more))))
+  ;; n calls deep, and back
+  (func $down (param $n i32) (result i32)
+    (if (result i32) (i32.eqz (local.get $n)) (then (i32.const 0)) (else (i32.add (i32.const 1) (call $down (i32.sub (local.get $n) (i32.const 1)))))))
+  ;; follows pointers through all of memory, each load from another page, across two lines of the cache, and waits for each
+  (func $chase (param $hops i32) (result i32)
+    (local $at i32)
+    (if (i32.lt_u (memory.size) (i32.const 900)) (then (call $grow) (memory.fill (i32.const 0x20000) (i32.const 0) (i32.sub (i32.shl (memory.size) (i32.const 16)) (i32.const 0x20000)))))
+    (loop $hop
+      (local.set $at (i32.and (i32.add (i32.mul (local.get $at) (i32.const 1664525)) (i32.const 1013904223)) (i32.const 0x37fffc0)))
+      (local.set $at (i32.or (local.get $at) (i32.load offset=131135 (local.get $at))))
+      (local.set $hops (i32.sub (local.get $hops) (i32.const 1)))
+      (br_if $hop (local.get $hops)))
+    (local.get $at))
   ;; a tree of calls without a loop: 2^n
   (func $tree (param $n i32) (result i32)
     (if (result i32) (i32.eqz (local.get $n))
@@ -109,11 +137,12 @@
   (func (export "tocsin_process") (param $b i32) (result i32)
     (local $i i32)
     (global.set $calls (i32.add (global.get $calls) (i32.const 1)))
+    (block $38 (block $37 (block $36 (block $35 (block $34 (block $33
     (block $32 (block $31 (block $30 (block $29 (block $28 (block $27 (block $26 (block $25 (block $24
     (block $23 (block $22 (block $21 (block $20 (block $19 (block $18 (block $17 (block $16
     (block $15 (block $14 (block $13 (block $12 (block $11 (block $10 (block $9 (block $8
     (block $7 (block $6 (block $5 (block $4 (block $3 (block $2 (block $1 (block $0
-      (br_table $0 $1 $2 $3 $4 $5 $6 $7 $8 $9 $10 $11 $12 $13 $14 $15 $16 $17 $18 $19 $20 $21 $22 $23 $24 $25 $26 $27 $28 $29 $30 $31 $32 $0 (global.get $do)))
+      (br_table $0 $1 $2 $3 $4 $5 $6 $7 $8 $9 $10 $11 $12 $13 $14 $15 $16 $17 $18 $19 $20 $21 $22 $23 $24 $25 $26 $27 $28 $29 $30 $31 $32 $33 $34 $35 $36 $37 $38 $0 (global.get $do)))
       (call $honest (local.get $b)) (return (i32.const 0)))
       (loop $l (br $l)))                                                             ;; 1
       (return (i32.sub (call $tree (i32.const 60)) (call $tree (i32.const 60)))))    ;; 2
@@ -151,5 +180,23 @@
       (if (i64.ne (call $now (i32.const 0)) (i64.const 0)) (then (return (i32.const -104))))
       (call $honest (local.get $b)) (return (i32.const 0)))
       (call $note (local.get $b) (i32.const 64) (i32.const 33)) (return (i32.const 0))) ;; 31: a good note
-    (call $note (local.get $b) (i32.const 128) (i32.const 23))                       ;; 32: a note too deep
+      (call $note (local.get $b) (i32.const 128) (i32.const 23)) (return (i32.const 0)))    ;; 32: a note too deep
+      ;; 33: tells rows by their place in the batch: all but the first
+      (local.set $i (i32.const 1))
+      (block $done
+        (loop $row
+          (br_if $done (i32.ge_u (local.get $i) (i32.load offset=12 (local.get $b))))
+          (call $hit (local.get $b) (i32.sub (local.get $i) (i32.const 1)) (local.get $i) (i32.const 1) (i32.const 0) (i32.const 0))
+          (local.set $i (i32.add (local.get $i) (i32.const 1)))
+          (br $row)))
+      (call $out (local.get $b) (i32.sub (local.get $i) (i32.const 1)) (i32.const 0)) (return (i32.const 0)))
+      ;; 34: leaks a little, a page every 64 calls
+      (if (i32.eqz (i32.and (global.get $calls) (i32.const 63))) (then (drop (memory.grow (i32.const 1)))))
+      (call $honest (local.get $b)) (return (i32.const 0)))
+      (drop (call $down (i32.const 9000))) (call $honest (local.get $b)) (return (i32.const 0))) ;; 35: as deep as it may
+      (call $grow) (call $honest (local.get $b)) (return (i32.const 0)))                ;; 36
+      ;; 37: all of its budget but a little
+      (loop $l (local.set $i (i32.add (local.get $i) (i32.const 1))) (br_if $l (i32.lt_u (local.get $i) (i32.const 2000000))))
+      (call $honest (local.get $b)) (return (i32.const 0)))
+    (drop (call $chase (i32.const 1000000000)))                                      ;; 38
     (i32.const 0)))

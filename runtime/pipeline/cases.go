@@ -1,0 +1,232 @@
+package pipeline
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/seed-98920119/tocsin/abi"
+	"github.com/seed-98920119/tocsin/runtime/event"
+	"github.com/seed-98920119/tocsin/runtime/wasm"
+)
+
+// PluginCase is one line of the cases of a plugin: a row, and what the plugin says about it.
+type PluginCase struct {
+	Name   string          `json:"name"`
+	Config json.RawMessage `json:"config"` // {} if left out
+	Row    json.RawMessage `json:"row"`    // an event, with the manifest's paths
+	Hits   []PluginHit     `json:"hits"`   // by rule; none if left out
+	line   int
+}
+
+// PluginHit is a hit as cases write it. An empty severity is the manifest's.
+type PluginHit struct {
+	Rule     uint32          `json:"rule"`
+	Severity string          `json:"severity,omitempty"`
+	Note     json.RawMessage `json:"note,omitempty"`
+}
+
+// CaseReport is what became of a plugin's cases.
+type CaseReport struct {
+	Cases, Ways int
+	Failures    []string // each with file and line
+}
+
+// casesMax is the largest file of cases, bytes.
+const casesMax = 16 << 20
+
+// CheckPlugin runs the cases of a module: those in the file, or in cases.jsonl beside it. Every case runs one row a call, seven
+// rows a call, all rows a call, and the last again with a fresh instance for each: a plugin whose answers depend on that does
+// not keep the contract.
+func CheckPlugin(module, cases string) (report CaseReport, err error) {
+	if cases == "" {
+		cases = filepath.Join(filepath.Dir(module), "cases.jsonl")
+	}
+	code, err := readModule(module)
+	if err != nil {
+		return report, err
+	}
+	host, err := modules()
+	if err != nil {
+		return report, err
+	}
+	m, err := host.Load(code, wasm.Options{})
+	if err != nil {
+		return report, err
+	}
+	defer m.Close()
+	all, err := readCases(cases)
+	if err != nil {
+		return report, err
+	}
+	report.Cases = len(all)
+	for from := 0; from < len(all); { // neighbours with one configuration go together
+		to := from + 1
+		for to < len(all) && bytes.Equal(all[to].Config, all[from].Config) {
+			to++
+		}
+		if err := report.run(m, cases, all[from:to]); err != nil {
+			return report, err
+		}
+		from = to
+	}
+	return report, nil
+}
+
+func readCases(path string) (all []PluginCase, err error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	if len(b) > casesMax {
+		return nil, fmt.Errorf("%s has %d bytes; at most %d", path, len(b), casesMax)
+	}
+	for i, line := range bytes.Split(b, []byte("\n")) {
+		if len(bytes.TrimSpace(line)) == 0 {
+			continue
+		}
+		c := PluginCase{line: i + 1, Config: json.RawMessage("{}")}
+		d := json.NewDecoder(bytes.NewReader(line))
+		d.DisallowUnknownFields()
+		if err := d.Decode(&c); err != nil {
+			return nil, fmt.Errorf("%s:%d: %w; a case is {\"name\": ..., \"row\": {...}, \"hits\": [{\"rule\": 1}]} on one line", path, i+1, err)
+		}
+		if _, err := d.Token(); !errors.Is(err, io.EOF) {
+			return nil, fmt.Errorf("%s:%d: more than one case on a line", path, i+1)
+		}
+		if len(c.Row) == 0 {
+			return nil, fmt.Errorf("%s:%d: it has no row", path, i+1)
+		}
+		all = append(all, c)
+	}
+	if len(all) == 0 {
+		return nil, fmt.Errorf("%s has no cases", path)
+	}
+	return all, nil
+}
+
+// run runs cases of one configuration in every way.
+func (r *CaseReport) run(m *wasm.Module, path string, cases []PluginCase) error {
+	config := cases[0].Config
+	if said := m.CheckConfig(config); len(said) > 0 {
+		return fmt.Errorf("%s:%d: the configuration does not suit the module: %s %v", path, cases[0].line, said[0].Text, said[0].Path)
+	}
+	rows, fields, err := caseRows(m.Manifest.Reads, path, cases)
+	if err != nil {
+		return err
+	}
+	ways := []struct {
+		size  int
+		fresh bool
+		name  string
+	}{{1, false, "one row a call"}, {7, false, "seven rows a call"}, {abi.RowsMax, false, "all rows a call"}, {1, true, "a fresh instance a row"}}
+	r.Ways = len(ways)
+	failed := map[int]bool{}
+	for _, way := range ways {
+		p := wasm.NewPlugin(m, config, fields, wasm.Identity{Pipeline: "test", Operator: m.Manifest.Name})
+		p.Fresh = way.fresh
+		got, err := answers(p, m, rows, way.size)
+		p.Close()
+		if err != nil {
+			return err
+		}
+		for i, c := range cases {
+			if want := hitsText(m.Manifest, c.Hits); got[i] != want && !failed[i] {
+				failed[i] = true
+				r.Failures = append(r.Failures, fmt.Sprintf("%s:%d: %s: %s: %s; want %s", path, c.line, c.Name, way.name, got[i], want))
+			}
+		}
+	}
+	return nil
+}
+
+// caseRows are the rows of cases, decoded as events are.
+func caseRows(reads []abi.Read, path string, cases []PluginCase) (rows []wasm.Row, fields []event.Field, err error) {
+	var names event.Fields
+	for _, f := range reads {
+		fields = append(fields, names.Add(f.Path))
+	}
+	p := event.NewProjection(&names, fields)
+	b := p.NewBatch()
+	for i, c := range cases {
+		if err := p.Append(b, c.Row); err != nil {
+			return nil, nil, fmt.Errorf("%s:%d: the row: %w", path, c.line, err)
+		}
+		rows = append(rows, wasm.Row{Batch: b, Row: int32(i), ID: event.EventID([8]byte{}, int64(i))})
+	}
+	return rows, fields, nil
+}
+
+// answers is what a plugin says of each row, as text.
+func answers(p *wasm.Plugin, m *wasm.Module, rows []wasm.Row, size int) ([]string, error) {
+	out := make([]string, len(rows))
+	for at := 0; at < len(rows); at += size {
+		part := rows[at:min(at+size, len(rows))]
+		hits, poison, judged, err := p.Detect(nil, part)
+		if judged < len(part) {
+			return nil, fmt.Errorf("it was switched off: %w", err)
+		}
+		said := make([][]PluginHit, len(part))
+		for _, h := range hits {
+			said[h.Row] = append(said[h.Row], PluginHit{h.Rule, abi.Severities[h.Severity], h.Note})
+		}
+		for i := range part {
+			out[at+i] = hitsText(m.Manifest, said[i])
+		}
+		for _, x := range poison {
+			out[at+x.Row] = "it failed: " + x.Err.Error()
+		}
+	}
+	return out, nil
+}
+
+// hitsText is hits as text that can be compared.
+func hitsText(manifest *abi.Manifest, hits []PluginHit) string {
+	if len(hits) == 0 {
+		return "no hit"
+	}
+	hits = slices.Clone(hits)
+	slices.SortFunc(hits, func(a, b PluginHit) int { return int(a.Rule) - int(b.Rule) })
+	var texts []string
+	for _, h := range hits {
+		if rule := manifest.Rule(h.Rule); h.Severity == "" && rule != nil {
+			h.Severity = rule.Severity
+		}
+		text := fmt.Sprintf("rule %d %s", h.Rule, h.Severity)
+		var note bytes.Buffer
+		if len(h.Note) > 0 && json.Compact(&note, h.Note) == nil {
+			text += " " + note.String()
+		}
+		texts = append(texts, text)
+	}
+	return strings.Join(texts, ", ")
+}
+
+// PackPlugin writes a plugin made of a module that its toolchain gave no manifest: see wasm.Pack. script may be empty.
+func PackPlugin(out, manifest, script, module string) error {
+	code, err := readModule(module)
+	if err != nil {
+		return err
+	}
+	text, err := os.ReadFile(manifest)
+	if err != nil {
+		return err
+	}
+	var rule []byte
+	if script != "" {
+		if rule, err = os.ReadFile(script); err != nil {
+			return err
+		}
+	}
+	packed, err := wasm.Pack(code, text, rule)
+	if err != nil {
+		return fmt.Errorf("%s: %w", module, err)
+	}
+	return os.WriteFile(out, packed, 0o644)
+}
