@@ -4,8 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"math/rand/v2"
-	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -192,21 +192,36 @@ func TestFuelChangesNothing(t *testing.T) {
 	}
 }
 
+// manyNames adds a name section that promises 2^32 - 1 names of locals: wazero would make room for them.
+func manyNames(code []byte) []byte {
+	local := []byte{1, 1, 0xff, 0xff, 0xff, 0xff, 0x0f, 0, 1, 'x'}
+	return append(slices.Clone(code), section(0, append(append(appendName(nil, "name"), 2, byte(len(local))), local...)...)...)
+}
+
+// What a custom section says is nobody's business but the manifest's.
+func TestNames(t *testing.T) {
+	code := manyNames(file(t, "../../abi/testdata/by_hand.wasm"))
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	load(t, code, Options{})
+	load(t, code, Options{Plain: true})
+	if runtime.ReadMemStats(&after); after.TotalAlloc-before.TotalAlloc > 100<<20 {
+		t.Errorf("%d MB", (after.TotalAlloc-before.TotalAlloc)>>20)
+	}
+}
+
 // The gate and the rewriter on any bytes: refused, or rewritten to a module that the compiler takes if it takes the original.
 func FuzzGate(f *testing.F) {
 	for _, path := range modulesHere(f) {
-		b, err := os.ReadFile(path)
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(b)
+		f.Add(file(f, path))
 	}
+	f.Add(manyNames(file(f, "../../abi/testdata/by_hand.wasm")))
 	f.Fuzz(func(t *testing.T, code []byte) {
 		m, err := pass(code)
 		if err != nil || m.effort > functionEffort { // what takes long is for TestSlowFunctions
 			return
 		}
-		plain, err := host.runtime.CompileModule(t.Context(), code)
+		plain, err := host.runtime.CompileModule(t.Context(), bare(code))
 		if err != nil {
 			return
 		}

@@ -162,7 +162,9 @@ func (h *Host) Load(code []byte, opt Options) (*Module, error) {
 	if m.minPages > pages {
 		return nil, fmt.Errorf("it needs %d pages of memory (%d KiB) to begin with, and may have %d MiB; raise limits.memory_mib", m.minPages, m.minPages*64, out.Limits.MemoryMiB)
 	}
-	if out.plain = opt.Plain; !opt.Plain {
+	if out.plain = opt.Plain; opt.Plain {
+		code = bare(code)
+	} else {
 		code = rewrite(m, pages)
 	}
 	out.host = h

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/seed-98920119/tocsin/abi"
 )
@@ -32,19 +33,21 @@ func Pack(code, manifest, script []byte) ([]byte, error) {
 	if err := sections.exportStart(); err != nil {
 		return nil, err
 	}
-	out := bytes.Clone(magic)
-	add := func(id byte, body []byte) {
-		out = append(out, id)
-		out = append(appendU32(out, uint32(len(body))), body...)
-	}
-	for _, s := range sections {
-		if s.id != 0 || !bytes.HasPrefix(s.body, appendName(nil, abi.ManifestSection)) {
-			add(s.id, s.body)
-		}
-	}
-	add(0, append(appendName(nil, abi.ManifestSection), manifest...))
+	sections = slices.DeleteFunc(sections, func(s rawSection) bool {
+		return s.id == 0 && bytes.HasPrefix(s.body, appendName(nil, abi.ManifestSection))
+	})
+	out := append(sections, rawSection{0, append(appendName(nil, abi.ManifestSection), manifest...)}).join()
 	_, err = Inspect(out)
 	return out, err
+}
+
+// bare is a module without its custom sections: wazero would decode names in them, and believe what they say of their number.
+func bare(code []byte) []byte {
+	sections, err := split(code)
+	if err != nil {
+		return nil
+	}
+	return slices.DeleteFunc(sections, func(s rawSection) bool { return s.id == 0 }).join()
 }
 
 // rawSection is a section as it stands.
@@ -54,6 +57,16 @@ type rawSection struct {
 }
 
 type rawSections []rawSection
+
+// join is the module of the sections.
+func (s rawSections) join() []byte {
+	out := bytes.Clone(magic)
+	for _, x := range s {
+		out = append(out, x.id)
+		out = append(appendU32(out, uint32(len(x.body))), x.body...)
+	}
+	return out
+}
 
 func split(code []byte) (all rawSections, err error) {
 	if !bytes.HasPrefix(code, magic) {
@@ -105,17 +118,8 @@ func (s *rawSections) exportStart() error {
 	if err := exports.appendEntry(append(append(appendName(nil, abi.ExportStart), 0), start.body...)); err != nil {
 		return err
 	}
-	*s = remove(*s, 8)
+	*s = slices.DeleteFunc(*s, func(x rawSection) bool { return x.id == 8 })
 	return nil
-}
-
-func remove(s rawSections, id byte) (left rawSections) {
-	for _, x := range s {
-		if x.id != id {
-			left = append(left, x)
-		}
-	}
-	return left
 }
 
 // addScript adds a data segment at the module's slot.
