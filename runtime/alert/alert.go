@@ -5,8 +5,6 @@
 package alert
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strconv"
@@ -241,25 +239,15 @@ func AppendRow(dst []byte, columns []Column, r Row) []byte {
 
 // appendMembers appends the members of a JSON object whose names no column has.
 func appendMembers(dst, object []byte, columns []Column, n *int) []byte {
-	d := json.NewDecoder(bytes.NewReader(object))
-	if t, err := d.Token(); err != nil || t != json.Delim('{') {
-		return dst
-	}
-	for d.More() {
-		var raw json.RawMessage
-		t, err := d.Token()
-		if err != nil || d.Decode(&raw) != nil {
-			return dst
-		}
-		name, _ := t.(string)
-		if slices.ContainsFunc(columns, func(c Column) bool { return c.Name == name }) {
-			continue
+	event.Members(object, func(name, value []byte) {
+		if slices.ContainsFunc(columns, func(c Column) bool { return c.Name == string(name) }) {
+			return
 		}
 		if *n++; *n > 1 {
 			dst = append(dst, ',')
 		}
-		dst = append(append(event.AppendJSONString(dst, []byte(name)), ':'), raw...)
-	}
+		dst = append(append(event.AppendJSONString(dst, name), ':'), value...)
+	})
 	return dst
 }
 

@@ -80,6 +80,14 @@ func (b *Batch) Value(f Field, row int) Value {
 	return Value{c.Kinds[row], c.Data[c.Ends[row]:c.Ends[row+1]]}
 }
 
+// Column returns the column of a field, or nil if the batch has no such column.
+func (b *Batch) Column(f Field) *Column {
+	if int(f) >= len(b.index) || b.index[f] < 0 {
+		return nil
+	}
+	return &b.Cols[b.index[f]]
+}
+
 // AppendRow adds a row of one cell a column, in column order.
 func (b *Batch) AppendRow(cells ...Value) {
 	for i, v := range cells {

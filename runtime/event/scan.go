@@ -173,6 +173,42 @@ func replaceEach(b []byte) string {
 	return out.String()
 }
 
+// Members calls each with the members of a JSON object, in order: the decoded name, and the value as it stands. Both are valid
+// during the call alone. Of an object that is none it gives the members before the fault.
+func Members(object []byte, each func(name, value []byte)) {
+	s := scanner{b: object}
+	if s.peek() != '{' {
+		return
+	}
+	s.i++
+	if s.peek() == '}' {
+		return
+	}
+	for s.peek() == '"' {
+		start, end, escaped := s.str()
+		if s.err != nil || s.peek() != ':' {
+			return
+		}
+		s.i++
+		s.peek()
+		from := s.i
+		if s.value(nil, 1); s.err != nil {
+			return
+		}
+		name := object[start:end]
+		if escaped {
+			s.scratch = unescape(s.scratch[:0], name)
+			name = s.scratch
+		}
+		each(name, object[from:s.i])
+		if s.peek() != ',' {
+			return
+		}
+		s.i++
+		s.space()
+	}
+}
+
 // scanner walks a line once. After an error everything returns at once.
 type scanner struct {
 	b          []byte

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 )
 
 var testPaths = []string{"a", "b", "a.b", "a.b.c", "x y", `a\.b`, "é"}
@@ -254,4 +255,37 @@ func BenchmarkProjection(b *testing.B) {
 			}
 		})
 	}
+}
+
+// The members of an object are those that encoding/json reads, name by name and byte by byte.
+func FuzzMembers(f *testing.F) {
+	for _, text := range []string{`{}`, `{"a":1,"b":{"c":[1,2 , 3]},"\u0041\n":"x\"y"}`, ` { "a" : null , "a":true}`, `{"a":1,}`, `{"a"`, `[1]`, `{"a":1}x`} {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, object []byte) {
+		var names, values []string
+		Members(object, func(name, value []byte) {
+			names, values = append(names, string(name)), append(values, string(value))
+		})
+		if !json.Valid(object) || !utf8.Valid(object) || object[len(object)-len(bytes.TrimLeft(object, " \t\r\n"))] != '{' {
+			return // it must only end
+		}
+		d := json.NewDecoder(bytes.NewReader(object))
+		if _, err := d.Token(); err != nil {
+			t.Fatal(err)
+		}
+		for i := 0; d.More(); i++ {
+			var raw json.RawMessage
+			name, err := d.Token()
+			if err == nil {
+				err = d.Decode(&raw)
+			}
+			if err != nil || i >= len(names) || names[i] != name || values[i] != string(raw) {
+				t.Fatalf("member %d of %q: %q, %q", i, object, names, values)
+			}
+			if i == len(names)-1 && d.More() {
+				t.Fatalf("%q has more than %q", object, names)
+			}
+		}
+	})
 }

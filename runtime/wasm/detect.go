@@ -91,8 +91,11 @@ type Plugin struct {
 	cool     int // blocks to wait when the breaker opens again
 	wait     int // blocks until the breaker lets a call through
 	last     error
-	rows     []Row // scratch: rows with all required fields
-	at       []int // their indices
+	required []event.Field
+	rows     []Row // of the block, those with all required fields
+	at       []int // their indices, nil for all
+	kept     []Row // scratch of both
+	keptAt   []int
 	Counts   Counts
 	// Fresh throws the instance away after each call: tests prove that this changes nothing.
 	Fresh bool
@@ -100,18 +103,20 @@ type Plugin struct {
 
 // NewPlugin makes a plugin; its first instance comes with the first row. fields are those of the manifest's reads.
 func NewPlugin(m *Module, config []byte, fields []event.Field, id Identity) *Plugin {
-	return &Plugin{module: m, config: slices.Clone(config), id: id, w: newWriter(m.Manifest.Reads, fields), cool: 1}
+	p := &Plugin{module: m, config: slices.Clone(config), id: id, w: newWriter(m.Manifest.Reads, fields), cool: 1}
+	for i, r := range m.Manifest.Reads {
+		if r.Required {
+			p.required = append(p.required, fields[i])
+		}
+	}
+	return p
 }
 
 // Detect judges the rows of a block. Hits ascend by row (index in rows) and rule. Rows that the guest fails on alone are
 // poison. Rows from index judged on came while the breaker was open, for the reason why: nobody has judged them.
 func (p *Plugin) Detect(hits []abi.Hit, rows []Row) (all []abi.Hit, poison []Poison, judged int, why error) {
-	p.rows, p.at, p.failures = p.rows[:0], p.at[:0], 0
-	for i := range rows {
-		if p.complete(&rows[i]) {
-			p.rows, p.at = append(p.rows, rows[i]), append(p.at, i)
-		}
-	}
+	p.failures = 0
+	p.rows, p.at = p.complete(rows)
 	p.Counts.Skipped += int64(len(rows) - len(p.rows))
 	from, done := len(hits), 0
 	if p.wait > 0 {
@@ -126,17 +131,17 @@ func (p *Plugin) Detect(hits []abi.Hit, rows []Row) (all []abi.Hit, poison []Poi
 		p.breaker(done == len(p.rows))
 	}
 	for i := range hits[from:] {
-		hits[from+i].Row = uint32(p.at[hits[from+i].Row])
+		hits[from+i].Row = uint32(p.index(int(hits[from+i].Row)))
 	}
 	for i := range poison {
-		poison[i].Row = p.at[poison[i].Row]
+		poison[i].Row = p.index(poison[i].Row)
 	}
 	p.Counts.Rows += int64(done)
 	p.Counts.Hits += int64(len(hits) - from)
 	p.Counts.Poisoned += int64(len(poison))
 	p.Counts.Nulled = p.w.nulled
 	if judged = len(rows); done < len(p.rows) {
-		judged, why = p.at[done], p.last
+		judged, why = p.index(done), p.last
 		p.Counts.Unjudged += int64(len(p.rows) - done)
 	}
 	return hits, poison, judged, why
@@ -152,14 +157,44 @@ func (p *Plugin) breaker(good bool) {
 	p.cool = min(2*p.cool, 1024)
 }
 
-// complete says whether a row has all required fields.
-func (p *Plugin) complete(r *Row) bool {
-	for i := range p.w.reads {
-		if p.w.reads[i].Required && r.Batch.Value(p.w.fields[i], int(r.Row)).Missing() {
+// complete is the rows that have all required fields, and their indices; no indices if it is all of them.
+func (p *Plugin) complete(rows []Row) (left []Row, at []int) {
+	n := 0
+	for n < len(rows) && p.has(&rows[n]) {
+		n++
+	}
+	if n == len(rows) {
+		return rows, nil
+	}
+	left, at = append(p.kept[:0], rows[:n]...), p.keptAt[:0]
+	for i := range rows {
+		switch {
+		case i < n:
+			at = append(at, i)
+		case p.has(&rows[i]):
+			left, at = append(left, rows[i]), append(at, i)
+		}
+	}
+	p.kept, p.keptAt = left, at
+	return left, at
+}
+
+// has says whether a row has all required fields.
+func (p *Plugin) has(r *Row) bool {
+	for _, f := range p.required {
+		if c := r.Batch.Column(f); c == nil || c.Kinds[r.Row] <= event.Null {
 			return false
 		}
 	}
 	return true
+}
+
+// index is the place of one of the complete rows among those of the block.
+func (p *Plugin) index(i int) int {
+	if p.at == nil {
+		return i
+	}
+	return p.at[i]
 }
 
 // open says whether this block has failed enough, or at once if the clock ended a call: that is not the row's fault.

@@ -19,11 +19,11 @@ const guests = "../../abi/testdata/guests/"
 // The same rule in other languages, each from the contract alone: what it says is what strings.Contains says, whatever the
 // size of batches, and in fresh instances.
 func TestGuests(t *testing.T) {
-	modules := map[string]func(t *testing.T) []byte{"go": buildGo}
+	modules := map[string]func(t testing.TB) []byte{"go": buildGo}
 	for _, name := range []string{"rust", "zig", "as"} {
-		modules[name] = func(t *testing.T) []byte { return file(t, guests+name+"/"+name+".wasm") }
+		modules[name] = func(t testing.TB) []byte { return file(t, guests+name+"/"+name+".wasm") }
 	}
-	modules["js"] = func(t *testing.T) []byte {
+	modules["js"] = func(t testing.TB) []byte {
 		t.Skip("1 MB, not committed: abi/testdata/guests/build.sh OUT js, then -guests OUT")
 		return nil
 	}
@@ -33,7 +33,7 @@ func TestGuests(t *testing.T) {
 			t.Fatalf("no modules in %s: %v", *guestsBuilt, err)
 		}
 		for _, path := range built {
-			modules[strings.TrimSuffix(filepath.Base(path), ".wasm")] = func(t *testing.T) []byte { return file(t, path) }
+			modules[strings.TrimSuffix(filepath.Base(path), ".wasm")] = func(t testing.TB) []byte { return file(t, path) }
 		}
 	}
 	for name, code := range modules {
@@ -93,7 +93,7 @@ func contains(t *testing.T, m *Module) {
 }
 
 // buildGo builds the guest in Go with the toolchain that runs the test, and packs it.
-func buildGo(t *testing.T) []byte {
+func buildGo(t testing.TB) []byte {
 	out := filepath.Join(t.TempDir(), "go.wasm")
 	cmd := exec.Command("go", "build", "-buildmode=c-shared", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid=", "-o", out, ".")
 	cmd.Dir, cmd.Env = guests+"go", append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm", "GOFLAGS=", "GOWORK=off")

@@ -20,6 +20,25 @@ type Row struct {
 	W     int64
 }
 
+// run is rows that stand behind one another in a batch: rows from..from+n of it.
+type run struct {
+	batch   *event.Batch
+	from, n int
+}
+
+// runsOf appends the runs that rows consist of. Most blocks are one run, so that a column is copied whole.
+func runsOf(dst []run, rows []Row) []run {
+	for i := 0; i < len(rows); {
+		b, from, n := rows[i].Batch, rows[i].Row, 1
+		for i+n < len(rows) && rows[i+n].Batch == b && rows[i+n].Row == from+int32(n) {
+			n++
+		}
+		dst = append(dst, run{b, int(from), n})
+		i += n
+	}
+	return dst
+}
+
 // writer lays rows out as columns in a guest's memory.
 type writer struct {
 	abi     abi.Writer
@@ -29,6 +48,7 @@ type writer struct {
 	times   *event.TimeFormat
 	nulled  int64 // values that were there and could not be converted
 	compact bytes.Buffer
+	runs    []run // of the rows that bound saw last
 }
 
 func newWriter(reads []abi.Read, fields []event.Field) *writer {
@@ -40,21 +60,24 @@ func newWriter(reads []abi.Read, fields []event.Field) *writer {
 	return w
 }
 
-// bound is how many bytes the rows need at most, the output included.
+// bound takes rows to be written and says how many bytes they need at most, the output included.
 func (w *writer) bound(rows []Row) int {
+	w.runs = runsOf(w.runs[:0], rows)
 	text := 0
 	for i, f := range w.fields {
 		if w.types[i] != abi.UTF8 {
 			continue
 		}
-		for k := range rows {
-			text += len(rows[k].Batch.Value(f, int(rows[k].Row)).Text)
+		for _, r := range w.runs {
+			if c := r.batch.Column(f); c != nil {
+				text += int(c.Ends[r.from+r.n] - c.Ends[r.from])
+			}
 		}
 	}
 	return abi.Bound(len(rows), text, w.types) + abi.OutCap(len(rows))
 }
 
-// write lays the rows out in buf, which has room, and returns where the output goes.
+// write lays the rows that bound saw last out in buf, which has room, and returns where the output goes.
 func (w *writer) write(buf []byte, rows []Row, outCap int) (outOff, total int) {
 	w.abi.Begin(buf, len(rows), len(w.reads))
 	for i := range w.reads {
@@ -63,7 +86,7 @@ func (w *writer) write(buf []byte, rows []Row, outCap int) (outOff, total int) {
 		var used, nulls int
 		var flags uint16
 		if w.types[i] == abi.UTF8 {
-			used, nulls, flags = w.texts(b, rows, i)
+			used, nulls, flags = w.texts(b, i)
 		} else {
 			used, nulls = w.fixed(b, rows, i)
 		}
@@ -72,27 +95,111 @@ func (w *writer) write(buf []byte, rows []Row, outCap int) (outOff, total int) {
 	return w.abi.Finish(outCap)
 }
 
-func (w *writer) texts(b *abi.Buffers, rows []Row, col int) (used, nulls int, flags uint16) {
-	f, most := w.fields[col], w.reads[col].MaxLen
+func (w *writer) texts(b *abi.Buffers, col int) (used, nulls int, flags uint16) {
 	binary.LittleEndian.PutUint32(b.Offsets, 0)
-	for k := range rows {
-		v := rows[k].Batch.Value(f, int(rows[k].Row))
-		if v.Missing() {
-			nulls++
-		} else {
-			b.Valid[k/8] |= 1 << (k % 8)
-			text := v.Text
-			if v.Kind >= event.Object {
-				text = w.compacted(text)
-			}
-			if most > 0 && len(text) > most {
-				text, flags = cut(text, most), abi.Truncated
-			}
-			used += copy(b.Data[used:], text)
+	row := 0
+	for _, r := range w.runs {
+		c := r.batch.Column(w.fields[col])
+		switch {
+		case c == nil:
+			fillOffsets(b.Offsets[4*row+4:], r.n, uint32(used))
+			nulls += r.n
+		case w.asItIs(c, r, col):
+			nulls += valid(b.Valid, row, c.Kinds[r.from:r.from+r.n])
+			base := c.Ends[r.from]
+			moveOffsets(b.Offsets[4*row+4:], c.Ends[r.from+1:r.from+r.n+1], uint32(used)-base)
+			used += copy(b.Data[used:], c.Data[base:c.Ends[r.from+r.n]])
+		default:
+			nulls += valid(b.Valid, row, c.Kinds[r.from:r.from+r.n])
+			flags |= w.changed(b, &used, row, c, r, col)
 		}
-		binary.LittleEndian.PutUint32(b.Offsets[4*k+4:], uint32(used))
+		row += r.n
 	}
 	return used, nulls, flags
+}
+
+// asItIs says whether all texts of a run go to the guest as they stand: no objects and arrays, whose JSON is made compact,
+// and none longer than the guest wants.
+func (w *writer) asItIs(c *event.Column, r run, col int) bool {
+	kinds := c.Kinds[r.from : r.from+r.n]
+	for _, k := range kinds {
+		if k >= event.Object {
+			return false
+		}
+	}
+	most := w.reads[col].MaxLen
+	if most == 0 || int(c.Ends[r.from+r.n]-c.Ends[r.from]) <= most {
+		return true
+	}
+	ends := c.Ends[r.from : r.from+r.n+1]
+	for i := range kinds {
+		if int(ends[i+1]-ends[i]) > most {
+			return false
+		}
+	}
+	return true
+}
+
+// changed writes texts one by one.
+func (w *writer) changed(b *abi.Buffers, used *int, row int, c *event.Column, r run, col int) (flags uint16) {
+	most := w.reads[col].MaxLen
+	for i := range r.n {
+		at := r.from + i
+		text := c.Data[c.Ends[at]:c.Ends[at+1]]
+		if c.Kinds[at] >= event.Object {
+			text = w.compacted(text)
+		}
+		if most > 0 && len(text) > most {
+			text, flags = cut(text, most), abi.Truncated
+		}
+		*used += copy(b.Data[*used:], text)
+		binary.LittleEndian.PutUint32(b.Offsets[4*(row+i)+4:], uint32(*used))
+	}
+	return flags
+}
+
+// valid sets the bits of cells that hold something, from a row on, and returns how many do not.
+func valid(bits []byte, row int, kinds []event.Kind) (nulls int) {
+	i := 0
+	for ; i < len(kinds) && (row+i)%8 != 0; i++ {
+		nulls += mark(bits, row+i, kinds[i])
+	}
+	for ; i+8 <= len(kinds); i += 8 {
+		k := kinds[i : i+8 : i+8]
+		if k[0] > event.Null && k[1] > event.Null && k[2] > event.Null && k[3] > event.Null && k[4] > event.Null && k[5] > event.Null && k[6] > event.Null && k[7] > event.Null {
+			bits[(row+i)/8] = 0xff
+			continue
+		}
+		for j := range k {
+			nulls += mark(bits, row+i+j, k[j])
+		}
+	}
+	for ; i < len(kinds); i++ {
+		nulls += mark(bits, row+i, kinds[i])
+	}
+	return nulls
+}
+
+func mark(bits []byte, row int, k event.Kind) (null int) {
+	if k <= event.Null {
+		return 1
+	}
+	bits[row/8] |= 1 << (row % 8)
+	return 0
+}
+
+// moveOffsets writes the ends of texts, moved by delta.
+func moveOffsets(dst []byte, ends []uint32, delta uint32) {
+	dst = dst[:4*len(ends)]
+	for i, e := range ends {
+		binary.LittleEndian.PutUint32(dst[4*i:4*i+4], e+delta)
+	}
+}
+
+func fillOffsets(dst []byte, n int, end uint32) {
+	for i := range n {
+		binary.LittleEndian.PutUint32(dst[4*i:], end)
+	}
 }
 
 // cut shortens a text to at most n bytes, at the end of a character.
