@@ -38,7 +38,12 @@ type result struct {
 	Users       int
 	Username    string
 	Class       string `json:"attack_classification"`
-	line        string
+	First       string `json:"first_event_time"` // of alerts
+	Last        string `json:"last_event_time"`
+	Row         struct {
+		SourceIP string `json:"source_ip"`
+	}
+	line string
 }
 
 func results(t *testing.T, path string) (out []result) {
@@ -94,14 +99,15 @@ func readLog(t *testing.T, path string) (lines []logLine, bad int) {
 
 // expected works the quickstart out from the logs alone: a map of windows, all pairs, and a running maximum for lateness.
 // Both logs being of the same ten minutes, no pair is further apart than the hour, and none is late for the join.
-func expected(t *testing.T) (rows []string, lates, bad int) {
+// spans are the first and last event of the windows that are rows.
+func expected(t *testing.T) (rows, spans []string, lates, bad int) {
 	logins, badLogins := readLog(t, "pipelines/data/logins.jsonl")
 	ids, badIDs := readLog(t, "pipelines/data/ids.jsonl")
 	type window struct {
 		ip    string
 		start time.Time
 	}
-	counts, users := map[window]int{}, map[window]map[string]bool{}
+	counts, users, times := map[window]int{}, map[window]map[string]bool{}, map[window][]time.Time{}
 	newest := time.Time{}
 	for _, l := range logins {
 		w := window{l.SourceIP, l.at.Truncate(20 * time.Second)}
@@ -116,10 +122,12 @@ func expected(t *testing.T) (rows []string, lates, bad int) {
 			users[w] = map[string]bool{}
 		}
 		users[w][l.Username] = true
+		times[w] = append(times[w], l.at)
 	}
 	for w, n := range counts {
 		if n >= 5 {
-			rows = append(rows, fmt.Sprint("suspicious ", w.ip, " ", w.start.UTC().Format("2006-01-02T15:04:05.000Z"), " ", n, " ", len(users[w])))
+			rows = append(rows, fmt.Sprint("suspicious ", w.ip, " ", stamp(w.start), " ", n, " ", len(users[w])))
+			spans = append(spans, fmt.Sprint(w.ip, " ", stamp(slices.MinFunc(times[w], time.Time.Compare)), " ", stamp(slices.MaxFunc(times[w], time.Time.Compare))))
 		}
 	}
 	for _, a := range ids {
@@ -130,8 +138,11 @@ func expected(t *testing.T) (rows []string, lates, bad int) {
 		}
 	}
 	slices.Sort(rows)
-	return rows, lates, badLogins + badIDs
+	slices.Sort(spans)
+	return rows, spans, lates, badLogins + badIDs
 }
+
+func stamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
 
 // quickstart writes the pipeline with its state and rows in dir, and perhaps other limits.
 func quickstart(t *testing.T, dir string, change ...string) (pipeline, rows string) {
@@ -164,13 +175,15 @@ func TestQuickstart(t *testing.T) {
 		return out.String(), errs.String()
 	}
 	stdout, stderr := run(pipeline)
-	want, lates, bad := expected(t)
-	var got []string
+	want, wantSpans, lates, bad := expected(t)
+	var got, spans []string
 	var gotLate, gotBad, alerts int
 	for _, r := range results(t, rows) {
 		switch {
 		case r.Tocsin.Kind == "alert":
-			alerts++
+			if alerts++; r.Tocsin.Operator == "suspicious_logins" {
+				spans = append(spans, fmt.Sprint(r.Row.SourceIP, " ", r.First, " ", r.Last))
+			}
 		case r.Tocsin.Kind == "late":
 			gotLate++
 		case r.Tocsin.Kind == "error":
@@ -184,6 +197,9 @@ func TestQuickstart(t *testing.T) {
 	slices.Sort(got)
 	if !slices.Equal(got, want) || len(want) == 0 {
 		t.Errorf("got %d rows\n%s\nwant %d\n%s", len(got), strings.Join(got, "\n"), len(want), strings.Join(want, "\n"))
+	}
+	if slices.Sort(spans); !slices.Equal(spans, wantSpans) || len(spans) == 0 {
+		t.Errorf("alerts are about\n%s\nwant\n%s", strings.Join(spans, "\n"), strings.Join(wantSpans, "\n"))
 	}
 	if gotLate != lates || gotBad != bad || alerts != len(want) {
 		t.Errorf("%d late, %d errors, %d alerts; want %d, %d, %d", gotLate, gotBad, alerts, lates, bad, len(want))

@@ -212,6 +212,9 @@ func (e *env) counts(s engine.Stats, dir string, took time.Duration) {
 	if n := s.RowsCapped + s.MatchesCapped; n > 0 {
 		e.say("  capped  %s rows hit a cap of their operator and are marked truncated", count(n))
 	}
+	if s.Incomplete > 0 {
+		e.say("  %s rows lack a field that a plugin requires: it did not see them", count(s.Incomplete))
+	}
 	if n := s.Poisoned + s.Unjudged; n > 0 {
 		e.say("  plugins failed on %s rows, and %s came while one was off after too many failures; nobody has judged them", count(s.Poisoned), count(s.Unjudged))
 	}

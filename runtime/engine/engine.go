@@ -23,10 +23,11 @@ import (
 
 // Row is a row on its way: of a stream, or said by an operator.
 type Row struct {
-	P, TS int64
-	ID    event.ID
-	Batch *event.Batch
-	Row   int32
+	P, TS       int64
+	First, Last int64 // times of the first and last event behind it; of events their own
+	ID          event.ID
+	Batch       *event.Batch
+	Row         int32
 }
 
 // Item is one thing that takes a position: a row of a stream's partition, or a mark on it. Items without a stream take a
@@ -134,6 +135,7 @@ func (g *Graph) sequence(items []Item) {
 		l, s := &g.lanes[x.Stream], g.src[x.Stream]
 		var moved bool
 		if x.Mark == event.NoMark {
+			x.First, x.Last = x.TS, x.TS
 			l.rows = append(l.rows, x.Row)
 			moved = s.row(x.Part, x.TS)
 		} else {
@@ -201,7 +203,7 @@ func (n *node) distribute(g *Graph, w int64) (rows int) {
 			at++
 		}
 		in := &n.row
-		*in = operator.In{P: r.P, TS: r.TS, W: w, ID: r.ID, Batch: r.Batch, Row: r.Row, Idx: int32(rows), Input: uint8(src)}
+		*in = operator.In{P: r.P, TS: r.TS, W: w, First: r.First, Last: r.Last, ID: r.ID, Batch: r.Batch, Row: r.Row, Idx: int32(rows), Input: uint8(src)}
 		if n.spec.Where != nil && !n.spec.Where.Match(in) || !n.keyOf(in) {
 			continue
 		}
@@ -283,7 +285,7 @@ func (n *node) gather(l *lane) {
 		if n.spec.Leaves {
 			n.rows++
 		}
-		l.rows = append(l.rows, Row{least.P, least.TS, least.ID, least.Batch, least.Row})
+		l.rows = append(l.rows, Row{least.P, least.TS, least.First, least.Last, least.ID, least.Batch, least.Row})
 	}
 	for _, s := range n.steps {
 		l.steps = append(l.steps, step{s.p, s.minus(n.spec.hold())})

@@ -169,16 +169,20 @@ func (k *plugged) fail(in *operator.In, reason string, why error) {
 
 func (k *plugged) add(in *operator.In, r operator.Result) {
 	r.P, r.Due, r.Idx = in.P, operator.NegInf, in.Idx
-	r.TS, r.First, r.Last = in.TS, in.TS, in.TS
+	r.TS, r.First, r.Last = in.TS, in.First, in.Last
 	k.said = append(k.said, r)
 }
 
 func (k *plugged) batch() *event.Batch        { return k.out }
 func (k *plugged) results() []operator.Result { return k.said }
-func (k *plugged) counts() operator.Counts    { return k.total }
-func (k *plugged) top() int64                 { return operator.NegInf }
-func (k *plugged) live() int                  { return 0 }
-func (k *plugged) close()                     { k.plugin.Close() }
+func (k *plugged) counts() operator.Counts {
+	c := k.total
+	c.Incomplete = k.plugin.Counts.Skipped
+	return c
+}
+func (k *plugged) top() int64 { return operator.NegInf }
+func (k *plugged) live() int  { return 0 }
+func (k *plugged) close()     { k.plugin.Close() }
 
 func (k *plugged) load([]byte, []byte) error                       { return nil }
 func (k *plugged) loaded(int64)                                    {}

@@ -40,14 +40,16 @@ type Logic[S any] interface {
 }
 
 // In is a row as an operator sees it: where it stands in the order of everything (P), when it happened (TS), the operator's
-// watermark before P (W), its place in the operator's input (Idx), which input it came by, and its key.
+// watermark before P (W), the times of the first and last event behind it, its place in the operator's input (Idx), which
+// input it came by, and its key.
 type In struct {
-	P, TS, W int64
-	ID       event.ID
-	Batch    *event.Batch
-	Row, Idx int32
-	Input    uint8
-	Key      []byte // canonical (event.AppendKey), valid during the block
+	P, TS, W    int64
+	First, Last int64
+	ID          event.ID
+	Batch       *event.Batch
+	Row, Idx    int32
+	Input       uint8
+	Key         []byte // canonical (event.AppendKey), valid during the block
 }
 
 // Value returns a cell of the row; In is a match.Row.
@@ -90,8 +92,9 @@ type Context struct {
 type Counts struct {
 	RowsCapped, MatchesCapped, Truncated int64
 
-	Poisoned int64 // rows that a plugin failed on
-	Unjudged int64 // rows that came while a plugin was switched off after too many failures
+	Poisoned   int64 // rows that a plugin failed on
+	Unjudged   int64 // rows that came while a plugin was switched off after too many failures
+	Incomplete int64 // rows that lack a field that a plugin requires: it did not see them
 }
 
 // Add adds the counts of o.
@@ -101,6 +104,7 @@ func (c *Counts) Add(o Counts) {
 	c.Truncated += o.Truncated
 	c.Poisoned += o.Poisoned
 	c.Unjudged += o.Unjudged
+	c.Incomplete += o.Incomplete
 }
 
 // Emit says a row of the given cells, in the order of the operator's columns, made of events from first to last.

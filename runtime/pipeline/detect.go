@@ -79,15 +79,16 @@ func newDetect(conf *service.ParsedConfig, mgr *service.Resources) (*detect, err
 
 // logPlugins lets plugins write to the log.
 func logPlugins(spec *engine.Spec, log *service.Logger) {
+	levels := []func(format string, args ...any){log.Debugf, log.Infof, log.Warnf, log.Errorf}
 	for i := range spec.Operators {
 		o := &spec.Operators[i]
 		if o.Plugin == nil {
 			continue
 		}
-		if cacheFault != nil {
-			log.Warnf("modules are compiled at every start: %v", cacheFault)
-		}
-		o.Plugin.Log = func(level int, text string) { log.Infof("plugin %s: %s", o.Name, text) }
+		o.Plugin.Log = func(level int, text string) { levels[min(max(level, 0), 3)]("plugin %s: %s", o.Name, text) }
+	}
+	if cacheFault != nil {
+		log.Warnf("modules are compiled at every start: %v", cacheFault)
 	}
 }
 

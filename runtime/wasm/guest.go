@@ -271,7 +271,7 @@ func wasiWrite(g *guest, m api.Memory, stack []uint64) {
 	}
 	binary.LittleEndian.PutUint32(g.bytes(m, stack[3], 4), written)
 	if text = []byte(strings.TrimSpace(string(text))); len(text) > 0 {
-		g.say(0, text)
+		g.say(1, text)
 	}
 	stack[0] = 0
 }

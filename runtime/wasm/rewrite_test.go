@@ -407,6 +407,9 @@ func makeProgram(decisions []byte) []byte {
 	n := 1 + p.pick(4)
 	for range n {
 		var t functype
+		for len(t.params) < 3*len(p.funcs) { // types differ, or a call through the table might reach the caller, and never end
+			t.params = append(t.params, i32)
+		}
 		for range p.pick(3) {
 			t.params = append(t.params, numbers[p.pick(3)])
 		}

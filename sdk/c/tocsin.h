@@ -83,6 +83,7 @@ typedef struct {
 TOCSIN_ASSERT(sizeof(tocsin_batch) == 64 && sizeof(tocsin_column) == 48 && sizeof(tocsin_hit) == 16 && sizeof(tocsin_init_header) == 32, "layout");
 
 // Host functions. A row is an index of the batch; rows of a call must not go back.
+// Levels of a log line: 0 debug, 1 info, 2 warning, 3 error.
 TOCSIN_IMPORT("log") void tocsin_log(int32_t level, const char *text, uint32_t len);
 TOCSIN_IMPORT("fail") void tocsin_fail(const char *text, uint32_t len);
 TOCSIN_IMPORT("now") int64_t tocsin_now(uint32_t row);
