@@ -208,6 +208,8 @@ func (d *decoder) window(s *source) {
 	})
 	s.op.Where = d.condition(m.get("where"), resolve)
 	s.cols = append(s.cols, "window_start", "window_end")
+	s.typed("window_start", "timestamp")
+	s.typed("window_end", "timestamp")
 	if n := m.need("aggregate", "what is worked out, such as { attempts: count }"); n != nil {
 		d.aggregates(s, w, n, resolve)
 	}
@@ -259,6 +261,9 @@ func (d *decoder) aggregates(s *source, w *operator.Window, n *yaml.Node, resolv
 			}
 		} else if f := d.mapping(e.value, "the aggregate "+e.key.Value); f != nil {
 			d.function(&a, f, resolve)
+		}
+		if a.Func == functions["count"] || a.Func == functions["count_distinct"] {
+			s.typed(e.key.Value, "int")
 		}
 		w.Aggregates = append(w.Aggregates, a)
 	}

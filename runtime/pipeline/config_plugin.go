@@ -219,8 +219,26 @@ func (d *decoder) pluginReads(s *source, p *engine.Plugin, path, n *yaml.Node) (
 			d.wrong(path, "%s needs %s: %v; say which of your fields it is: fields: { %s: ... }", p.Module.Manifest.Name, r.Path, err, r.Path)
 		}
 		p.Fields = append(p.Fields, f)
+		place := path
+		if at[r.Path] != nil {
+			place = at[r.Path]
+		}
+		for _, in := range d.inputs(s) {
+			if t := in.types[mapped]; slices.Contains(never[t], r.Type) {
+				d.wrong(place, "%s reads %s as %s; %s of %s is of the type %s, which never becomes one", p.Module.Manifest.Name, r.Path, r.Type, mapped, in.name, t)
+			}
+		}
 	}
 	return names
+}
+
+// never are the types of a module's fields that no value of a type of fields becomes (abi/README.md, Conversion).
+var never = map[string][]abi.Type{
+	"int":       {abi.Bool, abi.IP},
+	"float":     {abi.Bool, abi.IP},
+	"bool":      {abi.I32, abi.I64, abi.U32, abi.U64, abi.F64, abi.TimestampMS, abi.IP},
+	"timestamp": {abi.Bool, abi.IP},
+	"ip":        {abi.Bool, abi.I32, abi.I64, abi.U32, abi.U64, abi.F64, abi.TimestampMS},
 }
 
 // rules makes the alert of each rule of the module, as the pipeline wants it.

@@ -22,6 +22,7 @@ type source struct {
 	kind   string                                 // window, join or plugin
 	from   []*yaml.Node                           // names of its sources
 	cols   []string                               // of an operator's rows
+	types  map[string]string                      // of fields, where they are known: those of fieldTypes
 	print  []string                               // lines of the fingerprint
 	passes func(path string) (event.Field, error) // a plugin: resolves what its rows have of its input
 	init   func(spec *engine.Spec)
@@ -86,12 +87,20 @@ func (d *decoder) stream(s *source, n *yaml.Node) {
 	if n := m.get("fields"); n != nil {
 		if f := d.mapping(n, "fields"); f != nil {
 			for _, e := range f.entries {
-				d.enum(e.value, "the type of "+e.key.Value, "", fieldTypes...)
+				s.typed(e.key.Value, d.enum(e.value, "the type of "+e.key.Value, "", fieldTypes...))
 			}
 		}
 	}
 	m.later("mapping")
 	m.done()
+}
+
+// typed notes the type of a field.
+func (s *source) typed(path, t string) {
+	if s.types == nil {
+		s.types = map[string]string{}
+	}
+	s.types[path] = t
 }
 
 // match is metadata key -> globs, and `where` on the content.
