@@ -85,6 +85,10 @@ func BenchmarkByteLoop(b *testing.B) { benchmarkRule(b, "byte_loop", abi.RowsMax
 func BenchmarkByteLoopPlain(b *testing.B) {
 	benchmarkRule(b, "byte_loop", abi.RowsMax, Options{Plain: true})
 }
+func BenchmarkWordLoop(b *testing.B) { benchmarkRule(b, "word_loop", abi.RowsMax, Options{}) }
+func BenchmarkWordLoopPlain(b *testing.B) {
+	benchmarkRule(b, "word_loop", abi.RowsMax, Options{Plain: true})
+}
 func BenchmarkIdle4096(b *testing.B) { benchmarkRule(b, "idle", abi.RowsMax, Options{}) }
 func BenchmarkOneRow(b *testing.B)   { benchmarkRule(b, "helper", 1, Options{}) }
 

@@ -108,7 +108,7 @@ func (w *walk) open(in instr, dead bool) {
 		w.height--
 		w.tally.blocks += 2
 	case opLoop:
-		w.tally.blocks += 4 // it pays for itself
+		w.tally.blocks += 5 // it pays for itself
 		w.loops++
 		w.tally.loops = max(w.tally.loops, w.loops)
 	}

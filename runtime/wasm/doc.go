@@ -7,7 +7,7 @@
 // any deadline, and a busy guest stops the world.
 //
 // The way of a module: reader.go and opcode.go (bytes), gate.go (what is let through), imports.go (what may be imported),
-// rewrite.go (fuel), host.go and cache.go (compiling), instance.go and guest.go (a call and the host functions). The way
+// rewrite.go and fuel.go (fuel), host.go and cache.go (compiling), instance.go and guest.go (a call and the host functions). The way
 // of a row: rows.go (columns in the guest's memory), detect.go (hits, failures, the breaker).
 //
 // Costs: the gate and the rewriter 20 MB/s; a call 150 ns; a row its bytes at 1 ns and about 10 ns a column; fuel 10 to 30 %
