@@ -233,3 +233,51 @@ func FuzzGate(f *testing.F) {
 		fuel.Close(t.Context())
 	})
 }
+
+// replaced is a module with another section in place of one, or none.
+func replaced(t *testing.T, code []byte, id byte, body []byte) []byte {
+	t.Helper()
+	sections, err := split(code)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sections = slices.DeleteFunc(sections, func(s rawSection) bool { return s.id == id })
+	if body != nil {
+		at := slices.IndexFunc(sections, func(s rawSection) bool {
+			return s.id == 0 || slices.Index(sectionOrder, s.id) > slices.Index(sectionOrder, id)
+		})
+		sections = slices.Insert(sections, at, rawSection{id, body})
+	}
+	return sections.join()
+}
+
+// Exports that are missing, of another kind or type, or of functions that there are not; and a data segment out of bounds, which
+// shows when the module starts.
+func TestExports(t *testing.T) {
+	good := whole([]byte{0, opEnd}) // functions: 0 () -> (), 1 (i32) -> i32, 2 (i32, i32) -> i32, 3 as 1
+	export := func(name string, kind, index byte) []byte { return append(appendName(nil, name), kind, index) }
+	memory, arena, start, process := export(abi.ExportMemory, 2, 0), export(abi.ExportArena, 0, 1), export(abi.ExportInit, 0, 2), export(abi.ExportProcess, 0, 3)
+	for name, c := range map[string]struct {
+		code []byte
+		want string
+	}{
+		"no memory":           {replaced(t, good, 7, cat([]byte{3}, arena, start, process)), "it does not export memory"},
+		"no process":          {replaced(t, good, 7, cat([]byte{3}, memory, arena, start)), "it does not export tocsin_process"},
+		"memory is a func":    {replaced(t, good, 7, cat([]byte{4}, export(abi.ExportMemory, 0, 0), arena, start, process)), "the export memory must be its memory"},
+		"process is a memory": {replaced(t, good, 7, cat([]byte{4}, memory, arena, start, export(abi.ExportProcess, 2, 0))), "the export tocsin_process must be a function"},
+		"another type":        {replaced(t, good, 7, cat([]byte{4}, memory, arena, start, export(abi.ExportProcess, 0, 2))), "has the type (i32, i32) -> (i32); it must have (i32) -> (i32)"},
+		"not there":           {replaced(t, good, 7, cat([]byte{4}, memory, arena, start, export(abi.ExportProcess, 0, 99))), "is function 99 of 4"},
+		"start with results":  {replaced(t, good, 7, cat([]byte{5}, memory, arena, start, process, export(abi.ExportStart, 0, 3))), "the export _initialize has the type"},
+		"no manifest":         {replaced(t, good, 0, nil), "it has no custom section tocsin.manifest.v1"},
+		"bodies":              {replaced(t, good, 10, []byte{1, 2, 0, opEnd}), "1 function bodies for 4 functions"},
+		"no code":             {replaced(t, good, 10, nil), "0 function bodies for 4 functions"},
+	} {
+		if _, err := host.Load(c.code, Options{}); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v; want %s", name, err, c.want)
+		}
+	}
+	beyond := replaced(t, good, 11, []byte{1, 0, 0x41, 0xff, 0xff, 3, opEnd, 2, 'a', 'b'}) // at 65 535
+	if err := load(t, beyond, Options{}).Check([]byte("{}")); err == nil || !strings.Contains(err.Error(), "out of bounds") {
+		t.Errorf("a data segment beyond memory: %v", err)
+	}
+}
