@@ -4,7 +4,7 @@
 // An operator owns no goroutine, no wall clock, no timer and no storage. The engine calls it as if rows came one at a time
 // (blocks and shards never show), keeps its timers from Next alone, and writes what Save returns into the epoch.
 //
-// Read Logic first, then window.go, then join.go.
+// Read Logic first, then window.go, then join.go, then sequence.go.
 package operator
 
 import (
@@ -39,6 +39,12 @@ type Logic[S any] interface {
 	Load(s *S, rec []byte) error
 }
 
+// Sparing is a Logic that flushes, but not every state: one that Spares says is spared has nothing to say at the end of the
+// input, and outlives it.
+type Sparing[S any] interface {
+	Spares(s *S) bool
+}
+
 // In is a row as an operator sees it: where it stands in the order of everything (P), when it happened (TS), the operator's
 // watermark before P (W), the times of the first and last event behind it, its place in the operator's input (Idx), which
 // input it came by, and its key.
@@ -49,6 +55,7 @@ type In struct {
 	Batch       *event.Batch
 	Row, Idx    int32
 	Input       uint8
+	Fits        uint32 // of a Sequence: the steps that the row fits
 	Key         []byte // canonical (event.AppendKey), valid during the block
 }
 
