@@ -176,7 +176,11 @@ func (in *intake) route(p *partition) {
 		if !ok {
 			w = operator.NegInf
 		}
-		p.members = append(p.members, member{int32(i), int32(in.graph.src[i].add(w))})
+		part := in.graph.src[i].add(w)
+		if ok { // it holds the stream's watermark from the start, not only once its own announcement is said
+			in.graph.src[i].parts[part].st = active
+		}
+		p.members = append(p.members, member{int32(i), int32(part)})
 		want = append(want, s.Reads...)
 		if key += fmt.Sprint(i, ","); s.Where == nil {
 			break
@@ -322,8 +326,11 @@ func (in *intake) when(out *line, d *decoded, row int) {
 }
 
 // draw appends up to about n items in order, and the faults among them. It stops early where it would have to wait for an
-// input.
+// input. Announcements wait for something to be drawn: until then all that the input announces at its start have come.
 func (in *intake) draw(items []Item, faults []fault, n int) ([]Item, []fault) {
+	if in.head() == nil {
+		return items, faults
+	}
 	for _, p := range in.fresh {
 		items = p.say(event.Announce, items)
 	}
