@@ -97,6 +97,8 @@ func newShard(fields *event.Fields, o *Operator) shard {
 	switch {
 	case o.Join != nil:
 		return newKeyed(o.Join.Logic(), out)
+	case o.Sequence != nil:
+		return newKeyed(o.Sequence.Logic(), out)
 	case o.Plugin != nil:
 		return newPlugged(o.Plugin, out)
 	}
@@ -207,6 +209,11 @@ func (n *node) distribute(g *Graph, w int64) (rows int) {
 		if n.spec.Where != nil && !n.spec.Where.Match(in) || !n.keyOf(in) {
 			continue
 		}
+		if q := n.spec.Sequence; q != nil {
+			if in.Fits = q.Fits(in); in.Fits == 0 {
+				continue
+			}
+		}
 		to := 0
 		switch {
 		case len(n.shards) == 1:
@@ -220,13 +227,13 @@ func (n *node) distribute(g *Graph, w int64) (rows int) {
 	}
 }
 
-// keyOf sets the row's key and says whether the operator takes it: windows group missing keys with themselves, joins never
-// match them.
+// keyOf sets the row's key and says whether the operator takes it: windows group missing keys with themselves, joins and
+// sequences never match them.
 func (n *node) keyOf(in *operator.In) bool {
 	n.key = n.key[:0]
 	for _, f := range n.spec.keys(int(in.Input)) {
 		v := in.Value(f)
-		if v.Missing() && n.spec.Join != nil && !n.spec.Join.NullSafe {
+		if v.Missing() && (n.spec.Join != nil && !n.spec.Join.NullSafe || n.spec.Sequence != nil) {
 			return false
 		}
 		n.key = event.AppendKey(n.key, v)

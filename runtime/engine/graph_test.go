@@ -67,6 +67,10 @@ func randomOps(r *rand.Rand, streams int) (ops []refOp) {
 		} else if r.IntN(3) == 0 {
 			o.inputs = append(o.inputs, pick())
 		}
+		if r.IntN(3) == 0 && !o.judge {
+			o.inputs = o.inputs[:1]
+			randomSeq(r, &o, pick)
+		}
 		ops = append(ops, o)
 	}
 	return ops
@@ -156,6 +160,8 @@ func compileCase(t testing.TB, streams []refStream, ops []refOp) *Spec {
 		}
 		if o.judge {
 			x.Plugin = judge(t, spec, o)
+		} else if o.seq != nil {
+			x.Sequence = compileSequence(t, f, o)
 		} else if o.join {
 			out := func(name string, side uint8, field string) operator.Output {
 				return operator.Output{Name: f.Add(name), Side: side, Field: f.Add(field)}
@@ -290,7 +296,7 @@ func compareCase(t *testing.T, seed uint64, how string, op int, want []refRow, g
 
 // A block is indistinguishable from one row at a time, whatever its size and however many shards there are.
 func TestBlocksAreInvisible(t *testing.T) {
-	var rows, lates, pairs, hits, cut int
+	var rows, lates, pairs, hits, seqs, cut int
 	seed := *firstSeed
 	t.Logf("first seed %d", seed)
 	for done := 0; done < *caseCount; seed++ {
@@ -313,6 +319,8 @@ func TestBlocksAreInvisible(t *testing.T) {
 					lates++
 				case ops[i].judge:
 					hits++
+				case ops[i].seq != nil:
+					seqs++
 				case ops[i].join:
 					pairs++
 				default:
@@ -353,8 +361,8 @@ func TestBlocksAreInvisible(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("seeds to %d: %d windows, %d pairs (%d marked truncated), %d hits of plugins, %d late rows", seed-1, rows, pairs, cut, hits, lates)
-	if rows == 0 || hits == 0 || pairs == 0 || lates == 0 || cut == 0 {
-		t.Error("the cases do not cover windows, pairs, hits, late rows and caps")
+	t.Logf("seeds to %d: %d windows, %d pairs (%d marked truncated), %d hits of plugins, %d sequences, %d late rows", seed-1, rows, pairs, cut, hits, seqs, lates)
+	if rows == 0 || hits == 0 || seqs == 0 || pairs == 0 || lates == 0 || cut == 0 {
+		t.Error("the cases do not cover windows, pairs, hits, sequences, late rows and caps")
 	}
 }

@@ -30,6 +30,7 @@ type shard interface {
 // keyed is a shard: the states of its keys, what is due, what is dirty.
 type keyed[S any] struct {
 	op     operator.Logic[S]
+	spares func(s *S) bool // operator.Sparing, or nil
 	c      operator.Context
 	rows   []operator.In
 	keys   []byte // of rows
@@ -60,6 +61,9 @@ type slot[S any] struct {
 func newKeyed[S any](op operator.Logic[S], out *event.Batch) shard {
 	k := &keyed[S]{op: op, at: map[string]int32{}, epoch: 1, round: 1, peak: operator.NegInf}
 	k.c.Batch = out
+	if x, ok := op.(operator.Sparing[S]); ok {
+		k.spares = x.Spares
+	}
 	return k
 }
 
@@ -111,6 +115,9 @@ func (k *keyed[S]) fire(w int64, ws []step) {
 			continue // an earlier one took its place
 		}
 		s.armed = operator.Never
+		if w == operator.PosInf && k.spares != nil && k.spares(&s.s) {
+			continue
+		}
 		if k.op.Next(&s.s) == t.due { // else what it waited for moved on
 			for k.pos < len(ws)-1 && ws[k.pos].w < t.due {
 				k.pos++
@@ -190,7 +197,7 @@ func (k *keyed[S]) load(key, rec []byte) error {
 func (k *keyed[S]) loaded(w int64) {
 	for _, ref := range k.dirty {
 		s := &k.slots[ref].s
-		for due := k.op.Next(s); due <= w && !k.op.Flushes(); due = k.op.Next(s) {
+		for due := k.op.Next(s); due <= w && (!k.op.Flushes() || k.spares != nil && k.spares(s)); due = k.op.Next(s) {
 			k.op.Fire(&k.c, s, due)
 		}
 		k.rearm(ref)

@@ -53,7 +53,8 @@ type refEvent struct {
 type refOp struct {
 	name     string
 	join     bool
-	judge    bool // a plugin: hits rows whose field key is at least having
+	seq      *refSeq // a sequence
+	judge    bool    // a plugin: hits rows whose field key is at least having
 	inputs   []int
 	key      string // one field; "" groups everything
 	size     int64
@@ -204,6 +205,9 @@ func reference(name string, streams []refStream, ops []refOp, evs []refEvent, li
 
 // step is one position of one operator: its rows, then what is due.
 func (n *refNode) step(pipeline string, p int64, at [][]refRow, before, now int64) (out []refRow) {
+	if n.seq != nil {
+		return n.sequence(pipeline, p, at, before, now)
+	}
 	for side, x := range n.inputs {
 		for _, r := range at[x] {
 			out = append(out, n.row(pipeline, p, r, side, before)...)

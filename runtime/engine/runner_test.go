@@ -50,6 +50,7 @@ func runnerSpec(t testing.TB) *Spec {
 		{Name: "count", Inputs: []int{0, 1}, Window: w, Leaves: true, Fingerprint: "count: 1", Names: names(f, w.Columns)},
 		{Name: "pairs", Inputs: []int{0, 1}, Join: j, Leaves: true, Fingerprint: "pairs: 1", Names: names(f, j.Columns)},
 	}
+	s.Operators = append(s.Operators, runnerSequences(t, f)...)
 	return s
 }
 
@@ -82,7 +83,8 @@ func randomFiles(r *rand.Rand) (files []file) {
 	return files
 }
 
-// feed pushes what an input would, from the positions on; blocks are cut at random.
+// feed pushes what an input would, from the positions on; blocks are cut at random, and come one after the other, so that runs
+// which are cut short are cut within the files.
 func feed(r *rand.Rand, run *Runner, files []file) {
 	at := run.Positions()
 	for _, f := range files {
@@ -102,6 +104,7 @@ func feed(r *rand.Rand, run *Runner, files []file) {
 			}
 			if off = next; r.IntN(40) == 0 {
 				run.Push(b)
+				time.Sleep(2 * time.Millisecond)
 				b = &event.Block{Partition: f.path, Meta: b.Meta}
 			}
 		}

@@ -56,17 +56,18 @@ const (
 	MissingArrival
 )
 
-// Operator is a node of the graph: exactly one of Window, Join and Plugin is set.
+// Operator is a node of the graph: exactly one of Window, Join, Sequence and Plugin is set.
 type Operator struct {
-	Name   string
-	Inputs []int            // nodes
-	Where  *match.Condition // on input rows
-	Window *operator.Window
-	Join   *operator.Join
-	Plugin *Plugin
-	Alert  *alert.Template
-	Leaves bool           // its rows go to the outputs
-	Names  []alert.Column // its columns under the names of payloads
+	Name     string
+	Inputs   []int            // nodes
+	Where    *match.Condition // on input rows
+	Window   *operator.Window
+	Join     *operator.Join
+	Sequence *operator.Sequence
+	Plugin   *Plugin
+	Alert    *alert.Template
+	Leaves   bool           // its rows go to the outputs
+	Names    []alert.Column // its columns under the names of payloads
 	// Fingerprint is everything that shapes the state, one "what: value" a line. A change refuses to start, saying which.
 	Fingerprint string
 	OnReset     bool // on_incompatible_state: reset
@@ -85,6 +86,8 @@ func (o *Operator) keys(input int) []event.Field {
 	switch {
 	case o.Join != nil:
 		return o.Join.On[input]
+	case o.Sequence != nil:
+		return o.Sequence.By
 	case o.Plugin != nil:
 		return nil
 	}
@@ -95,6 +98,8 @@ func (o *Operator) columns() []event.Field {
 	switch {
 	case o.Join != nil:
 		return o.Join.Columns
+	case o.Sequence != nil:
+		return o.Sequence.Columns
 	case o.Plugin != nil:
 		return o.Plugin.Columns
 	}
