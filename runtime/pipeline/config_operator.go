@@ -47,13 +47,15 @@ func (d *decoder) operators(n *yaml.Node) {
 			d.window(s)
 		case "join":
 			d.join(s)
+		case "sequence":
+			d.sequence(s)
 		case "plugin":
 			d.plugin(s)
 		}
 	}
 }
 
-var operatorsLater = []string{"sequence", "first_seen", "filter", "enrich", "sigma"}
+var operatorsLater = []string{"first_seen", "filter", "enrich", "sigma"}
 
 // head finds an operator's kind and sources.
 func (d *decoder) head(s *source, n *yaml.Node) {
@@ -62,9 +64,9 @@ func (d *decoder) head(s *source, n *yaml.Node) {
 		return
 	}
 	s.body = m
-	window, join, plugin := m.get("window"), m.get("join"), m.get("plugin")
+	window, join, sequence, plugin := m.get("window"), m.get("join"), m.get("sequence"), m.get("plugin")
 	kinds := 0
-	for _, x := range []*yaml.Node{window, join, plugin} {
+	for _, x := range []*yaml.Node{window, join, sequence, plugin} {
 		if x != nil {
 			kinds++
 		}
@@ -94,8 +96,11 @@ func (d *decoder) head(s *source, n *yaml.Node) {
 				s.from = append(s.from, x)
 			}
 		}
+	case sequence != nil:
+		s.kind = "sequence"
+		s.from = sequenceSources(sequence)
 	case !slices.ContainsFunc(operatorsLater, func(k string) bool { return peek(n, k) != nil }):
-		d.wrong(s.key, "operator %s needs window, join or plugin", s.name)
+		d.wrong(s.key, "operator %s needs window, join, sequence or plugin", s.name)
 	}
 }
 

@@ -19,7 +19,7 @@ type source struct {
 	stream *engine.Stream
 	op     *engine.Operator
 	body   *mapping                               // of the operator, until it is compiled
-	kind   string                                 // window, join or plugin
+	kind   string                                 // window, join, sequence or plugin
 	from   []*yaml.Node                           // names of its sources
 	cols   []string                               // of an operator's rows
 	types  map[string]string                      // of fields, where they are known: those of fieldTypes

@@ -91,6 +91,7 @@ func FuzzDecode(f *testing.F) {
 	text, _ := yaml.Marshal(peek(peek(root.Content[0], "buffer"), "detect"))
 	f.Add(string(text))
 	f.Add("{name: a, state: s, streams: {s: {time: {field: t}}}, operators: {o: {join: {left: s, right: o, on: [], within: 1h}}}}")
+	f.Add("{name: a, state: s, streams: {s: {time: {field: t}}}, operators: {o: {sequence: {by: k, within: 1m, steps: [{from: s}, {from: s, as: b, missing: true}]}}}}")
 	f.Add("{name: a, streams: [], operators: {a: {window: {from: [[x]], tumbling: -5s, aggregate: {n: {sum: [1]}}}}, b: {join: 5}}}")
 	f.Fuzz(func(t *testing.T, text string) {
 		var n yaml.Node
