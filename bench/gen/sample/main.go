@@ -1,6 +1,6 @@
 // Sample writes the small logs of the pipelines, in pipelines/data: logins.jsonl and ids.jsonl, ten minutes of logins of some
 // sixty people, a few addresses that try passwords, and what the IDS saw of them; and processes.jsonl, programs that started
-// on Windows hosts in these minutes. Run it in the repository's root:
+// on Windows hosts in these minutes; and signins.jsonl and factors.jsonl (sequence.go). Run it in the repository's root:
 //
 //	go run ./bench/gen/sample
 package main
@@ -137,7 +137,8 @@ func processes(r *rand.Rand) []line {
 
 func main() {
 	r := rand.New(rand.NewPCG(7, 7))
-	for name, lines := range map[string][]line{"logins": logins(r), "ids": alerts(rand.New(rand.NewPCG(8, 8))), "processes": processes(rand.New(rand.NewPCG(9, 9)))} {
+	signins, factors := signins(rand.New(rand.NewPCG(10, 10)))
+	for name, lines := range map[string][]line{"signins": signins, "factors": factors, "logins": logins(r), "ids": alerts(rand.New(rand.NewPCG(8, 8))), "processes": processes(rand.New(rand.NewPCG(9, 9)))} {
 		var b strings.Builder
 		for _, l := range lines {
 			b.WriteString(l.text + "\n")
