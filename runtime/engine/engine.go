@@ -100,6 +100,12 @@ func newShard(fields *event.Fields, o *Operator) shard {
 	case o.Plugin != nil:
 		return newPlugged(o.Plugin, out)
 	}
+	switch o.Window.Kind {
+	case operator.Session:
+		return newKeyed(o.Window.Sessions(), out)
+	case operator.Counting:
+		return newKeyed(o.Window.Counts(), out)
+	}
 	return newKeyed(o.Window.Logic(), out)
 }
 

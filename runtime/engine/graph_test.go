@@ -45,6 +45,7 @@ func randomOps(r *rand.Rand, streams int) (ops []refOp) {
 		if r.IntN(3) == 0 {
 			o.pairsMax = 1 + r.IntN(3)
 		}
+		randomWindow(r, &o)
 		if o.first {
 			o.having = max(o.having, 1)
 		}
@@ -142,7 +143,7 @@ func randomKey(r *rand.Rand, keys int) refCell {
 func compileCase(t testing.TB, streams []refStream, ops []refOp) *Spec {
 	f := &event.Fields{}
 	spec := &Spec{Name: caseName, Fields: f}
-	for _, name := range []string{"k", "v", "n", "s", "d", "lo", "hi", "a", "b", "window_start", "window_end", "truncated"} {
+	for _, name := range []string{"k", "v", "n", "s", "d", "lo", "hi", "fi", "la", "co", "a", "b", "window_start", "window_end", "truncated"} {
 		f.Add(name)
 	}
 	for i, s := range streams {
@@ -168,7 +169,9 @@ func compileCase(t testing.TB, streams []refStream, ops []refOp) *Spec {
 			v := f.Add("v")
 			x.Window = &operator.Window{Ident: operator.Ident{Pipeline: caseName, Operator: o.name, Form: "tumbling/1"}, Size: o.size, Offset: o.offset, Keys: keys, First: o.first,
 				Aggregates: []operator.Aggregate{{Name: f.Add("n"), Func: operator.Count, All: true}, {Name: f.Add("s"), Func: operator.Sum, Field: v},
-					{Name: f.Add("d"), Func: operator.Distinct, Field: v}, {Name: f.Add("lo"), Func: operator.Min, Field: v}, {Name: f.Add("hi"), Func: operator.Max, Field: v}}}
+					{Name: f.Add("d"), Func: operator.Distinct, Field: v}, {Name: f.Add("lo"), Func: operator.Min, Field: v}, {Name: f.Add("hi"), Func: operator.Max, Field: v},
+					{Name: f.Add("fi"), Func: operator.First, Field: v}, {Name: f.Add("la"), Func: operator.Last, Field: v}, {Name: f.Add("co"), Func: operator.Collect, Field: v, Max: 3}}}
+			o.fill(x.Window)
 			if o.having > 0 {
 				x.Window.Having = condition(t, fmt.Sprintf("{n|gte: %d}", o.having), f)
 			}

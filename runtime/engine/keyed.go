@@ -86,19 +86,22 @@ func (k *keyed[S]) run(ws []step, end int64) error {
 	c := &k.c
 	for i := range k.rows {
 		x := &k.rows[i]
-		if len(k.timers) > 0 && k.timers[0].due <= x.W {
+		if len(k.timers) > 0 && k.timers[0].due <= x.W && k.fires(x.W) {
 			k.fire(x.W, ws)
 		}
 		c.P, c.W, c.Due, c.By, c.Idx = x.P, x.W, operator.NegInf, "", x.Idx
 		ref := k.open(x.Key)
 		k.op.Row(c, &k.slots[ref].s, x)
-		k.rearm(ref)
+		k.rearm(ref, operator.NegInf)
 	}
-	if end < operator.PosInf || k.op.Flushes() {
+	if k.fires(end) {
 		k.fire(end, ws)
 	}
 	return c.Err
 }
+
+// fires says whether what is due by w fires: the end of the input is not for every operator.
+func (k *keyed[S]) fires(w int64) bool { return w < operator.PosInf || k.op.Flushes() }
 
 // fire runs everything due by w. Inside one due the order is free, because keys do not see each other; only results are
 // put in order, so that what says nothing costs no comparison.
@@ -116,13 +119,13 @@ func (k *keyed[S]) fire(w int64, ws []step) {
 				k.pos++
 			}
 			c.P, c.W, c.Due, c.By, c.Idx = ws[k.pos].p, ws[k.pos].w, t.due, s.key, 0
-			if w == operator.PosInf {
+			if w == operator.PosInf && t.due < operator.PosInf {
 				k.peak = max(k.peak, t.due)
 			}
 			k.touch(t.ref)
 			k.op.Fire(c, &s.s, t.due)
 		}
-		k.rearm(t.ref)
+		k.rearm(t.ref, t.due)
 	}
 	slices.SortFunc(c.Out[from:], place)
 }
@@ -163,10 +166,10 @@ func (k *keyed[S]) touch(ref int32) {
 	}
 }
 
-// rearm: a key has at most one timer that counts, at or before the earliest thing it waits for.
-func (k *keyed[S]) rearm(ref int32) {
+// rearm: a key has at most one timer that counts, at or before the earliest thing it waits for; after is what has fired.
+func (k *keyed[S]) rearm(ref int32, after int64) {
 	s := &k.slots[ref]
-	if due := k.op.Next(&s.s); due < s.armed {
+	if due := k.op.Next(&s.s); due < s.armed && due > after {
 		s.armed = due
 		k.timers.push(timer{due, ref})
 	}
@@ -193,7 +196,7 @@ func (k *keyed[S]) loaded(w int64) {
 		for due := k.op.Next(s); due <= w && !k.op.Flushes(); due = k.op.Next(s) {
 			k.op.Fire(&k.c, s, due)
 		}
-		k.rearm(ref)
+		k.rearm(ref, operator.NegInf)
 	}
 	k.dirty = k.dirty[:0]
 	k.epoch++

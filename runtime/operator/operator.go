@@ -4,7 +4,7 @@
 // An operator owns no goroutine, no wall clock, no timer and no storage. The engine calls it as if rows came one at a time
 // (blocks and shards never show), keeps its timers from Next alone, and writes what Save returns into the epoch.
 //
-// Read Logic first, then window.go, then join.go.
+// Read Logic first, then window.go with aligned.go, session.go, count.go and aggregate.go, then join.go.
 package operator
 
 import (
@@ -27,7 +27,7 @@ type Logic[S any] interface {
 	Row(c *Context, s *S, in *In)
 	// Fire does everything that is due at exactly due; c.W is the watermark of the position it fires at.
 	Fire(c *Context, s *S, due int64)
-	// Next returns the earliest due time of the state, or Never.
+	// Next returns the earliest due time of the state, or Never. PosInf waits for the end of the input, and may stay after it.
 	Next(s *S) int64
 	// Flushes says whether the end of the input makes it say something; if not, its state outlives the end.
 	Flushes() bool
