@@ -5,7 +5,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"time"
 
 	"gopkg.in/yaml.v3"
 
@@ -195,11 +194,11 @@ func (d *decoder) window(s *source) {
 		return
 	}
 	resolve := d.fieldOf(s)
-	w := &operator.Window{Ident: operator.Ident{Pipeline: d.conf.Spec.Name, Operator: s.name, Form: "tumbling/1"}}
+	w := &operator.Window{}
 	m.need("from", "the stream or operator, or a list of them, whose rows it takes")
-	m.later("hopping", "cumulate", "session", "count", "allowed_lateness", "max_keys")
-	w.Size = d.span(m.need("tumbling", "the length of a window, such as 20s"), "tumbling", 0, time.Millisecond)
-	w.Offset = d.span(m.get("offset"), "offset", 0, -spanMax)
+	m.later("allowed_lateness", "max_keys")
+	d.windowKind(w, m)
+	w.Ident = operator.Ident{Pipeline: d.conf.Spec.Name, Operator: s.name, Form: w.Kind.Form()}
 	d.list(m.get("key"), "key", func(n *yaml.Node) {
 		if f := d.column(n, "key", resolve); n.Value != "" {
 			w.Keys = append(w.Keys, f)
@@ -213,13 +212,16 @@ func (d *decoder) window(s *source) {
 	if n := m.need("aggregate", "what is worked out, such as { attempts: count }"); n != nil {
 		d.aggregates(s, w, n, resolve)
 	}
-	if slices.ContainsFunc(w.Aggregates, func(a operator.Aggregate) bool { return a.Func == operator.Distinct }) {
+	if w.Limited() {
 		s.cols = append(s.cols, "truncated")
 	}
 	having := m.get("having")
 	w.Having = d.condition(having, func(path string) (event.Field, error) { return d.field(s, path) })
 	w.First = d.enum(m.get("emit"), "emit", "close", "close", "first") == "first"
-	if w.First && having == nil {
+	switch {
+	case w.First && w.Kind == operator.Counting:
+		d.wrong(m.get("emit"), "emit: first is for windows of time; a count window says its row when it is full; leave emit out")
+	case w.First && having == nil:
 		d.wrong(m.get("emit"), "emit: first needs having: the condition whose first moment it waits for")
 	}
 	m.done()
@@ -242,7 +244,8 @@ func (d *decoder) addColumn(s *source, n *yaml.Node) {
 	s.cols = append(s.cols, n.Value)
 }
 
-var functions = map[string]operator.Func{"count": operator.Count, "sum": operator.Sum, "min": operator.Min, "max": operator.Max, "avg": operator.Avg, "count_distinct": operator.Distinct}
+var functions = map[string]operator.Func{"count": operator.Count, "sum": operator.Sum, "min": operator.Min, "max": operator.Max, "avg": operator.Avg, "count_distinct": operator.Distinct,
+	"first": operator.First, "last": operator.Last, "collect": operator.Collect}
 
 func (d *decoder) aggregates(s *source, w *operator.Window, n *yaml.Node, resolve func(string) (event.Field, error)) {
 	m := d.mapping(n, "aggregate")
@@ -271,9 +274,13 @@ func (d *decoder) aggregates(s *source, w *operator.Window, n *yaml.Node, resolv
 
 func (d *decoder) function(a *operator.Aggregate, m *mapping, resolve func(string) (event.Field, error)) {
 	found := 0
-	for _, name := range []string{"count", "sum", "min", "max", "avg", "count_distinct"} {
+	for _, name := range []string{"collect", "count", "sum", "min", "max", "avg", "count_distinct", "first", "last"} {
 		n := m.get(name)
 		if n == nil {
+			continue
+		}
+		if name == "max" && a.Func == operator.Collect { // its limit, and no function
+			a.Max = d.int(n, "max", operator.CollectDefault, 1, operator.CollectMax)
 			continue
 		}
 		found++
@@ -281,12 +288,15 @@ func (d *decoder) function(a *operator.Aggregate, m *mapping, resolve func(strin
 		if a.All = name == "count" && n.Value == "*"; !a.All {
 			a.Field = d.column(n, name, resolve)
 		}
+		if a.Func == operator.Collect {
+			a.Max = operator.CollectDefault
+		}
 	}
 	a.Where = d.condition(m.get("where"), resolve)
-	m.later("first", "last", "collect", "top_k", "percentile", "p", "max_values")
+	m.later("top_k", "percentile", "p", "max_values")
 	m.done()
 	if found != 1 && len(m.entries) > 0 && m.entries[0].used {
-		d.wrong(m.node, "%s needs exactly one function: count, sum, min, max, avg or count_distinct", m.what)
+		d.wrong(m.node, "%s needs exactly one function: count, sum, min, max, avg, count_distinct, first, last or collect", m.what)
 	}
 }
 
@@ -295,12 +305,14 @@ func (d *decoder) windowPrint(w *operator.Window, s *source) []string {
 	for _, f := range w.Keys {
 		keys = append(keys, d.conf.Spec.Fields.Path(f))
 	}
-	lines := []string{fmt.Sprintf("tumbling: %s", time.Duration(w.Size)*time.Millisecond), fmt.Sprintf("offset: %s", time.Duration(w.Offset)*time.Millisecond),
-		"key: " + strings.Join(keys, ", "), "where: " + s.op.Where.String()}
+	lines := append(kindPrint(w), "key: "+strings.Join(keys, ", "), "where: "+s.op.Where.String())
 	for _, a := range w.Aggregates {
 		field := "*"
 		if !a.All {
 			field = d.conf.Spec.Fields.Path(a.Field)
+		}
+		if a.Func == operator.Collect {
+			field += fmt.Sprintf(", at most %d,", a.Max)
 		}
 		lines = append(lines, fmt.Sprintf("aggregate %s: %d %s where %s", d.conf.Spec.Fields.Path(a.Name), a.Func, field, a.Where.String()))
 	}
