@@ -169,11 +169,13 @@ func undisturbed(t *testing.T, r *rand.Rand, spec *Spec, files []file, opt Optio
 
 // Runs that are cut short anywhere, with rows sent and not acknowledged, rejected, and reordered, say in the end what an
 // undisturbed run says: nothing lost, nothing else, and the same order of first appearance.
-func TestRestarts(t *testing.T) {
+func TestRestarts(t *testing.T) { testRestarts(t, runnerSpec, 4) }
+
+func testRestarts(t *testing.T, runnerSpec func(t testing.TB) *Spec, rounds int) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 1))
-	for range 4 {
+	for range rounds {
 		files := randomFiles(r)
 		want := undisturbed(t, r, runnerSpec(t), files, Options{Shards: 1, BlockRows: 4096})
 		if len(want.all) != len(want.byID) {
