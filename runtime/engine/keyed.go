@@ -92,7 +92,9 @@ func (k *keyed[S]) run(ws []step, end int64) error {
 		c.P, c.W, c.Due, c.By, c.Idx = x.P, x.W, operator.NegInf, "", x.Idx
 		ref := k.open(x.Key)
 		k.op.Row(c, &k.slots[ref].s, x)
-		k.rearm(ref, operator.NegInf)
+		if x.W < operator.PosInf { // after the end there is nothing to wait for
+			k.rearm(ref, operator.NegInf)
+		}
 	}
 	if k.fires(end) {
 		k.fire(end, ws)

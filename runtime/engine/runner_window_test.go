@@ -103,3 +103,36 @@ func TestFilesThatGrow(t *testing.T) {
 	}
 	t.Log(fmt.Sprint(said))
 }
+
+// Rows that come although their input had ended: too late for windows that the end has said, and counted by those that it
+// does not concern.
+func TestRowsAfterTheEnd(t *testing.T) {
+	streams := []refStream{{parts: 1}}
+	ops := []refOp{{name: "partial", inputs: []int{0}, key: "k", size: 3, refWindow: refWindow{kind: operator.Counting, slide: 3, partial: true}},
+		{name: "count", inputs: []int{0}, key: "k", size: 3, refWindow: refWindow{kind: operator.Counting, slide: 3}},
+		{name: "session", inputs: []int{0}, key: "k", refWindow: refWindow{kind: operator.Session, gap: 5}}}
+	row := func(i int) refEvent {
+		cells := map[string]refCell{"k": {event.String, "a"}, "v": {event.Number, "1"}}
+		return refEvent{row: refRow{ts: int64(i), id: event.EventID([8]byte{}, int64(i)), cells: cells}}
+	}
+	evs := []refEvent{{mark: event.Announce}, row(1), row(2), {mark: event.Finished}, {mark: event.Announce}, row(3), row(4), {mark: event.Finished}, row(5), row(6)}
+	want := [][]string{{"row", "late", "late", "late", "late"}, {"row", "row"}, {"row", "late", "late", "late", "late"}}
+	for _, block := range []int{1, 3, 10} {
+		spec := compileCase(t, streams, ops)
+		g := newCaseGraph(spec, streams, 2, 0)
+		got := make([][]string, len(ops))
+		for items := itemsOf(spec, evs); len(items) > 0; items = items[min(block, len(items)):] {
+			if err := g.Block(items[:min(block, len(items))]); err != nil {
+				t.Fatal(err)
+			}
+			for i, n := range g.ops {
+				for _, r := range n.said {
+					got[i] = append(got[i], [...]string{"row", "late"}[r.Kind])
+				}
+			}
+		}
+		if fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("blocks of %d: %v, want %v", block, got, want)
+		}
+	}
+}
