@@ -1,6 +1,7 @@
 // Sample writes the small logs of the pipelines, in pipelines/data: logins.jsonl and ids.jsonl, ten minutes of logins of some
 // sixty people, a few addresses that try passwords, and what the IDS saw of them; and processes.jsonl, programs that started
-// on Windows hosts in these minutes. Run it in the repository's root:
+// on Windows hosts in these minutes; and attempts.jsonl, an hour of logins with three ways of guessing passwords. Run it in the
+// repository's root:
 //
 //	go run ./bench/gen/sample
 package main
@@ -135,9 +136,42 @@ func processes(r *rand.Rand) []line {
 	return lines
 }
 
+// attempts are an hour of logins, a few seconds out of order: one address tries a password on many users, one many passwords
+// on a user until it gets in, one a password every few minutes; and two that arrive long after their time.
+func attempts(r *rand.Rand) []line {
+	var lines []line
+	add := func(ms int64, ip, user, status string) {
+		lines = append(lines, line{ms, fmt.Sprintf(`{"login_time":"%s","source_ip":"%s","username":"%s","status":"%s"}`, stamp(ms), ip, user, status)})
+	}
+	for range 400 {
+		add(r.Int64N(3_600_000), fmt.Sprintf("10.0.%d.%d", r.IntN(4), 10+r.IntN(60)), names[r.IntN(len(names))], []string{"failure", "success"}[min(r.IntN(10), 1)])
+	}
+	for i := range int64(24) {
+		add(600_000+i*9000+r.Int64N(3000), "203.0.113.66", fmt.Sprintf("user%02d", i), "failure")
+	}
+	for i := range int64(60) {
+		add(1_500_000+i*3000+r.Int64N(2000), "198.51.100.23", "dora", "failure")
+	}
+	add(1_684_000, "198.51.100.23", "dora", "success")
+	for i := range int64(24) {
+		add(30_000+i*148_000+r.Int64N(60_000), "192.0.2.99", "admin", "failure")
+	}
+	arrival := map[string]int64{}
+	for _, l := range lines {
+		arrival[l.text] = l.ms + r.Int64N(4000)
+	}
+	slices.SortStableFunc(lines, func(a, b line) int { return cmp.Compare(arrival[a.text], arrival[b.text]) })
+	for _, i := range []int{200, 400} {
+		late := lines[i].ms - 600_000
+		lines = slices.Insert(lines, i, line{late, fmt.Sprintf(`{"login_time":"%s","source_ip":"10.0.9.9","username":"lena","status":"failure"}`, stamp(late))})
+	}
+	return lines
+}
+
 func main() {
 	r := rand.New(rand.NewPCG(7, 7))
-	for name, lines := range map[string][]line{"logins": logins(r), "ids": alerts(rand.New(rand.NewPCG(8, 8))), "processes": processes(rand.New(rand.NewPCG(9, 9)))} {
+	for name, lines := range map[string][]line{"logins": logins(r), "ids": alerts(rand.New(rand.NewPCG(8, 8))), "processes": processes(rand.New(rand.NewPCG(9, 9))),
+		"attempts": attempts(rand.New(rand.NewPCG(10, 10)))} {
 		var b strings.Builder
 		for _, l := range lines {
 			b.WriteString(l.text + "\n")
