@@ -294,6 +294,7 @@ func compareCase(t *testing.T, seed uint64, how string, op int, want []refRow, g
 // A block is indistinguishable from one row at a time, whatever its size and however many shards there are.
 func TestBlocksAreInvisible(t *testing.T) {
 	var rows, lates, pairs, hits, cut int
+	kinds := map[operator.WindowKind]int{}
 	seed := *firstSeed
 	t.Logf("first seed %d", seed)
 	for done := 0; done < *caseCount; seed++ {
@@ -320,6 +321,7 @@ func TestBlocksAreInvisible(t *testing.T) {
 					pairs++
 				default:
 					rows++
+					kinds[ops[i].kind]++
 				}
 				if x.cells["truncated"].kind == event.Bool {
 					cut++
@@ -356,8 +358,8 @@ func TestBlocksAreInvisible(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("seeds to %d: %d windows, %d pairs (%d marked truncated), %d hits of plugins, %d late rows", seed-1, rows, pairs, cut, hits, lates)
-	if rows == 0 || hits == 0 || pairs == 0 || lates == 0 || cut == 0 {
+	t.Logf("seeds to %d: %d windows, %d pairs (%d marked truncated), %d hits of plugins, %d late rows; windows by kind: %v", seed-1, rows, pairs, cut, hits, lates, kinds)
+	if len(kinds) < 5 || hits == 0 || pairs == 0 || lates == 0 || cut == 0 {
 		t.Error("the cases do not cover windows, pairs, hits, late rows and caps")
 	}
 }

@@ -22,7 +22,7 @@ type Aggregate struct {
 }
 
 // Func is an aggregate function. Count counts rows or present values; Sum and Avg take numbers and numeric strings (exact
-// in int64 while all are integers and fit, float64 after); Min and Max take numbers, which come before strings; Distinct
+// in int64 while all are integers and fit, float64 after, added up slice by slice where windows share slices); Min and Max take numbers, which come before strings; Distinct
 // counts different present values, exactly, up to DistinctMax. First and Last are the present values of the earliest and
 // latest time, and Collect the list of the Max earliest ones; of equal times the row that arrived first comes first.
 type Func uint8
