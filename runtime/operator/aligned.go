@@ -27,7 +27,7 @@ type aligned struct {
 // WindowState is a key's panes, by end.
 type WindowState struct {
 	open []openPane
-	done int64 // shared, and open is not empty: windows that end here or before are over
+	done int64 // unless open is empty: windows that end here or before are over
 }
 
 type openPane struct {
@@ -75,22 +75,25 @@ func (o *aligned) start(end int64) int64 {
 	return end - o.Size
 }
 
-// Row implements Logic.
+// Row implements Logic. Nearly always the row goes into the newest pane, which is open: what is due by in.W has fired.
 func (o *aligned) Row(c *Context, s *WindowState, in *In) {
+	if n := len(s.open) - 1; n >= 0 && !o.First && in.TS < s.open[n].end && in.TS >= s.open[n].end-o.slice {
+		s.done = max(s.done, in.W)
+		o.add(&s.open[n].pane, in)
+		return
+	}
 	last := o.lastEnd(in.TS)
 	switch {
 	case last <= in.W:
 		c.TooLate(in)
 	case o.First:
 		o.each(c, s, in, last)
-	case o.shared:
+	default:
 		if len(s.open) == 0 {
 			s.done = in.W
 		}
 		s.done = max(s.done, in.W)
 		o.add(o.at(s, floor(in.TS, o.Offset, o.slice)+o.slice), in)
-	default:
-		o.add(o.at(s, last), in)
 	}
 }
 
@@ -108,7 +111,7 @@ func (o *aligned) each(c *Context, s *WindowState, in *In, last int64) {
 	}
 }
 
-// at finds or opens a pane; the newest one is nearly always the one.
+// at finds or opens a pane.
 func (o *aligned) at(s *WindowState, end int64) *pane {
 	i := len(s.open)
 	for i > 0 && s.open[i-1].end > end {
