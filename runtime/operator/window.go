@@ -63,8 +63,20 @@ func (k WindowKind) String() string {
 // Form is the form of the ids of a kind's rows.
 func (k WindowKind) Form() string { return k.String() + "/1" }
 
-// SlicesMax is how many slices a hopping, cumulate or count window may be made of: its Size by Slice.
-const SlicesMax = 10_000
+// Limits of windows that overlap: how many slices one may be made of (its Size by Slice), and how many may cover a row if
+// each is counted by itself (First).
+const (
+	SlicesMax  = 10_000
+	OverlapMax = 1_000
+)
+
+// Overlap is how many windows may cover a row.
+func (o *Window) Overlap() int64 {
+	if o.Slide == 0 {
+		return 1
+	}
+	return (o.Size + o.Slide - 1) / o.Slide
+}
 
 // Slice is the length of the longest stretches that lie in a window wholly or not at all: what arrives is counted once a
 // slice, however many windows it belongs to.

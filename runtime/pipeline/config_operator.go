@@ -221,6 +221,8 @@ func (d *decoder) window(s *source) {
 	switch {
 	case w.First && w.Kind == operator.Counting:
 		d.wrong(m.get("emit"), "emit: first is for windows of time; a count window says its row when it is full; leave emit out")
+	case w.First && w.Overlap() > operator.OverlapMax:
+		d.wrong(m.get("emit"), "emit: first counts each window by itself, and %d of them would take a row; at most %d may: let them begin, or grow, less often", w.Overlap(), operator.OverlapMax)
 	case w.First && having == nil:
 		d.wrong(m.get("emit"), "emit: first needs having: the condition whose first moment it waits for")
 	}
