@@ -134,7 +134,9 @@ func (g *Graph) sequence(items []Item) {
 		}
 		l, s := &g.lanes[x.Stream], g.src[x.Stream]
 		var moved bool
-		if x.Mark == event.NoMark {
+		if x.Mark == event.Clock {
+			moved = s.clock(x.TS)
+		} else if x.Mark == event.NoMark {
 			x.First, x.Last = x.TS, x.TS
 			l.rows = append(l.rows, x.Row)
 			moved = s.row(x.Part, x.TS)

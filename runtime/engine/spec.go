@@ -3,6 +3,7 @@ package engine
 import (
 	"path"
 	"slices"
+	"time"
 
 	"github.com/seed-98920119/tocsin/runtime/alert"
 	"github.com/seed-98920119/tocsin/runtime/event"
@@ -26,11 +27,18 @@ type Stream struct {
 	Match  []Pattern        // all must match the partition's metadata
 	Where  *match.Condition // on the content; nil takes everything
 	Time   Time
-	Delay  int64 // ms of disorder that the watermark allows
-	Strict bool  // the watermark is ts - Delay + 1: of equal timestamps at a window's end only the first is on time
-	Future int64 // max_future, ms; live partitions only
+	Delay  int64         // ms of disorder that the watermark allows
+	Strict bool          // the watermark is ts - Delay + 1: of equal timestamps at a window's end only the first is on time
+	Future int64         // max_future, ms; live partitions only
+	Idle   time.Duration // a live partition without records for so long is idle; 0: never
+	Least  int           // min_partitions: the watermark stays at -inf until so many were announced
+	Follow Follow
 	Reads  []event.Field
 }
+
+// Follow lets a stream whose partitions are all idle follow the wall clock (advance_when_idle): once they have been for After,
+// in steps of Step, at most to now - Delay. After 0: never.
+type Follow struct{ After, Step time.Duration }
 
 // Pattern is a metadata key and what its value may be: globs as path.Match writes them, where * also crosses slashes.
 type Pattern struct {
