@@ -99,6 +99,8 @@ func newShard(fields *event.Fields, o *Operator) shard {
 		return newKeyed(o.Join.Logic(), out)
 	case o.Plugin != nil:
 		return newPlugged(o.Plugin, out)
+	case o.Filter != nil:
+		return &filtered{spec: o.Filter}
 	}
 	return newKeyed(o.Window.Logic(), out)
 }
@@ -212,7 +214,7 @@ func (n *node) distribute(g *Graph, w int64) (rows int) {
 		to := 0
 		switch {
 		case len(n.shards) == 1:
-		case n.spec.Plugin != nil: // any shard will do: stretches of rows stay together
+		case n.spec.stateless(): // stretches of rows stay together
 			to = rows / stretch % len(n.shards)
 		default:
 			to = int(maphash.Bytes(g.seed, in.Key) % uint64(len(n.shards)))

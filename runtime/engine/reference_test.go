@@ -54,6 +54,7 @@ type refOp struct {
 	name     string
 	join     bool
 	judge    bool // a plugin: hits rows whose field key is at least having
+	filter   bool // passes on rows whose field key is at least having
 	inputs   []int
 	key      string // one field; "" groups everything
 	size     int64
@@ -209,7 +210,7 @@ func (n *refNode) step(pipeline string, p int64, at [][]refRow, before, now int6
 			out = append(out, n.row(pipeline, p, r, side, before)...)
 		}
 	}
-	if !n.join && !n.judge && now > before {
+	if !n.join && !n.judge && !n.passes() && now > before {
 		out = append(out, n.close(pipeline, p, now)...)
 	}
 	return out
@@ -233,6 +234,9 @@ func (n *refNode) keyOf(r refRow) (string, bool) {
 func (n *refNode) row(pipeline string, p int64, r refRow, side int, w int64) []refRow {
 	if n.judge {
 		return n.hit(pipeline, p, r)
+	}
+	if n.filter {
+		return n.admit(pipeline, p, r)
 	}
 	key, ok := n.keyOf(r)
 	if !ok {

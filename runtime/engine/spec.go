@@ -64,7 +64,7 @@ const (
 	MissingArrival
 )
 
-// Operator is a node of the graph: exactly one of Window, Join and Plugin is set.
+// Operator is a node of the graph: exactly one of Window, Join, Plugin and Filter is set.
 type Operator struct {
 	Name   string
 	Inputs []int            // nodes
@@ -72,6 +72,7 @@ type Operator struct {
 	Window *operator.Window
 	Join   *operator.Join
 	Plugin *Plugin
+	Filter *Filter
 	Alert  *alert.Template
 	Leaves bool           // its rows go to the outputs
 	Names  []alert.Column // its columns under the names of payloads
@@ -93,14 +94,20 @@ func (o *Operator) keys(input int) []event.Field {
 	switch {
 	case o.Join != nil:
 		return o.Join.On[input]
-	case o.Plugin != nil:
+	case o.stateless():
 		return nil
 	}
 	return o.Window.Keys
 }
 
+// stateless says whether rows do not see each other: any shard will do.
+func (o *Operator) stateless() bool { return o.Plugin != nil || o.Filter != nil }
+
+// columns are those of the operator's own batch; rows that are passed on stay where they are.
 func (o *Operator) columns() []event.Field {
 	switch {
+	case o.Filter != nil:
+		return nil
 	case o.Join != nil:
 		return o.Join.Columns
 	case o.Plugin != nil:

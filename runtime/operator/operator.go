@@ -52,6 +52,11 @@ type In struct {
 	Key         []byte // canonical (event.AppendKey), valid during the block
 }
 
+// Passed is the row itself as a result, under an id of its own: nothing is copied.
+func (in *In) Passed(id event.ID) Result {
+	return Result{P: in.P, Due: NegInf, TS: in.TS, First: in.First, Last: in.Last, ID: id, Batch: in.Batch, Row: in.Row, Idx: in.Idx, Kind: Data}
+}
+
 // Value returns a cell of the row; In is a match.Row.
 func (in *In) Value(f event.Field) event.Value { return in.Batch.Value(f, int(in.Row)) }
 
@@ -73,6 +78,7 @@ type Result struct {
 	Batch       *event.Batch
 	Row, Idx    int32
 	Kind        uint8
+	Input       uint8 // of Late and Failed: which input the row came by
 	LateBy      int64
 	Reason, Why string // of Failed
 }
@@ -115,7 +121,7 @@ func (c *Context) Emit(ts, first, last int64, id event.ID, cells []event.Value) 
 
 // TooLate says that the row came too late for this operator.
 func (c *Context) TooLate(in *In) {
-	c.add(Result{TS: in.TS, ID: in.ID, Batch: in.Batch, Row: in.Row, First: in.TS, Last: in.TS, Kind: Late, LateBy: in.W - in.TS})
+	c.add(Result{TS: in.TS, ID: in.ID, Batch: in.Batch, Row: in.Row, First: in.TS, Last: in.TS, Kind: Late, Input: in.Input, LateBy: in.W - in.TS})
 }
 
 func (c *Context) add(r Result) {

@@ -19,12 +19,13 @@ type source struct {
 	stream *engine.Stream
 	op     *engine.Operator
 	body   *mapping                               // of the operator, until it is compiled
-	kind   string                                 // window, join or plugin
+	kind   string                                 // window, join, plugin or filter
+	events bool                                   // its rows are events: a stream, or a filter of nothing else
 	from   []*yaml.Node                           // names of its sources
 	cols   []string                               // of an operator's rows
 	types  map[string]string                      // of fields, where they are known: those of fieldTypes
 	print  []string                               // lines of the fingerprint
-	passes func(path string) (event.Field, error) // a plugin: resolves what its rows have of its input
+	passes func(path string) (event.Field, error) // resolves what its rows have of its input
 	init   func(spec *engine.Spec)
 }
 
@@ -58,7 +59,7 @@ func (d *decoder) streams(n *yaml.Node) {
 	for _, e := range m.entries {
 		e.used = true
 		d.name(e.key, "stream name")
-		s := &source{name: e.key.Value, key: e.key, stream: &engine.Stream{Name: e.key.Value, Idle: idleTimeout}}
+		s := &source{name: e.key.Value, key: e.key, stream: &engine.Stream{Name: e.key.Value, Idle: idleTimeout}, events: true}
 		d.nodes[s.name] = s
 		d.stream(s, e.value)
 		d.conf.Spec.Streams = append(d.conf.Spec.Streams, *s.stream)
