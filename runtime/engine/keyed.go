@@ -84,7 +84,7 @@ func (k *keyed[S]) run(ws []step, end int64) error {
 	c := &k.c
 	for i := range k.rows {
 		x := &k.rows[i]
-		if len(k.timers) > 0 && k.timers[0].due <= x.W {
+		if len(k.timers) > 0 && k.timers[0].due <= x.W && (x.W < operator.PosInf || k.op.Flushes()) {
 			k.fire(x.W, ws)
 		}
 		c.P, c.W, c.Due, c.By, c.Idx = x.P, x.W, operator.NegInf, "", x.Idx

@@ -53,8 +53,11 @@ type refEvent struct {
 type refOp struct {
 	name     string
 	join     bool
-	judge    bool // a plugin: hits rows whose field key is at least having
-	filter   bool // passes on rows whose field key is at least having
+	judge    bool   // a plugin: hits rows whose field key is at least having
+	filter   bool   // passes on rows whose field key is at least having
+	value    string // first_seen: of key, within history, after warmUp
+	history  int64
+	warmUp   int64
 	inputs   []int
 	key      string // one field; "" groups everything
 	size     int64
@@ -113,6 +116,7 @@ type refNode struct {
 	took []refTaken
 	done map[string]bool // windows that closed, or said their row
 	cut  []refCut
+	seen []refSeen
 }
 
 type refTaken struct {
@@ -237,6 +241,9 @@ func (n *refNode) row(pipeline string, p int64, r refRow, side int, w int64) []r
 	}
 	if n.filter {
 		return n.admit(pipeline, p, r)
+	}
+	if n.value != "" {
+		return n.news(pipeline, p, r, w)
 	}
 	key, ok := n.keyOf(r)
 	if !ok {

@@ -64,18 +64,19 @@ const (
 	MissingArrival
 )
 
-// Operator is a node of the graph: exactly one of Window, Join, Plugin and Filter is set.
+// Operator is a node of the graph: exactly one of Window, Join, Plugin, Filter and FirstSeen is set.
 type Operator struct {
-	Name   string
-	Inputs []int            // nodes
-	Where  *match.Condition // on input rows
-	Window *operator.Window
-	Join   *operator.Join
-	Plugin *Plugin
-	Filter *Filter
-	Alert  *alert.Template
-	Leaves bool           // its rows go to the outputs
-	Names  []alert.Column // its columns under the names of payloads
+	Name      string
+	Inputs    []int            // nodes
+	Where     *match.Condition // on input rows
+	Window    *operator.Window
+	Join      *operator.Join
+	Plugin    *Plugin
+	Filter    *Filter
+	FirstSeen *operator.FirstSeen
+	Alert     *alert.Template
+	Leaves    bool           // its rows go to the outputs
+	Names     []alert.Column // its columns under the names of payloads
 	// Fingerprint is everything that shapes the state, one "what: value" a line. A change refuses to start, saying which.
 	Fingerprint string
 	OnReset     bool // on_incompatible_state: reset
@@ -94,6 +95,8 @@ func (o *Operator) keys(input int) []event.Field {
 	switch {
 	case o.Join != nil:
 		return o.Join.On[input]
+	case o.FirstSeen != nil:
+		return o.FirstSeen.Terms()
 	case o.stateless():
 		return nil
 	}
@@ -103,10 +106,18 @@ func (o *Operator) keys(input int) []event.Field {
 // stateless says whether rows do not see each other: any shard will do.
 func (o *Operator) stateless() bool { return o.Plugin != nil || o.Filter != nil }
 
+// passes says whether the operator's rows are those of its sources.
+func (o *Operator) passes() bool { return o.Filter != nil || o.FirstSeen != nil }
+
+// skipsNull says whether the operator takes no row that lacks a field of the key.
+func (o *Operator) skipsNull() bool {
+	return o.FirstSeen != nil || o.Join != nil && !o.Join.NullSafe
+}
+
 // columns are those of the operator's own batch; rows that are passed on stay where they are.
 func (o *Operator) columns() []event.Field {
 	switch {
-	case o.Filter != nil:
+	case o.passes():
 		return nil
 	case o.Join != nil:
 		return o.Join.Columns

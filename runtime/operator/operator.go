@@ -4,7 +4,7 @@
 // An operator owns no goroutine, no wall clock, no timer and no storage. The engine calls it as if rows came one at a time
 // (blocks and shards never show), keeps its timers from Next alone, and writes what Save returns into the epoch.
 //
-// Read Logic first, then window.go, then join.go.
+// Read Logic first, then window.go, then join.go and first_seen.go.
 package operator
 
 import (
@@ -49,6 +49,7 @@ type In struct {
 	Batch       *event.Batch
 	Row, Idx    int32
 	Input       uint8
+	Silent      bool   // first_seen: it only learns from the row
 	Key         []byte // canonical (event.AppendKey), valid during the block
 }
 
@@ -118,6 +119,9 @@ func (c *Context) Emit(ts, first, last int64, id event.ID, cells []event.Value) 
 	c.Batch.AppendRow(cells...)
 	c.add(Result{TS: ts, First: first, Last: last, ID: id, Batch: c.Batch, Row: int32(c.Batch.Rows - 1), Kind: Data})
 }
+
+// Pass says the input row itself, under an id of its own.
+func (c *Context) Pass(in *In, id event.ID) { c.Out = append(c.Out, in.Passed(id)) }
 
 // TooLate says that the row came too late for this operator.
 func (c *Context) TooLate(in *In) {
