@@ -140,8 +140,11 @@ func (c *Context) add(r Result) {
 // kind and the version of the rule by which its ids are made) come before the parts.
 type Ident struct{ Pipeline, Operator, Form string }
 
-// ID is the id of a row (kind "row") made of the given parts.
+// ID is the id of a row (kind "row") made of the given parts, at most sixteen.
 func (n Ident) ID(parts ...[]byte) event.ID {
-	all := [8][]byte{[]byte(n.Pipeline), []byte(n.Operator), []byte("row"), []byte(n.Form)}
-	return event.Hash(append(all[:4], parts...)...)
+	all := [4 + 16][]byte{[]byte(n.Pipeline), []byte(n.Operator), []byte("row"), []byte(n.Form)}
+	for i, p := range parts {
+		all[4+i] = p // an append would put everything on the heap
+	}
+	return event.Hash(all[:4+len(parts)]...)
 }
