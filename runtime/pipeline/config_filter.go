@@ -10,6 +10,7 @@ import (
 	"github.com/seed-98920119/tocsin/runtime/operator"
 )
 
+// filter reads the operator that passes on what a condition admits: { from, where }.
 func (d *decoder) filter(s *source) {
 	m := d.mapping(s.body.get("filter"), "filter")
 	if m == nil {

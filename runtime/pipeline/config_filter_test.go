@@ -45,6 +45,8 @@ func TestColumnsOfFilters(t *testing.T) {
 		events: {filter: {from: [a, b], where: {x.y: 1}}, alert: {title: "{user}", entities: [{field: host, type: host}]}},
 		counts: {filter: {from: n, where: {n: 5}}, alert: {title: "{n}"}},
 		both: {filter: {from: [n, events], where: {ip: "10.*"}}},
+		news: {first_seen: {from: events, key: user, value: [geo.country], where: {x.y: 2}}, alert: {title: "{geo.country} is new to {user}"}},
+		new_counts: {first_seen: {from: n, value: [ip, n], history: 2d, warm_up: 1d}},
 		pairs: {join: {left: events, right: counts, on: ip, within: 1h}}}`)
 	for _, x := range []struct{ got, want string }{
 		{columnNames(ops["events"].Names), ""}, {fmt.Sprint(len(ops["events"].Names)), "1"},
@@ -53,6 +55,8 @@ func TestColumnsOfFilters(t *testing.T) {
 		{columnNames(ops["counts"].Alert.Columns), "n,ip,window_start,window_end"},
 		{columnNames(ops["both"].Names), "ip,window_start,window_end,n,"},
 		{columnNames(ops["pairs"].Names), "events,counts.ip,counts.window_start,counts.window_end,counts.n,truncated"},
+		{columnNames(ops["news"].Names), ""}, {columnNames(ops["news"].Alert.Columns), "user,geo.country,x.y"},
+		{columnNames(ops["new_counts"].Names), "ip,window_start,window_end,n"},
 	} {
 		if x.got != x.want {
 			t.Errorf("got %q, want %q", x.got, x.want)
@@ -71,5 +75,20 @@ func TestFingerprintsBehindFilters(t *testing.T) {
 	a, b := was["n"].Fingerprint, is["n"].Fingerprint
 	if a == b || strings.Count(a, "\n") != strings.Count(b, "\n") || !strings.Contains(a, "watermark of a: delay 5000ms") {
 		t.Errorf("%q, then %q", a, b)
+	}
+}
+
+// Everything that shapes what is remembered is in the fingerprint; what is said of it is not.
+func TestFingerprintOfFirstSeen(t *testing.T) {
+	const text = `{o: {first_seen: {from: a, key: [u, w], value: c, history: 2d, warm_up: 1d, where: {x: 1}}, alert: {title: one}}}`
+	was := decode(t, text)["o"].Fingerprint
+	for _, x := range []struct {
+		old, new string
+		same     bool
+	}{{"[u, w]", "[w, u]", false}, {"c,", "d,", false}, {"2d", "3d", false}, {"history: 2d, ", "", false}, {"x: 1", "x: 2", false}, {"from: a", "from: b", false},
+		{"warm_up: 1d", "warm_up: 5h", true}, {"title: one", "title: two", true}} {
+		if is := decode(t, strings.Replace(text, x.old, x.new, 1))["o"].Fingerprint; (is == was) != x.same {
+			t.Errorf("with %s for %s: %q, before %q", x.new, x.old, is, was)
+		}
 	}
 }

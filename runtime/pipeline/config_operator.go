@@ -51,11 +51,13 @@ func (d *decoder) operators(n *yaml.Node) {
 			d.plugin(s)
 		case "filter":
 			d.filter(s)
+		case "first_seen":
+			d.firstSeen(s)
 		}
 	}
 }
 
-var operatorsLater = []string{"sequence", "first_seen", "enrich", "sigma"}
+var operatorsLater = []string{"sequence", "enrich", "sigma"}
 
 // head finds an operator's kind and sources.
 func (d *decoder) head(s *source, n *yaml.Node) {
@@ -64,9 +66,9 @@ func (d *decoder) head(s *source, n *yaml.Node) {
 		return
 	}
 	s.body = m
-	window, join, plugin, filter := m.get("window"), m.get("join"), m.get("plugin"), m.get("filter")
+	window, join, plugin, filter, seen := m.get("window"), m.get("join"), m.get("plugin"), m.get("filter"), m.get("first_seen")
 	kinds := 0
-	for _, x := range []*yaml.Node{window, join, plugin, filter} {
+	for _, x := range []*yaml.Node{window, join, plugin, filter, seen} {
 		if x != nil {
 			kinds++
 		}
@@ -97,6 +99,9 @@ func (d *decoder) head(s *source, n *yaml.Node) {
 	case filter != nil:
 		s.kind = "filter"
 		from(filter)
+	case seen != nil:
+		s.kind = "first_seen"
+		from(seen)
 	case join != nil:
 		s.kind = "join"
 		for _, side := range []string{"left", "right"} {
@@ -105,7 +110,7 @@ func (d *decoder) head(s *source, n *yaml.Node) {
 			}
 		}
 	case !slices.ContainsFunc(operatorsLater, func(k string) bool { return peek(n, k) != nil }):
-		d.wrong(s.key, "operator %s needs window, join, plugin or filter", s.name)
+		d.wrong(s.key, "operator %s needs window, join, plugin, filter or first_seen", s.name)
 	}
 }
 

@@ -19,8 +19,8 @@ type source struct {
 	stream *engine.Stream
 	op     *engine.Operator
 	body   *mapping                               // of the operator, until it is compiled
-	kind   string                                 // window, join, plugin or filter
-	events bool                                   // its rows are events: a stream, or a filter of nothing else
+	kind   string                                 // window, join, plugin, filter or first_seen
+	events bool                                   // its rows are events: a stream, or what passes on nothing else
 	from   []*yaml.Node                           // names of its sources
 	cols   []string                               // of an operator's rows
 	types  map[string]string                      // of fields, where they are known: those of fieldTypes
