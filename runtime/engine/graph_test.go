@@ -68,7 +68,7 @@ func randomOps(r *rand.Rand, streams int) (ops []refOp) {
 		} else if r.IntN(3) == 0 {
 			o.inputs = append(o.inputs, pick())
 		}
-		ops = append(ops, o)
+		ops = append(ops, randomPassing(r, o))
 	}
 	return ops
 }
@@ -157,6 +157,8 @@ func compileCase(t testing.TB, streams []refStream, ops []refOp) *Spec {
 		}
 		if o.judge {
 			x.Plugin = judge(t, spec, o)
+		} else if o.passes() {
+			compilePassing(t, &x, o, f)
 		} else if o.join {
 			out := func(name string, side uint8, field string) operator.Output {
 				return operator.Output{Name: f.Add(name), Side: side, Field: f.Add(field)}
@@ -251,7 +253,7 @@ func newCaseGraph(spec *Spec, streams []refStream, shards int, alone int) *Graph
 // shown is a result as the reference writes it.
 func shown(spec *Spec, op int, r *operator.Result) refRow {
 	out := refRow{p: r.P, ts: r.TS, id: r.ID, late: r.Kind == operator.Late, cells: map[string]refCell{}}
-	cols := spec.Operators[op].columns()
+	cols := columnsShown(spec, op)
 	if out.late {
 		return out
 	}
@@ -293,7 +295,7 @@ func compareCase(t *testing.T, seed uint64, how string, op int, want []refRow, g
 
 // A block is indistinguishable from one row at a time, whatever its size and however many shards there are.
 func TestBlocksAreInvisible(t *testing.T) {
-	var rows, lates, pairs, hits, cut int
+	var rows, lates, pairs, hits, passed, cut int
 	kinds := map[operator.WindowKind]int{}
 	seed := *firstSeed
 	t.Logf("first seed %d", seed)
@@ -317,6 +319,8 @@ func TestBlocksAreInvisible(t *testing.T) {
 					lates++
 				case ops[i].judge:
 					hits++
+				case ops[i].passes():
+					passed++
 				case ops[i].join:
 					pairs++
 				default:
@@ -358,8 +362,9 @@ func TestBlocksAreInvisible(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("seeds to %d: %d windows, %d pairs (%d marked truncated), %d hits of plugins, %d late rows; windows by kind: %v", seed-1, rows, pairs, cut, hits, lates, kinds)
-	if len(kinds) < 5 || hits == 0 || pairs == 0 || lates == 0 || cut == 0 {
-		t.Error("the cases do not cover windows, pairs, hits, late rows and caps")
+	t.Logf("seeds to %d: %d windows, %d pairs (%d marked truncated), %d hits of plugins, %d rows passed on, %d late rows; windows by kind: %v",
+		seed-1, rows, pairs, cut, hits, passed, lates, kinds)
+	if len(kinds) < 5 || passed == 0 || hits == 0 || pairs == 0 || lates == 0 || cut == 0 {
+		t.Error("the cases do not cover windows of every kind, pairs, hits, rows passed on, late rows and caps")
 	}
 }

@@ -15,7 +15,6 @@ type shard interface {
 	reset()                         // before a block
 	push(in *operator.In)           // a row; its key is copied
 	run(ws []step, end int64) error // the block: ws are the operator's steps in it, end its watermark after it
-	batch() *event.Batch            // the rows it says
 	results() []operator.Result     // in order, until the next reset
 	counts() operator.Counts
 	top() int64 // the latest due time that the end of the input fired, or -inf
@@ -76,7 +75,6 @@ func (k *keyed[S]) push(in *operator.In) {
 }
 
 func (k *keyed[S]) results() []operator.Result { return k.c.Out }
-func (k *keyed[S]) batch() *event.Batch        { return k.c.Batch }
 func (k *keyed[S]) counts() operator.Counts    { return k.c.Counts }
 func (k *keyed[S]) top() int64                 { return k.peak }
 func (k *keyed[S]) live() int                  { return len(k.at) }

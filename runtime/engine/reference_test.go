@@ -53,7 +53,11 @@ type refEvent struct {
 type refOp struct {
 	name     string
 	join     bool
-	judge    bool // a plugin: hits rows whose field key is at least having
+	judge    bool   // a plugin: hits rows whose field key is at least having
+	filter   bool   // passes on rows whose field key is at least having
+	value    string // first_seen: of key, within history, after warmUp
+	history  int64
+	warmUp   int64
 	inputs   []int
 	key      string // one field; "" groups everything
 	size     int64
@@ -114,7 +118,8 @@ type refNode struct {
 	done map[string]bool // windows that closed, or said their row
 	cut  []refCut
 	open []*refOpen // windows that are not tumbling
-	seen int        // rows that came into them
+	came int        // rows that came into them
+	seen []refSeen
 }
 
 type refTaken struct {
@@ -214,7 +219,7 @@ func (n *refNode) step(pipeline string, p int64, at [][]refRow, before, now int6
 			out = append(out, n.row(pipeline, p, r, side, before)...)
 		}
 	}
-	if !n.join && !n.judge && now > before {
+	if !n.join && !n.judge && !n.passes() && now > before {
 		out = append(out, n.close(pipeline, p, now)...)
 	}
 	return out
@@ -238,6 +243,12 @@ func (n *refNode) keyOf(r refRow) (string, bool) {
 func (n *refNode) row(pipeline string, p int64, r refRow, side int, w int64) []refRow {
 	if n.judge {
 		return n.hit(pipeline, p, r)
+	}
+	if n.filter {
+		return n.admit(pipeline, p, r)
+	}
+	if n.value != "" {
+		return n.news(pipeline, p, r, w)
 	}
 	key, ok := n.keyOf(r)
 	if !ok {

@@ -58,8 +58,8 @@ type refOpen struct {
 }
 
 func (n *refNode) windowed(pipeline string, p int64, r refRow, key string, w int64) (out []refRow) {
-	n.seen++
-	t := refTaken{refRow: r, key: key, arrival: n.seen}
+	n.came++
+	t := refTaken{refRow: r, key: key, arrival: n.came}
 	var in []*refOpen
 	switch {
 	case n.kind == operator.Counting:

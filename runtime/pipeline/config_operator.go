@@ -48,11 +48,15 @@ func (d *decoder) operators(n *yaml.Node) {
 			d.join(s)
 		case "plugin":
 			d.plugin(s)
+		case "filter":
+			d.filter(s)
+		case "first_seen":
+			d.firstSeen(s)
 		}
 	}
 }
 
-var operatorsLater = []string{"sequence", "first_seen", "filter", "enrich", "sigma"}
+var operatorsLater = []string{"sequence", "enrich", "sigma"}
 
 // head finds an operator's kind and sources.
 func (d *decoder) head(s *source, n *yaml.Node) {
@@ -61,16 +65,21 @@ func (d *decoder) head(s *source, n *yaml.Node) {
 		return
 	}
 	s.body = m
-	window, join, plugin := m.get("window"), m.get("join"), m.get("plugin")
+	window, join, plugin, filter, seen := m.get("window"), m.get("join"), m.get("plugin"), m.get("filter"), m.get("first_seen")
 	kinds := 0
-	for _, x := range []*yaml.Node{window, join, plugin} {
+	for _, x := range []*yaml.Node{window, join, plugin, filter, seen} {
 		if x != nil {
 			kinds++
 		}
 	}
 	from := func(n *yaml.Node) {
 		if w := peek(n, "from"); w != nil {
-			d.list(w, "from", func(x *yaml.Node) { s.from = append(s.from, x) })
+			d.list(w, "from", func(x *yaml.Node) {
+				if x.Kind == yaml.ScalarNode && slices.ContainsFunc(s.from, func(o *yaml.Node) bool { return o.Value == x.Value }) {
+					d.wrong(x, "%q is there twice in from; keep one", x.Value)
+				}
+				s.from = append(s.from, x)
+			})
 		}
 	}
 	m.later(operatorsLater...)
@@ -86,6 +95,12 @@ func (d *decoder) head(s *source, n *yaml.Node) {
 	case plugin != nil:
 		s.kind = "plugin"
 		from(plugin)
+	case filter != nil:
+		s.kind = "filter"
+		from(filter)
+	case seen != nil:
+		s.kind = "first_seen"
+		from(seen)
 	case join != nil:
 		s.kind = "join"
 		for _, side := range []string{"left", "right"} {
@@ -94,7 +109,7 @@ func (d *decoder) head(s *source, n *yaml.Node) {
 			}
 		}
 	case !slices.ContainsFunc(operatorsLater, func(k string) bool { return peek(n, k) != nil }):
-		d.wrong(s.key, "operator %s needs window, join or plugin", s.name)
+		d.wrong(s.key, "operator %s needs window, join, plugin, filter or first_seen", s.name)
 	}
 }
 
@@ -326,18 +341,28 @@ func (d *decoder) windowPrint(w *operator.Window, s *source) []string {
 
 // fingerprint is everything that shapes the operator's state, a line each, with the times of the streams it reads.
 func (s *source) fingerprint(d *decoder) string {
-	if s.kind == "plugin" {
-		return s.kind // it keeps nothing: another module may take its place
+	if s.kind == "plugin" || s.kind == "filter" {
+		return s.kind // it keeps nothing: another module or condition may take its place
 	}
-	lines := slices.Clone(s.print)
+	return strings.Join(d.sourcePrint(s, slices.Clone(s.print)), "\n")
+}
+
+// sourcePrint appends the lines of what the operator reads, each once. A filter keeps nothing, but shapes what its readers keep.
+func (d *decoder) sourcePrint(s *source, lines []string) []string {
 	for _, in := range d.inputs(s) {
+		if slices.Contains(lines, "source: "+in.name) {
+			continue
+		}
 		lines = append(lines, "source: "+in.name)
 		if in.stream != nil {
 			lines = append(lines, in.print...)
 			lines = append(lines, fmt.Sprintf("watermark of %s: delay %dms, strict %v", in.name, in.stream.Delay, in.stream.Strict))
 		}
+		if in.kind == "filter" {
+			lines = d.sourcePrint(in, append(lines, in.print...))
+		}
 	}
-	return strings.Join(lines, "\n")
+	return lines
 }
 
 // columns gives columns their names in payloads.
