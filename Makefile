@@ -25,7 +25,7 @@ guests:
 
 # the concurrent parts under the race detector, with fewer random cases than go test ./... runs
 race:
-	go test -race -timeout 15m ./runtime/pipeline && go test -race -timeout 15m ./runtime/engine -cases=150
+	go test -race -run "DeepStacks|Collector|Breaker|Poison|Cache" ./runtime/wasm && go test -race -timeout 15m ./runtime/pipeline && go test -race -timeout 15m ./runtime/engine -cases=150
 
 tidy:
 	go mod tidy -diff

@@ -15,7 +15,7 @@ var layers = []struct {
 	may  []string
 	why  string
 }{
-	{"/runtime/cli", []string{"/runtime/pipeline", "/runtime/engine"}, "commands put Benthos and our components together; they decide nothing about events"},
+	{"/runtime/cli", []string{"/runtime/pipeline", "/runtime/engine", "/runtime/event"}, "commands put Benthos and our components together; they decide nothing about events"},
 	{"/runtime/pipeline", []string{"/runtime/engine", "/runtime/wasm", "/abi", "/runtime/operator", "/runtime/state", "/runtime/match", "/runtime/alert", "/runtime/event"}, "Benthos components and YAML; the one place that knows both Benthos and the engine"},
 	{"/runtime/engine", []string{"/runtime/operator", "/runtime/state", "/runtime/wasm", "/abi", "/runtime/match", "/runtime/alert", "/runtime/event"}, "must run without Benthos, so that it can be tested and embedded without it"},
 	{"/runtime/operator", []string{"/runtime/match", "/runtime/event"}, "pure functions on one key's state: no goroutine, no clock, no storage"},

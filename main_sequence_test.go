@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// signin is a line of the logs of pipelines/sequence.yaml.
-type signin struct {
+// session is a line of the logs of pipelines/sequence.yaml.
+type session struct {
 	Time      time.Time
 	SessionID string `json:"session_id"`
 	SourceIP  string `json:"source_ip"`
@@ -23,7 +23,7 @@ type signin struct {
 }
 
 // readSignins reads a log in order of time; late are lines that come more than delay after a newer one.
-func readSignins(t *testing.T, path string, delay time.Duration) (lines []signin, late int) {
+func readSignins(t *testing.T, path string, delay time.Duration) (lines []session, late int) {
 	t.Helper()
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -31,7 +31,7 @@ func readSignins(t *testing.T, path string, delay time.Duration) (lines []signin
 	}
 	var newest time.Time
 	for _, text := range strings.Split(strings.TrimSpace(string(data)), "\n") {
-		var l signin
+		var l session
 		if err := json.Unmarshal([]byte(text), &l); err != nil {
 			t.Fatal(err)
 		}
@@ -44,13 +44,13 @@ func readSignins(t *testing.T, path string, delay time.Duration) (lines []signin
 		}
 		lines = append(lines, l)
 	}
-	slices.SortStableFunc(lines, func(a, b signin) int { return a.Time.Compare(b.Time) })
+	slices.SortStableFunc(lines, func(a, b session) int { return a.Time.Compare(b.Time) })
 	return lines, late
 }
 
 // guessed works out the guesses: for each success, the failures of its address since the success before it. The first guess of
 // an address in ten minutes is an alert.
-func guessed(lines []signin) (alerts []string) {
+func guessed(lines []session) (alerts []string) {
 	failures := map[string][]time.Time{}
 	said := map[string]bool{}
 	for _, l := range lines {
@@ -72,14 +72,14 @@ func guessed(lines []signin) (alerts []string) {
 }
 
 // unconfirmed works out the logins without a second factor from a map of sessions.
-func unconfirmed(signins, factors []signin) (alerts []string) {
+func unconfirmed(sessions, factors []session) (alerts []string) {
 	passed := map[string]time.Time{}
 	for _, f := range factors {
 		if f.Result == "passed" {
 			passed[f.SessionID] = f.Time
 		}
 	}
-	for _, l := range signins {
+	for _, l := range sessions {
 		at, ok := passed[l.SessionID]
 		if l.Status == "success" && (!ok || at.Sub(l.Time) > 30*time.Second) {
 			alerts = append(alerts, fmt.Sprintf("Login of %s from %s without a second factor %s", l.Username, l.SourceIP, stamp(l.Time.Add(30*time.Second))))
@@ -103,9 +103,9 @@ func TestSequencePipeline(t *testing.T) {
 	if out, err := exec.Command(binary, "run", pipeline).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	signins, late := readSignins(t, "pipelines/data/signins.jsonl", 5*time.Second)
+	sessions, late := readSignins(t, "pipelines/data/sessions.jsonl", 5*time.Second)
 	factors, _ := readSignins(t, "pipelines/data/factors.jsonl", 5*time.Second)
-	want := append(guessed(signins), unconfirmed(signins, factors)...)
+	want := append(guessed(sessions), unconfirmed(sessions, factors)...)
 	var got []string
 	for _, r := range results(t, rows) {
 		var x struct{ Time string } // of an absence: the deadline
@@ -122,7 +122,7 @@ func TestSequencePipeline(t *testing.T) {
 		}
 	}
 	slices.Sort(got)
-	if slices.Sort(want); !slices.Equal(got, want) || late != 0 || len(guessed(signins)) < 3 || len(want) < 6 {
+	if slices.Sort(want); !slices.Equal(got, want) || late != 0 || len(guessed(sessions)) < 3 || len(want) < 6 {
 		t.Errorf("%d late rows too few, alerts\n%s\nwant\n%s", late, strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 }

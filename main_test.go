@@ -289,6 +289,8 @@ func TestKilledAtRandomMoments(t *testing.T) {
 		torn, tornRows := quickstart(t, mkdir(t, dir, fmt.Sprint("torn", folder)), change...)
 		for over := false; !over; {
 			cmd := exec.Command(binary, "run", "--quiet", torn)
+			var said bytes.Buffer
+			cmd.Stderr = &said
 			if err := cmd.Start(); err != nil {
 				t.Fatal(err)
 			}
@@ -299,7 +301,7 @@ func TestKilledAtRandomMoments(t *testing.T) {
 			err := cmd.Wait()
 			if over = err == nil; !over {
 				if kills++; cmd.ProcessState.Exited() || kills > 20 { // by itself, which a kill is not
-					t.Fatalf("seed %d, after %d kills: %v", seed, kills-1, err)
+					t.Fatalf("seed %d, after %d kills: %v\n%s", seed, kills-1, err, said.String())
 				}
 			}
 		}

@@ -94,7 +94,10 @@ func bench() error {
 		handWritten("floor", "and count in a Go map"),
 		pipelineRow(binary, "count", *events, "180MiB", countYAML),
 		pipelineRow(binary, "join", *events+*alerts, "280MiB", joinYAML),
-		pipelineRow(binary, "detect", *events, "180MiB", detectYAML),
+		pipelineRow(binary, "detect", *events, "180MiB", loginsYAML("detect", `{ plugin: { from: logins, module: bench/rules/helper.wasm, fields: { command: user_agent, user: username } } }`)),
+		pipelineRow(binary, "hopping", *events, "280MiB", loginsYAML("hopping", `{ window: { from: logins, hopping: { size: 60s, slide: 20s }, key: source_ip, aggregate: { n: count }, having: { n|gte: 24 } } }`)),
+		pipelineRow(binary, "session", *events, "280MiB", loginsYAML("session", `{ window: { from: logins, session: { gap: 10s }, key: source_ip, aggregate: { n: count }, having: { n|gte: 100 } } }`)),
+		pipelineRow(binary, "first_seen", *events, "280MiB", loginsYAML("first_seen", `{ first_seen: { from: logins, key: username, value: country, history: 30d } }`)),
 	}
 	for i := range *runs {
 		for _, r := range rows {
@@ -182,18 +185,20 @@ buffer:
 output: { file_rows: { path: DIR/join-rows.jsonl } }
 `
 
-const detectYAML = `
+// loginsYAML is a pipeline over the logins with one operator.
+func loginsYAML(name, operator string) string {
+	return `
 input: { file_lines: { paths: [DIR/EMPTYcount.jsonl] } }
 buffer:
   detect:
-    name: detect
-    state: DIR/state-detect
+    name: ` + name + `
+    state: DIR/state-` + name + `
     streams: { logins: { match: { path: "*" }, time: { field: login_time }, watermark: { strict: true } } }
     operators:
-      rule:
-        plugin: { from: logins, module: bench/rules/helper.wasm, fields: { command: user_agent, user: username } }
-output: { file_rows: { path: DIR/detect-rows.jsonl } }
+      rule: ` + operator + `
+output: { file_rows: { path: DIR/` + name + `-rows.jsonl } }
 `
+}
 
 func pipelineRow(binary, name string, events int, limit, yaml string) *row {
 	return &row{name: name, events: events, limit: limit, cmd: func(empty bool) *exec.Cmd {
@@ -292,6 +297,8 @@ func table(rows []*row) {
 			must = "<= 2500 ns, <= 300 MB"
 		case "detect":
 			must = "<= 800 ns"
+		case "session":
+			must = "<= 2500 ns"
 		}
 		fmt.Printf("| %s | %.0f | %.0f | %.0f | %d | %s |\n", r.name, ns, float64(r.events)/r.wall.Seconds(), float64(r.rss)/1024, r.out, must)
 	}

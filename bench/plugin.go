@@ -33,6 +33,7 @@ var goals = []goal{
 	{"ByteLoop", "the same with a loop over bytes, ns a row", perRow, 1, "", 0},
 	{"ByteLoop", "... as a multiple of native Go", perRow, 1, "Native", 7},
 	{"ByteLoopPlain", "... without fuel", perRow, 1, "Native", 0},
+	{"WordLoop", "... that compares four at each place, as a multiple of native Go", perRow, 1, "Native", 0},
 	{"EmptyCall", "a call that does nothing, ns", perOp, 1, "", 150},
 	{"OneRow", "a call with one row, ns", perOp, 1, "", 1000},
 	{"Idle4096", "4 096 rows that nobody looks at, ns a row", perRow, 1, "", 0},

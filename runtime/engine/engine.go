@@ -70,6 +70,7 @@ type node struct {
 	key    []byte
 	late   int64 // rows that came too late
 	rows   int64 // rows said that leave
+	began  int64 // first_seen: the time of its first row, or -inf
 }
 
 // NewGraph makes a graph whose operators are split over shards by key. Shards never change results.
@@ -80,7 +81,7 @@ func NewGraph(spec *Spec, shards int) *Graph {
 	}
 	for i := range spec.Operators {
 		o := &spec.Operators[i]
-		n := &node{spec: o, w: mark{operator.NegInf, active}, stored: operator.NegInf, cur: make([]int, max(len(o.Inputs), shards))}
+		n := &node{spec: o, w: mark{operator.NegInf, active}, stored: operator.NegInf, began: operator.NegInf, cur: make([]int, max(len(o.Inputs), shards))}
 		for range o.Inputs {
 			n.in = append(n.in, mark{operator.NegInf, active})
 		}
@@ -101,6 +102,16 @@ func newShard(fields *event.Fields, o *Operator) shard {
 		return newKeyed(o.Sequence.Logic(), out)
 	case o.Plugin != nil:
 		return newPlugged(o.Plugin, out)
+	case o.Filter != nil:
+		return &filtered{spec: o.Filter}
+	case o.FirstSeen != nil:
+		return newKeyed(o.FirstSeen.Logic(), out)
+	}
+	switch o.Window.Kind {
+	case operator.Session:
+		return newKeyed(o.Window.Sessions(), out)
+	case operator.Counting:
+		return newKeyed(o.Window.Counts(), out)
 	}
 	return newKeyed(o.Window.Logic(), out)
 }
@@ -136,7 +147,9 @@ func (g *Graph) sequence(items []Item) {
 		}
 		l, s := &g.lanes[x.Stream], g.src[x.Stream]
 		var moved bool
-		if x.Mark == event.NoMark {
+		if x.Mark == event.Clock {
+			moved = s.clock(x.TS)
+		} else if x.Mark == event.NoMark {
 			x.First, x.Last = x.TS, x.TS
 			l.rows = append(l.rows, x.Row)
 			moved = s.row(x.Part, x.TS)
@@ -214,10 +227,13 @@ func (n *node) distribute(g *Graph, w int64) (rows int) {
 				continue
 			}
 		}
+		if n.spec.FirstSeen != nil {
+			in.Silent = n.learns(in.TS)
+		}
 		to := 0
 		switch {
 		case len(n.shards) == 1:
-		case n.spec.Plugin != nil: // any shard will do: stretches of rows stay together
+		case n.spec.stateless(): // stretches of rows stay together
 			to = rows / stretch % len(n.shards)
 		default:
 			to = int(maphash.Bytes(g.seed, in.Key) % uint64(len(n.shards)))
@@ -227,13 +243,21 @@ func (n *node) distribute(g *Graph, w int64) (rows int) {
 	}
 }
 
+// learns notes the time of the operator's first row, and says whether a row belongs to the warm-up after it.
+func (n *node) learns(ts int64) bool {
+	if n.began == operator.NegInf {
+		n.began = ts
+	}
+	return ts-n.began < n.spec.FirstSeen.WarmUp
+}
+
 // keyOf sets the row's key and says whether the operator takes it: windows group missing keys with themselves, joins and
-// sequences never match them.
+// sequences never match them, and to first_seen they are nothing.
 func (n *node) keyOf(in *operator.In) bool {
 	n.key = n.key[:0]
 	for _, f := range n.spec.keys(int(in.Input)) {
 		v := in.Value(f)
-		if v.Missing() && (n.spec.Join != nil && !n.spec.Join.NullSafe || n.spec.Sequence != nil) {
+		if v.Missing() && n.spec.skipsNull() {
 			return false
 		}
 		n.key = event.AppendKey(n.key, v)
@@ -334,16 +358,18 @@ func (g *Graph) Load(op int, key, rec []byte) error {
 	return nil
 }
 
-// Marks are the watermarks that an epoch keeps: of the streams and of the operators, in the order of the Spec.
-type Marks struct{ Streams, Operators []int64 }
+// Marks are what an epoch keeps of streams and operators as wholes, in the order of the Spec: their watermarks, and the times
+// of operators' first rows, where that matters, or -inf.
+type Marks struct{ Streams, Operators, Began []int64 }
 
-// Marks returns the last finite watermarks.
+// Marks returns the last finite watermarks, and the first rows.
 func (g *Graph) Marks() (m Marks) {
 	for _, s := range g.src {
 		m.Streams = append(m.Streams, s.stored)
 	}
 	for _, n := range g.ops {
 		m.Operators = append(m.Operators, n.stored)
+		m.Began = append(m.Began, n.began)
 	}
 	return m
 }
@@ -357,7 +383,7 @@ func (g *Graph) Resume(m Marks) {
 	}
 	for i, n := range g.ops {
 		n.w = mark{m.Operators[i], active}
-		n.stored = m.Operators[i]
+		n.stored, n.began = m.Operators[i], m.Began[i]
 		for k, x := range n.spec.Inputs {
 			if x < len(g.src) {
 				n.in[k] = g.src[x].cur

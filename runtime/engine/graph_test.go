@@ -45,6 +45,7 @@ func randomOps(r *rand.Rand, streams int) (ops []refOp) {
 		if r.IntN(3) == 0 {
 			o.pairsMax = 1 + r.IntN(3)
 		}
+		randomWindow(r, &o)
 		if o.first {
 			o.having = max(o.having, 1)
 		}
@@ -70,6 +71,8 @@ func randomOps(r *rand.Rand, streams int) (ops []refOp) {
 		if r.IntN(3) == 0 && !o.judge {
 			o.inputs = o.inputs[:1]
 			randomSeq(r, &o, pick)
+		} else {
+			o = randomPassing(r, o)
 		}
 		ops = append(ops, o)
 	}
@@ -146,7 +149,7 @@ func randomKey(r *rand.Rand, keys int) refCell {
 func compileCase(t testing.TB, streams []refStream, ops []refOp) *Spec {
 	f := &event.Fields{}
 	spec := &Spec{Name: caseName, Fields: f}
-	for _, name := range []string{"k", "v", "n", "s", "d", "lo", "hi", "a", "b", "window_start", "window_end", "truncated"} {
+	for _, name := range []string{"k", "v", "n", "s", "d", "lo", "hi", "fi", "la", "co", "a", "b", "window_start", "window_end", "truncated"} {
 		f.Add(name)
 	}
 	for i, s := range streams {
@@ -162,6 +165,8 @@ func compileCase(t testing.TB, streams []refStream, ops []refOp) *Spec {
 			x.Plugin = judge(t, spec, o)
 		} else if o.seq != nil {
 			x.Sequence = compileSequence(t, f, o)
+		} else if o.passes() {
+			compilePassing(t, &x, o, f)
 		} else if o.join {
 			out := func(name string, side uint8, field string) operator.Output {
 				return operator.Output{Name: f.Add(name), Side: side, Field: f.Add(field)}
@@ -174,7 +179,9 @@ func compileCase(t testing.TB, streams []refStream, ops []refOp) *Spec {
 			v := f.Add("v")
 			x.Window = &operator.Window{Ident: operator.Ident{Pipeline: caseName, Operator: o.name, Form: "tumbling/1"}, Size: o.size, Offset: o.offset, Keys: keys, First: o.first,
 				Aggregates: []operator.Aggregate{{Name: f.Add("n"), Func: operator.Count, All: true}, {Name: f.Add("s"), Func: operator.Sum, Field: v},
-					{Name: f.Add("d"), Func: operator.Distinct, Field: v}, {Name: f.Add("lo"), Func: operator.Min, Field: v}, {Name: f.Add("hi"), Func: operator.Max, Field: v}}}
+					{Name: f.Add("d"), Func: operator.Distinct, Field: v}, {Name: f.Add("lo"), Func: operator.Min, Field: v}, {Name: f.Add("hi"), Func: operator.Max, Field: v},
+					{Name: f.Add("fi"), Func: operator.First, Field: v}, {Name: f.Add("la"), Func: operator.Last, Field: v}, {Name: f.Add("co"), Func: operator.Collect, Field: v, Max: 3}}}
+			o.fill(x.Window)
 			if o.having > 0 {
 				x.Window.Having = condition(t, fmt.Sprintf("{n|gte: %d}", o.having), f)
 			}
@@ -254,7 +261,7 @@ func newCaseGraph(spec *Spec, streams []refStream, shards int, alone int) *Graph
 // shown is a result as the reference writes it.
 func shown(spec *Spec, op int, r *operator.Result) refRow {
 	out := refRow{p: r.P, ts: r.TS, id: r.ID, late: r.Kind == operator.Late, cells: map[string]refCell{}}
-	cols := spec.Operators[op].columns()
+	cols := columnsShown(spec, op)
 	if out.late {
 		return out
 	}
@@ -296,7 +303,8 @@ func compareCase(t *testing.T, seed uint64, how string, op int, want []refRow, g
 
 // A block is indistinguishable from one row at a time, whatever its size and however many shards there are.
 func TestBlocksAreInvisible(t *testing.T) {
-	var rows, lates, pairs, hits, seqs, cut int
+	var rows, lates, pairs, hits, seqs, passed, cut int
+	kinds := map[operator.WindowKind]int{}
 	seed := *firstSeed
 	t.Logf("first seed %d", seed)
 	for done := 0; done < *caseCount; seed++ {
@@ -321,10 +329,13 @@ func TestBlocksAreInvisible(t *testing.T) {
 					hits++
 				case ops[i].seq != nil:
 					seqs++
+				case ops[i].passes():
+					passed++
 				case ops[i].join:
 					pairs++
 				default:
 					rows++
+					kinds[ops[i].kind]++
 				}
 				if x.cells["truncated"].kind == event.Bool {
 					cut++
@@ -361,8 +372,9 @@ func TestBlocksAreInvisible(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("seeds to %d: %d windows, %d pairs (%d marked truncated), %d hits of plugins, %d sequences, %d late rows", seed-1, rows, pairs, cut, hits, seqs, lates)
-	if rows == 0 || hits == 0 || seqs == 0 || pairs == 0 || lates == 0 || cut == 0 {
-		t.Error("the cases do not cover windows, pairs, hits, sequences, late rows and caps")
+	t.Logf("seeds to %d: %d windows, %d pairs (%d marked truncated), %d hits of plugins, %d sequences, %d rows passed on, %d late rows; windows by kind: %v",
+		seed-1, rows, pairs, cut, hits, seqs, passed, lates, kinds)
+	if len(kinds) < 5 || passed == 0 || hits == 0 || seqs == 0 || pairs == 0 || lates == 0 || cut == 0 {
+		t.Error("the cases do not cover windows of every kind, pairs, hits, sequences, rows passed on, late rows and caps")
 	}
 }

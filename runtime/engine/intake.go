@@ -28,6 +28,7 @@ type intake struct {
 	projs map[string]*event.Projection
 	used  []*decoded // used up in this engine block: recycled after it
 	await []func()   // to call after the next commit
+	idler idler
 
 	stats Stats
 }
@@ -74,10 +75,15 @@ type partition struct {
 	done    bool
 	isLive  bool
 	queue   []*decoded
+	waiting int           // of live ones: blocks that wait
+	heard   time.Duration // of live ones: when the last record was taken, by the intake's clock
 }
 
 // member is a stream that a partition may feed, and the partition's index there.
-type member struct{ stream, part int32 }
+type member struct {
+	stream, part int32
+	idle         bool
+}
 
 // verdict is what a line turned out to be.
 type verdict uint8
@@ -178,9 +184,9 @@ func (in *intake) route(p *partition) {
 		}
 		part := in.graph.src[i].add(w)
 		if ok { // it holds the stream's watermark from the start, not only once its own announcement is said
-			in.graph.src[i].parts[part].st = active
+			in.graph.src[i].resume(part)
 		}
-		p.members = append(p.members, member{int32(i), int32(part)})
+		p.members = append(p.members, member{stream: int32(i), part: int32(part)})
 		want = append(want, s.Reads...)
 		if key += fmt.Sprint(i, ","); s.Where == nil {
 			break
@@ -199,7 +205,10 @@ func (in *intake) push(b *event.Block) {
 	if !p.known && (p.isLive || b.Mark == event.Announce) {
 		p.known = true
 		in.fresh = append(in.fresh, p)
-		if !p.isLive {
+		if p.isLive {
+			p.heard = in.idler.clock
+			in.idler.live = append(in.idler.live, p)
+		} else {
 			in.rise(p)
 		}
 	}
@@ -212,6 +221,7 @@ func (in *intake) push(b *event.Block) {
 	case b.Mark == event.Announce:
 		in.used = append(in.used, d)
 	case p.isLive:
+		p.waiting++
 		in.live = append(in.live, d)
 	default:
 		p.queue = append(p.queue, d)
@@ -328,11 +338,16 @@ func (in *intake) when(out *line, d *decoded, row int) {
 // draw appends up to about n items in order, and the faults among them. It stops early where it would have to wait for an
 // input. Announcements wait for something to be drawn: until then all that the input announces at its start have come.
 func (in *intake) draw(items []Item, faults []fault, n int) ([]Item, []fault) {
+	items = in.idle(items)
 	if in.head() == nil {
 		return items, faults
 	}
 	for _, p := range in.fresh {
 		items = p.say(event.Announce, items)
+		p.heard = in.idler.clock
+		for i := range p.members {
+			p.members[i].idle = false
+		}
 	}
 	in.fresh = in.fresh[:0]
 	for len(items) < n {
@@ -381,11 +396,12 @@ func (in *intake) take(d *decoded, items []Item, faults []fault) ([]Item, []faul
 	if src.Next == src.Off {
 		p.fault = src.Off + 1
 	}
-	p.next, p.dirty = max(p.next, src.Next), true
+	p.next, p.dirty, p.heard = max(p.next, src.Next), true, in.idler.clock
 	in.stats.Events++
 	in.stats.Bytes += int64(src.End - src.Start)
 	if l.verdict == isRow {
-		m := p.members[l.member]
+		m := &p.members[l.member]
+		m.idle = false
 		items = append(items, Item{Stream: m.stream, Part: m.part, Row: Row{TS: l.ts, ID: event.EventID(p.seed, src.Off), Batch: d.batch, Row: l.row}})
 		p.low = max(p.low, in.graph.src[m.stream].after(l.ts))
 		return items, faults
@@ -418,6 +434,7 @@ func (in *intake) finish(d *decoded, items []Item) []Item {
 	}
 	if p.isLive {
 		in.live = in.live[1:]
+		p.waiting--
 	} else {
 		p.queue = slices.Delete(p.queue, 0, 1)
 	}

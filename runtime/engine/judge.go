@@ -92,7 +92,7 @@ func (j *Judge) add(s *Said, o *Operator, r *operator.Result) {
 		return
 	}
 	x := alert.Facts{ID: j.graph.id(o.Name, "alert", "1", r.ID[:]), TS: r.TS, First: r.First, Last: r.Last}
-	t := o.Plugin.alert(&x, cells{r})
+	t := o.alert(&x, r)
 	s.Hits = append(s.Hits, JudgeHit{Rule: t.Rule.ID, Severity: x.Severity, ID: x.ID, TS: r.TS, Alert: t.Append(nil, x, cells{r})})
 }
 

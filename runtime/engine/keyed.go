@@ -15,7 +15,6 @@ type shard interface {
 	reset()                         // before a block
 	push(in *operator.In)           // a row; its key is copied
 	run(ws []step, end int64) error // the block: ws are the operator's steps in it, end its watermark after it
-	batch() *event.Batch            // the rows it says
 	results() []operator.Result     // in order, until the next reset
 	counts() operator.Counts
 	top() int64 // the latest due time that the end of the input fired, or -inf
@@ -80,7 +79,6 @@ func (k *keyed[S]) push(in *operator.In) {
 }
 
 func (k *keyed[S]) results() []operator.Result { return k.c.Out }
-func (k *keyed[S]) batch() *event.Batch        { return k.c.Batch }
 func (k *keyed[S]) counts() operator.Counts    { return k.c.Counts }
 func (k *keyed[S]) top() int64                 { return k.peak }
 func (k *keyed[S]) live() int                  { return len(k.at) }
@@ -90,19 +88,24 @@ func (k *keyed[S]) run(ws []step, end int64) error {
 	c := &k.c
 	for i := range k.rows {
 		x := &k.rows[i]
-		if len(k.timers) > 0 && k.timers[0].due <= x.W {
+		if len(k.timers) > 0 && k.timers[0].due <= x.W && k.fires(x.W) {
 			k.fire(x.W, ws)
 		}
 		c.P, c.W, c.Due, c.By, c.Idx = x.P, x.W, operator.NegInf, "", x.Idx
 		ref := k.open(x.Key)
 		k.op.Row(c, &k.slots[ref].s, x)
-		k.rearm(ref)
+		if x.W < operator.PosInf { // after the end there is nothing to wait for
+			k.rearm(ref, operator.NegInf)
+		}
 	}
-	if end < operator.PosInf || k.op.Flushes() {
+	if k.fires(end) {
 		k.fire(end, ws)
 	}
 	return c.Err
 }
+
+// fires says whether what is due by w fires: the end of the input is not for every operator.
+func (k *keyed[S]) fires(w int64) bool { return w < operator.PosInf || k.op.Flushes() }
 
 // fire runs everything due by w. Inside one due the order is free, because keys do not see each other; only results are
 // put in order, so that what says nothing costs no comparison.
@@ -123,13 +126,13 @@ func (k *keyed[S]) fire(w int64, ws []step) {
 				k.pos++
 			}
 			c.P, c.W, c.Due, c.By, c.Idx = ws[k.pos].p, ws[k.pos].w, t.due, s.key, 0
-			if w == operator.PosInf {
+			if w == operator.PosInf && t.due < operator.PosInf {
 				k.peak = max(k.peak, t.due)
 			}
 			k.touch(t.ref)
 			k.op.Fire(c, &s.s, t.due)
 		}
-		k.rearm(t.ref)
+		k.rearm(t.ref, t.due)
 	}
 	slices.SortFunc(c.Out[from:], place)
 }
@@ -170,10 +173,10 @@ func (k *keyed[S]) touch(ref int32) {
 	}
 }
 
-// rearm: a key has at most one timer that counts, at or before the earliest thing it waits for.
-func (k *keyed[S]) rearm(ref int32) {
+// rearm: a key has at most one timer that counts, at or before the earliest thing it waits for; after is what has fired.
+func (k *keyed[S]) rearm(ref int32, after int64) {
 	s := &k.slots[ref]
-	if due := k.op.Next(&s.s); due < s.armed {
+	if due := k.op.Next(&s.s); due < s.armed && due > after {
 		s.armed = due
 		k.timers.push(timer{due, ref})
 	}
@@ -200,7 +203,7 @@ func (k *keyed[S]) loaded(w int64) {
 		for due := k.op.Next(s); due <= w && (!k.op.Flushes() || k.spares != nil && k.spares(s)); due = k.op.Next(s) {
 			k.op.Fire(&k.c, s, due)
 		}
-		k.rearm(ref)
+		k.rearm(ref, operator.NegInf)
 	}
 	k.dirty = k.dirty[:0]
 	k.epoch++

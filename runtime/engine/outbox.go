@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/binary"
 	"errors"
@@ -96,15 +97,51 @@ type cells struct{ *operator.Result }
 func (c cells) Value(f event.Field) event.Value { return c.Batch.Value(f, int(c.Row)) }
 
 func (g *Graph) said(outs []*Out, o *Operator, r *operator.Result) []*Out {
-	outs = append(outs, &Out{Kind: "row", Operator: o.Name, ID: r.ID, TS: r.TS, Payload: alert.AppendRow(nil, o.Names, cells{r})})
-	t, x := o.Alert, alert.Facts{ID: g.id(o.Name, "alert", "1", r.ID[:]), TS: r.TS, First: r.First, Last: r.Last}
-	if o.Plugin != nil {
-		t = o.Plugin.alert(&x, cells{r})
-	}
+	outs = append(outs, &Out{Kind: "row", Operator: o.Name, ID: r.ID, TS: r.TS, Payload: o.payload(r)})
+	x := alert.Facts{ID: g.id(o.Name, "alert", "1", r.ID[:]), TS: r.TS, First: r.First, Last: r.Last}
+	t := o.alert(&x, r)
 	if t == nil {
 		return outs
 	}
 	return append(outs, &Out{Kind: "alert", Operator: o.Name, ID: x.ID, TS: r.TS, Payload: t.Append(nil, x, cells{r})})
+}
+
+// payload is a row's columns; an event that was passed on is its own payload.
+func (o *Operator) payload(r *operator.Result) []byte {
+	if b := eventOf(r.Batch, r.Row); b != nil {
+		return b
+	}
+	return alert.AppendRow(nil, o.Names, cells{r})
+}
+
+// alert finds the template of a row's alert, nil for none, and completes the facts.
+func (o *Operator) alert(x *alert.Facts, r *operator.Result) *alert.Template {
+	x.Event = o.event(r)
+	if o.Plugin != nil {
+		return o.Plugin.alert(x, cells{r})
+	}
+	return o.Alert
+}
+
+// event is the event that a row is, or that a plugin's row carries in the column without a name; nil if there is none.
+func (o *Operator) event(r *operator.Result) []byte {
+	if b := eventOf(r.Batch, r.Row); b != nil {
+		return b
+	}
+	for _, c := range o.Names {
+		if v := (cells{r}).Value(c.Field); c.Name == "" && v.Kind == event.Object {
+			return v.Text
+		}
+	}
+	return nil
+}
+
+// eventOf is a row's event as JSON, a copy, nil if the row is derived. Invalid UTF-8 becomes U+FFFD.
+func eventOf(b *event.Batch, row int32) []byte {
+	if raw := b.Raw(row); raw != nil {
+		return bytes.ToValidUTF8(bytes.TrimSpace(raw), []byte("\uFFFD"))
+	}
+	return nil
 }
 
 // failed is an input row that a plugin could not judge.
@@ -128,39 +165,12 @@ func (g *Graph) id(name, kind, form string, parts ...[]byte) event.ID {
 // late is an input row that came too late for an operator: the event as it was, or the derived row's columns.
 func (g *Graph) late(n *node, r *operator.Result) *Out {
 	o := &Out{Kind: "late", Operator: n.spec.Name, Reason: "late", ID: g.id(n.spec.Name, "late", "1", r.ID[:], []byte("late")), TS: r.TS, LateBy: r.LateBy}
-	if raw := r.Batch.Raw(r.Row); raw != nil {
-		o.Payload = slices.Clone(raw)
-		o.Stream = g.from(n, r.Batch)
-		return o
-	}
-	for _, x := range n.spec.Inputs {
-		if x -= len(g.src); x >= 0 && g.ops[x].has(r.Batch) {
-			o.Stream = g.ops[x].spec.Name
-			o.Payload = alert.AppendRow(nil, g.ops[x].spec.Names, cells{r})
-		}
+	if x := n.spec.Inputs[r.Input]; x < len(g.src) {
+		o.Stream, o.Payload = g.spec.Streams[x].Name, slices.Clone(r.Batch.Raw(r.Row))
+	} else {
+		o.Stream, o.Payload = g.ops[x-len(g.src)].spec.Name, g.ops[x-len(g.src)].spec.payload(r)
 	}
 	return o
-}
-
-// from names the stream of a late event, if the operator reads only one.
-func (g *Graph) from(n *node, b *event.Batch) string {
-	name := ""
-	for _, x := range n.spec.Inputs {
-		if x < len(g.src) {
-			if name != "" && !g.spec.Streams[x].Takes(b.Source.Meta) {
-				continue
-			}
-			if g.spec.Streams[x].Takes(b.Source.Meta) {
-				name = g.spec.Streams[x].Name
-			}
-		}
-	}
-	return name
-}
-
-// has says whether a batch is one of the operator's own.
-func (n *node) has(b *event.Batch) bool {
-	return slices.ContainsFunc(n.shards, func(s shard) bool { return s.batch() == b })
 }
 
 // rawMax is how much of a line that is no event an error row shows, in bytes.

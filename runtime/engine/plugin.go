@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -12,11 +11,10 @@ import (
 	"github.com/seed-98920119/tocsin/runtime/event"
 	"github.com/seed-98920119/tocsin/runtime/match"
 	"github.com/seed-98920119/tocsin/runtime/operator"
-	"github.com/seed-98920119/tocsin/runtime/state"
 	"github.com/seed-98920119/tocsin/runtime/wasm"
 )
 
-// stretch is how many rows in a row go to one shard of a plugin.
+// stretch is how many rows in a row go to one shard of an operator without state.
 const stretch = 256
 
 // Failure is what an open breaker means for the rows that come meanwhile.
@@ -67,6 +65,7 @@ func (r *Rule) severity(h abi.Hit) string {
 
 // plugged is a plugin on its share of the rows. It has no state: what it says about a row depends on the row alone.
 type plugged struct {
+	memoryless
 	spec   *Plugin
 	plugin *wasm.Plugin
 	out    *event.Batch
@@ -148,8 +147,8 @@ func (k *plugged) hit(in *operator.In, h abi.Hit) {
 				v = event.Value{Kind: event.Object, Text: h.Note}
 			}
 		case k.spec.Whole:
-			if raw := in.Batch.Raw(in.Row); raw != nil {
-				v = event.Value{Kind: event.Object, Text: bytes.ToValidUTF8(raw, []byte("\uFFFD"))}
+			if raw := eventOf(in.Batch, in.Row); raw != nil {
+				v = event.Value{Kind: event.Object, Text: raw}
 			}
 		}
 		k.cells = append(k.cells, v)
@@ -168,35 +167,25 @@ func (k *plugged) fail(in *operator.In, reason string, why error) {
 }
 
 func (k *plugged) add(in *operator.In, r operator.Result) {
-	r.P, r.Due, r.Idx = in.P, operator.NegInf, in.Idx
+	r.P, r.Due, r.Idx, r.Input = in.P, operator.NegInf, in.Idx, in.Input
 	r.TS, r.First, r.Last = in.TS, in.First, in.Last
 	k.said = append(k.said, r)
 }
 
-func (k *plugged) batch() *event.Batch        { return k.out }
 func (k *plugged) results() []operator.Result { return k.said }
 func (k *plugged) counts() operator.Counts {
 	c := k.total
 	c.Incomplete = k.plugin.Counts.Skipped
 	return c
 }
-func (k *plugged) top() int64 { return operator.NegInf }
-func (k *plugged) live() int  { return 0 }
-func (k *plugged) close()     { k.plugin.Close() }
+func (k *plugged) close() { k.plugin.Close() }
 
-func (k *plugged) load([]byte, []byte) error                       { return nil }
-func (k *plugged) loaded(int64)                                    {}
-func (k *plugged) save(uint32, *state.Epoch, *state.Consolidation) {}
-
-// alert finds the template of a row's rule, and completes the facts.
+// alert finds the template of a row's rule, and completes what the row says itself.
 func (p *Plugin) alert(x *alert.Facts, r alert.Row) *alert.Template {
 	id, _ := r.Value(p.RuleID).Int()
 	x.Severity = string(r.Value(p.Severity).Text)
 	if v := r.Value(p.Note); v.Kind == event.Object {
 		x.Note = v.Text
-	}
-	if v := r.Value(p.Whole); v.Kind == event.Object {
-		x.Event = v.Text
 	}
 	return p.Rules[uint32(id)].Alert
 }

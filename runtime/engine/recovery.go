@@ -36,6 +36,7 @@ type saved struct {
 	name, fingerprint string
 	space             uint32 // 0: a stream
 	w                 int64
+	began             int64 // of an operator: the time of its first row, or -inf
 }
 
 // recover reads the state and makes graph and intake what they were at the last epoch.
@@ -124,7 +125,7 @@ func (r *Runner) adopt(got state.Recovered) (m Marks, err error) {
 					r.store.Dir(), o.Name, difference(s.fingerprint, o.Fingerprint))
 			}
 			r.opt.Warn("operator %s has changed and starts empty", o.Name)
-			s = saved{w: s.w}
+			s = saved{w: s.w, began: operator.NegInf}
 		}
 		if s.space == 0 {
 			s.space = sp.next
@@ -132,6 +133,7 @@ func (r *Runner) adopt(got state.Recovered) (m Marks, err error) {
 		}
 		sp.of = append(sp.of, s.space)
 		m.Operators = append(m.Operators, s.w)
+		m.Began = append(m.Began, s.began)
 	}
 	for _, s := range operators {
 		switch r.opt.Removed {
@@ -154,7 +156,7 @@ func find(list *[]saved, name string) saved {
 			return s
 		}
 	}
-	return saved{w: operator.NegInf}
+	return saved{w: operator.NegInf, began: operator.NegInf}
 }
 
 // difference says which lines of two fingerprints differ.
@@ -203,7 +205,8 @@ func (r *Runner) save(e *state.Epoch, c *state.Consolidation) {
 	e.Header = r.header(e.Header)
 }
 
-const headerVersion = 1
+// headerVersion 2 added began; headers of version 1 are read.
+const headerVersion = 2
 
 // header is what an epoch keeps beside keys: names, spaces, fingerprints, watermarks.
 func (r *Runner) header(dst []byte) []byte {
@@ -214,7 +217,7 @@ func (r *Runner) header(dst []byte) []byte {
 	}
 	for i := range r.spec.Operators {
 		o := &r.spec.Operators[i]
-		operators = append(operators, saved{o.Name, o.Fingerprint, r.spaces.of[i], m.Operators[i]})
+		operators = append(operators, saved{o.Name, o.Fingerprint, r.spaces.of[i], m.Operators[i], m.Began[i]})
 	}
 	dst = binary.AppendUvarint(append(dst, headerVersion), uint64(r.spaces.next))
 	for _, list := range [][]saved{append(streams, r.spaces.old...), append(operators, r.spaces.kept...)} {
@@ -222,6 +225,7 @@ func (r *Runner) header(dst []byte) []byte {
 		for _, s := range list {
 			dst = event.AppendBytes(event.AppendBytes(dst, []byte(s.name)), []byte(s.fingerprint))
 			dst = binary.AppendVarint(binary.AppendUvarint(dst, uint64(s.space)), s.w)
+			dst = binary.AppendVarint(dst, s.began)
 		}
 	}
 	return dst
@@ -232,14 +236,18 @@ func readHeader(b []byte) (streams, operators []saved, next uint32, err error) {
 		return nil, nil, 0, nil
 	}
 	r := event.Reader{B: b}
-	if v := r.Byte(); v != headerVersion {
+	v := r.Byte()
+	if v == 0 || v > headerVersion {
 		return nil, nil, 0, fmt.Errorf("its header has version %d, this binary reads %d", v, headerVersion)
 	}
 	next = uint32(r.Uint())
 	for _, list := range []*[]saved{&streams, &operators} {
 		for n := r.Uint(); n > 0 && !r.Bad; n-- {
 			s := saved{name: string(r.Bytes()), fingerprint: string(r.Bytes())}
-			s.space, s.w = uint32(r.Uint()), r.Int()
+			s.space, s.w, s.began = uint32(r.Uint()), r.Int(), operator.NegInf
+			if v > 1 {
+				s.began = r.Int()
+			}
 			*list = append(*list, s)
 		}
 	}

@@ -55,6 +55,10 @@ type refOp struct {
 	join     bool
 	seq      *refSeq // a sequence
 	judge    bool    // a plugin: hits rows whose field key is at least having
+	filter   bool    // passes on rows whose field key is at least having
+	value    string  // first_seen: of key, within history, after warmUp
+	history  int64
+	warmUp   int64
 	inputs   []int
 	key      string // one field; "" groups everything
 	size     int64
@@ -67,6 +71,7 @@ type refOp struct {
 	rowsMax  int
 	pairsMax int
 	policy   operator.Policy
+	refWindow
 }
 
 type refStream struct {
@@ -113,6 +118,9 @@ type refNode struct {
 	took []refTaken
 	done map[string]bool // windows that closed, or said their row
 	cut  []refCut
+	open []*refOpen // windows that are not tumbling
+	came int        // rows that came into them
+	seen []refSeen
 }
 
 type refTaken struct {
@@ -121,6 +129,8 @@ type refTaken struct {
 	start int64
 	side  int
 	gone  bool // dropped by a cap
+
+	arrival int
 }
 
 type refCut struct {
@@ -213,7 +223,7 @@ func (n *refNode) step(pipeline string, p int64, at [][]refRow, before, now int6
 			out = append(out, n.row(pipeline, p, r, side, before)...)
 		}
 	}
-	if !n.join && !n.judge && now > before {
+	if !n.join && !n.judge && !n.passes() && now > before {
 		out = append(out, n.close(pipeline, p, now)...)
 	}
 	return out
@@ -238,12 +248,21 @@ func (n *refNode) row(pipeline string, p int64, r refRow, side int, w int64) []r
 	if n.judge {
 		return n.hit(pipeline, p, r)
 	}
+	if n.filter {
+		return n.admit(pipeline, p, r)
+	}
+	if n.value != "" {
+		return n.news(pipeline, p, r, w)
+	}
 	key, ok := n.keyOf(r)
 	if !ok {
 		return nil
 	}
 	if n.join {
 		return n.pair(pipeline, p, r, key, side, w)
+	}
+	if n.kind != operator.Tumbling {
+		return n.windowed(pipeline, p, r, key, w)
 	}
 	start := n.offset
 	for start > r.ts {
@@ -300,7 +319,17 @@ func (n *refNode) holds(start int64, key string) bool {
 }
 
 func (n *refNode) window(pipeline string, p, start int64, key string) refRow {
-	rows := n.rowsIn(start, key)
+	bounds := fmt.Appendf(nil, "%s", []byte{})
+	for _, t := range []int64{start, start + n.size} {
+		for i := 7; i >= 0; i-- {
+			bounds = append(bounds, byte(uint64(t)>>(8*i)))
+		}
+	}
+	return n.rowOf(pipeline, p, start+n.size-1, n.rowsIn(start, key), "tumbling/1", bounds)
+}
+
+// rowOf is the row of a window of the given rows, its id made of the key and a part.
+func (n *refNode) rowOf(pipeline string, p, ts int64, rows []refTaken, form string, part []byte) refRow {
 	sum, values := int64(0), map[string]bool{}
 	var least, most *int64
 	for _, t := range rows {
@@ -336,17 +365,15 @@ func (n *refNode) window(pipeline string, p, start int64, key string) refRow {
 		cells[n.key] = c
 		canonical = event.AppendKey(nil, event.Value{Kind: c.kind, Text: []byte(c.text)})
 	}
-	bounds := fmt.Appendf(nil, "%s", []byte{})
-	for _, t := range []int64{start, start + n.size} {
-		for i := 7; i >= 0; i-- {
-			bounds = append(bounds, byte(uint64(t)>>(8*i)))
-		}
-	}
-	id := event.Hash([]byte(pipeline), []byte(n.name), []byte("row"), []byte("tumbling/1"), canonical, bounds)
-	return refRow{p: p, ts: start + n.size - 1, id: id, cells: cells}
+	n.lists(rows, cells)
+	id := event.Hash([]byte(pipeline), []byte(n.name), []byte("row"), []byte(form), canonical, part)
+	return refRow{p: p, ts: ts, id: id, cells: cells}
 }
 
 func (n *refNode) close(pipeline string, p, now int64) (out []refRow) {
+	if n.kind != operator.Tumbling {
+		return n.closes(pipeline, p, now)
+	}
 	type due struct {
 		end   int64
 		bytes string

@@ -248,6 +248,7 @@ func (r *Runner) advance() (drew bool, err error) {
 	for _, b := range inbox {
 		r.intake.push(b)
 	}
+	r.intake.idler.tick(r.opt.Now(), full)
 	if full || r.stop() {
 		return false, nil
 	}
@@ -359,7 +360,7 @@ func (r *Runner) wait() error {
 	if len(r.outs) > 0 {
 		due = soon
 	}
-	t := time.NewTimer(max(due-r.opt.Now().Sub(r.last), time.Millisecond))
+	t := time.NewTimer(min(max(due-r.opt.Now().Sub(r.last), time.Millisecond), r.intake.due()))
 	defer t.Stop()
 	select {
 	case err := <-r.written:

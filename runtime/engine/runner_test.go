@@ -172,18 +172,20 @@ func undisturbed(t *testing.T, r *rand.Rand, spec *Spec, files []file, opt Optio
 
 // Runs that are cut short anywhere, with rows sent and not acknowledged, rejected, and reordered, say in the end what an
 // undisturbed run says: nothing lost, nothing else, and the same order of first appearance.
-func TestRestarts(t *testing.T) {
+func TestRestarts(t *testing.T) { testRestarts(t, runnerSpec, 4) }
+
+func testRestarts(t *testing.T, specOf func(t testing.TB) *Spec, rounds int) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 1))
-	for range 4 {
+	for range rounds {
 		files := randomFiles(r)
-		want := undisturbed(t, r, runnerSpec(t), files, Options{Shards: 1, BlockRows: 4096})
+		want := undisturbed(t, r, specOf(t), files, Options{Shards: 1, BlockRows: 4096})
 		if len(want.all) != len(want.byID) {
 			t.Fatalf("an undisturbed run said %d rows with %d ids", len(want.all), len(want.byID))
 		}
 		for _, opt := range []Options{{Shards: 2, BlockRows: 7}, {Shards: 4, BlockRows: 1}} {
-			if got := undisturbed(t, r, runnerSpec(t), files, opt); !slices.Equal(got.all, want.all) {
+			if got := undisturbed(t, r, specOf(t), files, opt); !slices.Equal(got.all, want.all) {
 				t.Fatalf("seed %d: %+v says other rows, or in another order", seed, opt)
 			}
 		}
@@ -191,7 +193,7 @@ func TestRestarts(t *testing.T) {
 		dir := filepath.Join(t.TempDir(), "s")
 		starts := 0
 		for over := false; !over; starts++ {
-			run, store := startRunner(t, runnerSpec(t), dir, Options{Shards: 1 + r.IntN(3), BlockRows: 1 + r.IntN(64), Retries: 1000})
+			run, store := startRunner(t, specOf(t), dir, Options{Shards: 1 + r.IntN(3), BlockRows: 1 + r.IntN(64), Retries: 1000})
 			go feed(rand.New(rand.NewPCG(r.Uint64(), 1)), run, files)
 			left := 1 + r.IntN(120)
 			if starts > 30 {

@@ -3,6 +3,7 @@ package engine
 import (
 	"path"
 	"slices"
+	"time"
 
 	"github.com/seed-98920119/tocsin/runtime/alert"
 	"github.com/seed-98920119/tocsin/runtime/event"
@@ -26,11 +27,18 @@ type Stream struct {
 	Match  []Pattern        // all must match the partition's metadata
 	Where  *match.Condition // on the content; nil takes everything
 	Time   Time
-	Delay  int64 // ms of disorder that the watermark allows
-	Strict bool  // the watermark is ts - Delay + 1: of equal timestamps at a window's end only the first is on time
-	Future int64 // max_future, ms; live partitions only
+	Delay  int64         // ms of disorder that the watermark allows
+	Strict bool          // the watermark is ts - Delay + 1: of equal timestamps at a window's end only the first is on time
+	Future int64         // max_future, ms; live partitions only
+	Idle   time.Duration // a live partition without records for so long is idle; 0: never
+	Least  int           // min_partitions: the watermark stays at -inf until so many were announced
+	Follow Follow
 	Reads  []event.Field
 }
+
+// Follow lets a stream whose partitions are all idle follow the wall clock (advance_when_idle): once they have been for After,
+// in steps of Step, at most to now - Delay. After 0: never.
+type Follow struct{ After, Step time.Duration }
 
 // Pattern is a metadata key and what its value may be: globs as path.Match writes them, where * also crosses slashes.
 type Pattern struct {
@@ -56,18 +64,20 @@ const (
 	MissingArrival
 )
 
-// Operator is a node of the graph: exactly one of Window, Join, Sequence and Plugin is set.
+// Operator is a node of the graph: exactly one of Window, Join, Sequence, Plugin, Filter and FirstSeen is set.
 type Operator struct {
-	Name     string
-	Inputs   []int            // nodes
-	Where    *match.Condition // on input rows
-	Window   *operator.Window
-	Join     *operator.Join
-	Sequence *operator.Sequence
-	Plugin   *Plugin
-	Alert    *alert.Template
-	Leaves   bool           // its rows go to the outputs
-	Names    []alert.Column // its columns under the names of payloads
+	Name      string
+	Inputs    []int            // nodes
+	Where     *match.Condition // on input rows
+	Window    *operator.Window
+	Join      *operator.Join
+	Sequence  *operator.Sequence
+	Plugin    *Plugin
+	Filter    *Filter
+	FirstSeen *operator.FirstSeen
+	Alert     *alert.Template
+	Leaves    bool           // its rows go to the outputs
+	Names     []alert.Column // its columns under the names of payloads
 	// Fingerprint is everything that shapes the state, one "what: value" a line. A change refuses to start, saying which.
 	Fingerprint string
 	OnReset     bool // on_incompatible_state: reset
@@ -88,14 +98,30 @@ func (o *Operator) keys(input int) []event.Field {
 		return o.Join.On[input]
 	case o.Sequence != nil:
 		return o.Sequence.By
-	case o.Plugin != nil:
+	case o.FirstSeen != nil:
+		return o.FirstSeen.Terms()
+	case o.stateless():
 		return nil
 	}
 	return o.Window.Keys
 }
 
+// stateless says whether rows do not see each other: any shard will do.
+func (o *Operator) stateless() bool { return o.Plugin != nil || o.Filter != nil }
+
+// passes says whether the operator's rows are those of its sources.
+func (o *Operator) passes() bool { return o.Filter != nil || o.FirstSeen != nil }
+
+// skipsNull says whether the operator takes no row that lacks a field of the key.
+func (o *Operator) skipsNull() bool {
+	return o.FirstSeen != nil || o.Sequence != nil || o.Join != nil && !o.Join.NullSafe
+}
+
+// columns are those of the operator's own batch; rows that are passed on stay where they are.
 func (o *Operator) columns() []event.Field {
 	switch {
+	case o.passes():
+		return nil
 	case o.Join != nil:
 		return o.Join.Columns
 	case o.Sequence != nil:

@@ -74,6 +74,7 @@ func finite(old, w int64) int64 {
 type source struct {
 	spec   *Stream
 	parts  []mark
+	seen   int // partitions that were announced
 	cur    mark
 	stored int64 // the last finite cur.w
 }
@@ -88,10 +89,19 @@ func (s *source) add(w int64) (part int) {
 	return len(s.parts) - 1
 }
 
+// resume makes a partition that the last run knew active, at its stored watermark.
+func (s *source) resume(part int) {
+	s.parts[part].st = active
+	s.seen++
+}
+
 // row moves the partition's watermark by one row and says whether the stream's changed.
 func (s *source) row(part int32, ts int64) bool {
 	p := &s.parts[part]
 	old := *p
+	if old.st == unknown {
+		s.seen++
+	}
 	*p = mark{max(old.w, s.after(ts)), active}
 	if *p == old || old.st == active && old.w > s.cur.w {
 		return false // not the one that holds the minimum
@@ -110,6 +120,9 @@ func (s *source) after(ts int64) int64 {
 
 // mark changes a partition's status and says whether the stream's watermark or status changed.
 func (s *source) mark(part int32, m event.Mark) bool {
+	if s.parts[part].st == unknown {
+		s.seen++
+	}
 	switch m {
 	case event.Announce, event.CaughtUp:
 		s.parts[part].st = active
@@ -121,9 +134,23 @@ func (s *source) mark(part int32, m event.Mark) bool {
 	return s.recompute()
 }
 
+// clock moves idle partitions on to w and says whether the stream's watermark changed.
+func (s *source) clock(w int64) bool {
+	for i := range s.parts {
+		if p := &s.parts[i]; p.st == idle {
+			p.w = max(p.w, w)
+		}
+	}
+	return s.recompute()
+}
+
 func (s *source) recompute() bool {
 	before := s.cur
-	s.cur = s.cur.advance(combine(len(s.parts), func(i int) mark { return s.parts[i] }))
+	next := combine(len(s.parts), func(i int) mark { return s.parts[i] })
+	if s.seen < s.spec.Least && next.st != finished {
+		next = mark{operator.NegInf, active}
+	}
+	s.cur = s.cur.advance(next)
 	s.stored = finite(s.stored, s.cur.w)
 	return s.cur != before
 }

@@ -11,6 +11,7 @@ const (
 	Idle
 	Finished
 	Revoked
+	Clock // the wall clock moves an idle stream on; the engine's own, never an input's
 )
 
 // Line is one line of a block. Off is its position in its partition: the byte offset of its first byte in the

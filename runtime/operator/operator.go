@@ -4,7 +4,7 @@
 // An operator owns no goroutine, no wall clock, no timer and no storage. The engine calls it as if rows came one at a time
 // (blocks and shards never show), keeps its timers from Next alone, and writes what Save returns into the epoch.
 //
-// Read Logic first, then window.go, then join.go, then sequence.go.
+// Read Logic first, then window.go with aligned.go, session.go, count.go and aggregate.go, then join.go, first_seen.go and sequence.go.
 package operator
 
 import (
@@ -27,7 +27,7 @@ type Logic[S any] interface {
 	Row(c *Context, s *S, in *In)
 	// Fire does everything that is due at exactly due; c.W is the watermark of the position it fires at.
 	Fire(c *Context, s *S, due int64)
-	// Next returns the earliest due time of the state, or Never.
+	// Next returns the earliest due time of the state, or Never. PosInf waits for the end of the input, and may stay after it.
 	Next(s *S) int64
 	// Flushes says whether the end of the input makes it say something; if not, its state outlives the end.
 	Flushes() bool
@@ -56,7 +56,13 @@ type In struct {
 	Row, Idx    int32
 	Input       uint8
 	Fits        uint32 // of a Sequence: the steps that the row fits
+	Silent      bool   // first_seen: it only learns from the row
 	Key         []byte // canonical (event.AppendKey), valid during the block
+}
+
+// Passed is the row itself as a result, under an id of its own: nothing is copied.
+func (in *In) Passed(id event.ID) Result {
+	return Result{P: in.P, Due: NegInf, TS: in.TS, First: in.First, Last: in.Last, ID: id, Batch: in.Batch, Row: in.Row, Idx: in.Idx, Kind: Data}
 }
 
 // Value returns a cell of the row; In is a match.Row.
@@ -80,6 +86,7 @@ type Result struct {
 	Batch       *event.Batch
 	Row, Idx    int32
 	Kind        uint8
+	Input       uint8 // of Late and Failed: which input the row came by
 	LateBy      int64
 	Reason, Why string // of Failed
 }
@@ -120,9 +127,12 @@ func (c *Context) Emit(ts, first, last int64, id event.ID, cells []event.Value) 
 	c.add(Result{TS: ts, First: first, Last: last, ID: id, Batch: c.Batch, Row: int32(c.Batch.Rows - 1), Kind: Data})
 }
 
+// Pass says the input row itself, under an id of its own.
+func (c *Context) Pass(in *In, id event.ID) { c.Out = append(c.Out, in.Passed(id)) }
+
 // TooLate says that the row came too late for this operator.
 func (c *Context) TooLate(in *In) {
-	c.add(Result{TS: in.TS, ID: in.ID, Batch: in.Batch, Row: in.Row, First: in.TS, Last: in.TS, Kind: Late, LateBy: in.W - in.TS})
+	c.add(Result{TS: in.TS, ID: in.ID, Batch: in.Batch, Row: in.Row, First: in.TS, Last: in.TS, Kind: Late, Input: in.Input, LateBy: in.W - in.TS})
 }
 
 func (c *Context) add(r Result) {
@@ -137,8 +147,11 @@ func (c *Context) add(r Result) {
 // kind and the version of the rule by which its ids are made) come before the parts.
 type Ident struct{ Pipeline, Operator, Form string }
 
-// ID is the id of a row (kind "row") made of the given parts.
+// ID is the id of a row (kind "row") made of the given parts, at most sixteen.
 func (n Ident) ID(parts ...[]byte) event.ID {
-	all := [8][]byte{[]byte(n.Pipeline), []byte(n.Operator), []byte("row"), []byte(n.Form)}
-	return event.Hash(append(all[:4], parts...)...)
+	all := [4 + 16][]byte{[]byte(n.Pipeline), []byte(n.Operator), []byte("row"), []byte(n.Form)}
+	for i, p := range parts {
+		all[4+i] = p // an append would put everything on the heap
+	}
+	return event.Hash(all[:4+len(parts)]...)
 }

@@ -65,7 +65,7 @@ func TestAggregates(t *testing.T) {
 		var acc accumulator
 		for i, text := range x.values {
 			b.AppendRow(event.Value{Kind: event.Number, Text: []byte(text)})
-			a.add(&acc, &In{Batch: b, Row: int32(i)}, &window{})
+			a.add(&acc, &In{Batch: b, Row: int32(i)})
 		}
 		if got, _ := a.value(&acc, nil); string(got.Text) != x.want {
 			t.Errorf("%d of %v: got %q, want %q", x.f, x.values, got.Text, x.want)

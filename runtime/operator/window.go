@@ -2,8 +2,6 @@ package operator
 
 import (
 	"encoding/binary"
-	"errors"
-	"math"
 	"slices"
 	"strconv"
 
@@ -11,74 +9,86 @@ import (
 	"github.com/seed-98920119/tocsin/runtime/match"
 )
 
-// Window is a tumbling window: rows are grouped by key and by [start, start+Size), start = ts - floormod(ts-Offset, Size).
-// A window closes when the watermark reaches its end, and says one row if Having holds over the aggregates; with First it
-// says it the moment Having turns true. A row is late once the watermark has reached the end of its window.
+// Window groups rows by key and by window, and says a row a window: its aggregates, if Having holds over them. The kinds:
+//
+//	Tumbling  [start, start+Size), start = ts - floormod(ts-Offset, Size)
+//	Hopping   every [start, start+Size) that covers ts, start-Offset being a multiple of Slide, which need not divide Size
+//	Cumulate  every [start, start+k*Slide) that covers ts, k = 1 to Size/Slide, start as of Tumbling
+//	Session   [ts, ts+Gap), merged with those that it touches (session.go)
+//	Counting  Size rows of a key in the order of arrival, a window every Slide rows (count.go)
+//
+// Windows of time close when the watermark reaches their end, and then say their row; with First they say it the moment
+// Having turns true. The row's time is its window's last millisecond. A row goes into each window whose end the watermark
+// has not reached, and is late if there is none.
 //
 // Columns: the key fields, window_start, window_end, the aggregates in their order, and `truncated` (true or absent) if an
 // aggregate has a limit.
 type Window struct {
-	Ident      Ident
-	Size       int64 // ms, at least 1
-	Offset     int64 // ms
-	Keys       []event.Field
-	Aggregates []Aggregate
-	Having     *match.Condition
-	First      bool
+	Ident       Ident
+	Kind        WindowKind
+	Size        int64 // ms, at least 1; of Counting rows
+	Slide       int64 // the same, of Hopping, Cumulate and Counting: from 1 to Size
+	Offset      int64 // ms, of Tumbling, Hopping and Cumulate
+	Gap         int64 // ms, at least 1, of Session
+	MaxDuration int64 // ms, at least Gap: no session gets longer; 0: as long as it likes
+	Partial     bool  // Counting: the end of a bounded input says the windows that are not full
+	Keys        []event.Field
+	Aggregates  []Aggregate
+	Having      *match.Condition
+	First       bool // not of Counting
 
 	Columns []event.Field // of its rows, set by Init
 	index   []int16       // Field -> column
 	plain   bool          // counts of all rows only: no accumulators needed
 	limited bool
-	view    windowView
 }
 
-// Aggregate is one aggregate of a window over the rows that Where admits.
-type Aggregate struct {
-	Name  event.Field // the column
-	Func  Func
-	Field event.Field // what it reads; unused by Count of "*"
-	All   bool        // Count: rows, not values
-	Where *match.Condition
-}
+// WindowKind is a kind of window. The zero WindowKind is Tumbling.
+type WindowKind uint8
 
-// Func is an aggregate function. Count counts rows or present values; Sum and Avg take numbers and numeric strings (exact
-// in int64 while all are integers and fit, float64 after); Min and Max take numbers, which come before strings; Distinct
-// counts different present values, exactly, up to DistinctMax.
-type Func uint8
-
-// The aggregate functions.
+// The kinds of windows.
 const (
-	Count Func = iota
-	Sum
-	Min
-	Max
-	Avg
-	Distinct
+	Tumbling WindowKind = iota
+	Hopping
+	Cumulate
+	Session
+	Counting
 )
 
-// DistinctMax is how many different values a count_distinct holds for one key and window; further ones are not counted
-// and the row is marked truncated.
-const DistinctMax = 10_000
-
-// WindowState is the open windows of a key, by start.
-type WindowState struct{ open []window }
-
-type window struct {
-	start, rows int64
-	first, last int64 // times of its rows
-	said, cut   bool
-	acc         []accumulator // one an aggregate, or none if plain
+// String is the kind's name in YAML, and in ids before "/1".
+func (k WindowKind) String() string {
+	return [...]string{"tumbling", "hopping", "cumulate", "session", "count"}[k]
 }
 
-// accumulator is the running value of one aggregate.
-type accumulator struct {
-	n     int64 // values taken
-	sum   int64
-	fsum  float64
-	float bool            // fsum is the sum: a value was no integer, or the sum left int64
-	best  []byte          // min, max: the canonical key of the best value
-	set   map[string]bool // distinct: canonical keys
+// Form is the form of the ids of a kind's rows.
+func (k WindowKind) Form() string { return k.String() + "/1" }
+
+// Limits of windows that overlap: how many slices one may be made of (its Size by Slice), and how many may cover a row if
+// each is counted by itself (First).
+const (
+	SlicesMax  = 10_000
+	OverlapMax = 1_000
+)
+
+// Overlap is how many windows may cover a row.
+func (o *Window) Overlap() int64 {
+	if o.Slide == 0 {
+		return 1
+	}
+	return (o.Size + o.Slide - 1) / o.Slide
+}
+
+// Slice is the length of the longest stretches that lie in a window wholly or not at all: what arrives is counted once a
+// slice, however many windows it belongs to.
+func (o *Window) Slice() int64 {
+	if o.Kind == Tumbling {
+		return o.Size
+	}
+	a, b := o.Size, o.Slide
+	for b != 0 {
+		a, b = b, a%b
+	}
+	return a
 }
 
 // Init completes a Window whose exported fields are set. The names that Columns and Having use are added to fields.
@@ -88,7 +98,7 @@ func (o *Window) Init(fields *event.Fields) {
 	for _, a := range o.Aggregates {
 		o.Columns = append(o.Columns, a.Name)
 		o.plain = o.plain && a.Func == Count && a.All && a.Where == nil
-		o.limited = o.limited || a.Func == Distinct
+		o.limited = o.limited || a.Func.limited()
 	}
 	if o.limited {
 		o.Columns = append(o.Columns, fields.Add("truncated"))
@@ -102,111 +112,117 @@ func (o *Window) Init(fields *event.Fields) {
 	}
 }
 
-// Logic returns the functions of one shard; shards share nothing that they write.
-func (o *Window) Logic() Logic[WindowState] {
-	c := *o
-	c.view = windowView{o: &c, scratch: make([][]byte, len(c.Columns)), cells: make([]event.Value, len(c.Columns))}
-	return &c
+// Limited says whether rows have the column truncated.
+func (o *Window) Limited() bool {
+	return slices.ContainsFunc(o.Aggregates, func(a Aggregate) bool { return a.Func.limited() })
 }
 
-// Start returns the start of the window that ts falls into.
-func (o *Window) Start(ts int64) int64 {
-	m := (ts - o.Offset) % o.Size
-	if m < 0 {
-		m += o.Size
-	}
-	return ts - m
+// pane is rows that are counted together: a window, or a slice that several windows share.
+type pane struct {
+	rows        int64
+	first, last int64 // times of the first and last event behind its rows
+	said, cut   bool
+	acc         []accumulator // one an aggregate, or none if plain
 }
 
-// Row implements Logic.
-func (o *Window) Row(c *Context, s *WindowState, in *In) {
-	start := o.Start(in.TS)
-	if start+o.Size <= in.W {
-		c.TooLate(in)
-		return
-	}
-	w := o.at(s, start)
-	w.rows++
-	w.first, w.last = min(w.first, in.TS), max(w.last, in.TS)
-	for i := range w.acc {
-		o.Aggregates[i].add(&w.acc[i], in, w)
-	}
-	if o.First && !w.said && o.view.of(w, in.Key).holds() {
-		w.said = true
-		o.say(c, w, in.Key)
-	}
-}
-
-// at finds or opens a window; the newest one is nearly always the one.
-func (o *Window) at(s *WindowState, start int64) *window {
-	i := len(s.open)
-	for i > 0 && s.open[i-1].start > start {
-		i--
-	}
-	if i > 0 && s.open[i-1].start == start {
-		return &s.open[i-1]
-	}
-	w := window{start: start, first: PosInf, last: NegInf}
+func (o *Window) newPane() pane {
+	p := pane{first: PosInf, last: NegInf}
 	if !o.plain {
-		w.acc = make([]accumulator, len(o.Aggregates))
+		p.acc = make([]accumulator, len(o.Aggregates))
 	}
-	s.open = slices.Insert(s.open, i, w)
-	return &s.open[i]
+	return p
 }
 
-// Fire implements Logic: the oldest window closes.
-func (o *Window) Fire(c *Context, s *WindowState, _ int64) {
-	if w := &s.open[0]; !o.First && o.view.of(w, []byte(c.By)).holds() {
-		o.say(c, w, []byte(c.By))
+// add takes a row into a pane.
+func (o *Window) add(p *pane, in *In) {
+	p.rows++
+	p.first, p.last = min(p.first, in.First), max(p.last, in.Last)
+	for i := range p.acc {
+		if o.Aggregates[i].add(&p.acc[i], in) {
+			p.cut = true
+		}
 	}
-	s.open = slices.Delete(s.open, 0, 1)
 }
 
-// Next implements Logic.
-func (o *Window) Next(s *WindowState) int64 {
-	if len(s.open) == 0 {
-		return Never
+// merge takes the rows of q into p; where times are equal, those of q arrived later.
+func (o *Window) merge(p, q *pane) {
+	p.rows += q.rows
+	p.first, p.last = min(p.first, q.first), max(p.last, q.last)
+	p.cut = p.cut || q.cut
+	for i := range p.acc {
+		if o.Aggregates[i].merge(&p.acc[i], &q.acc[i]) {
+			p.cut = true
+		}
 	}
-	return s.open[0].start + o.Size
 }
 
-// Flushes implements Logic.
-func (o *Window) Flushes() bool { return true }
+// silence ends a pane that has said its row: nothing that it could still count will be asked for.
+func (p *pane) silence() { p.said, p.acc = true, nil }
 
-// Clear implements Logic.
-func (o *Window) Clear(s *WindowState) { s.open = s.open[:0] }
-
-func (o *Window) say(c *Context, w *window, key []byte) {
-	if w.cut {
-		c.Counts.Truncated++
+func (o *Window) savePane(dst []byte, p *pane, at int64) []byte {
+	dst = binary.AppendUvarint(dst, uint64(p.rows))
+	dst = binary.AppendVarint(dst, p.first-at)
+	dst = binary.AppendVarint(dst, p.last-p.first)
+	dst = append(dst, bits(p.said, p.cut))
+	for i := range p.acc {
+		dst = o.Aggregates[i].save(dst, &p.acc[i])
 	}
-	var bounds [16]byte
-	binary.BigEndian.PutUint64(bounds[:], uint64(w.start))
-	binary.BigEndian.PutUint64(bounds[8:], uint64(w.start+o.Size))
-	c.Emit(w.start+o.Size-1, w.first, w.last, o.Ident.ID(key, bounds[:]), o.view.of(w, key).row())
+	return dst
+}
+
+func (o *Window) loadPane(r *event.Reader, at int64) pane {
+	p := o.newPane()
+	p.rows = int64(r.Uint())
+	p.first = at + r.Int()
+	p.last = p.first + r.Int()
+	if p.said, p.cut = readBits(r); p.said {
+		p.acc = nil
+		r.Bad = r.Bad || !o.First
+	}
+	for i := range p.acc {
+		o.Aggregates[i].load(r, &p.acc[i])
+	}
+	return p
 }
 
 // windowView shows a window as a row, cell by cell: Having usually looks at one.
 type windowView struct {
-	o       *Window
-	w       *window
-	key     []byte
-	scratch [][]byte
-	cells   []event.Value
+	o          *Window
+	p          *pane
+	start, end int64
+	key        []byte
+	scratch    [][]byte
+	cells      []event.Value
 }
 
-func (v *windowView) of(w *window, key []byte) *windowView {
-	v.w, v.key = w, key
+func newView(o *Window) windowView {
+	return windowView{o: o, scratch: make([][]byte, len(o.Columns)), cells: make([]event.Value, len(o.Columns))}
+}
+
+func (v *windowView) of(p *pane, start, end int64, key []byte) *windowView {
+	v.p, v.start, v.end, v.key = p, start, end, key
 	return v
 }
 
 func (v *windowView) holds() bool { return v.o.Having.Match(v) }
 
-func (v *windowView) row() []event.Value {
+// say emits the window's row, its id made of the key and a further part.
+func (v *windowView) say(c *Context, ts int64, part []byte) {
+	if v.p.cut {
+		c.Counts.Truncated++
+	}
 	for i := range v.cells {
 		v.cells[i] = v.cell(i)
 	}
-	return v.cells
+	c.Emit(ts, v.p.first, v.p.last, v.o.Ident.ID(v.key, part), v.cells)
+}
+
+// sayBounds is say for windows that their bounds identify.
+func (v *windowView) sayBounds(c *Context) {
+	var bounds [16]byte
+	binary.BigEndian.PutUint64(bounds[:], uint64(v.start))
+	binary.BigEndian.PutUint64(bounds[8:], uint64(v.end))
+	v.say(c, v.end-1, bounds[:])
 }
 
 // Value makes the view a match.Row.
@@ -218,7 +234,7 @@ func (v *windowView) Value(f event.Field) event.Value {
 }
 
 func (v *windowView) cell(i int) event.Value {
-	o, w, n := v.o, v.w, len(v.o.Keys)
+	o, n := v.o, len(v.o.Keys)
 	buf := v.scratch[i][:0]
 	kind := event.String
 	switch {
@@ -230,246 +246,23 @@ func (v *windowView) cell(i int) event.Value {
 		}
 		return x
 	case i == n:
-		buf = event.AppendTime(buf, w.start)
+		buf = event.AppendTime(buf, v.start)
 	case i == n+1:
-		buf = event.AppendTime(buf, w.start+o.Size)
+		buf = event.AppendTime(buf, v.end)
 	case i-n-2 < len(o.Aggregates):
-		kind = event.Number
 		if o.plain {
-			buf = strconv.AppendInt(buf, w.rows, 10)
+			kind, buf = event.Number, strconv.AppendInt(buf, v.p.rows, 10)
 			break
 		}
 		var x event.Value
-		if x, buf = o.Aggregates[i-n-2].value(&w.acc[i-n-2], buf); x.Kind != event.Number {
-			return x
-		}
-	case w.cut:
+		x, buf = o.Aggregates[i-n-2].value(&v.p.acc[i-n-2], buf)
+		v.scratch[i] = buf
+		return x
+	case v.p.cut:
 		kind, buf = event.Bool, append(buf, "true"...)
 	default:
 		return event.Value{}
 	}
 	v.scratch[i] = buf
 	return event.Value{Kind: kind, Text: buf}
-}
-
-// add takes one row into the accumulator.
-func (a *Aggregate) add(x *accumulator, in *In, w *window) {
-	if a.Where != nil && !a.Where.Match(in) {
-		return
-	}
-	if a.All {
-		x.n++
-		return
-	}
-	v := in.Value(a.Field)
-	if v.Missing() {
-		return
-	}
-	switch a.Func {
-	case Count:
-		x.n++
-	case Sum, Avg:
-		x.plus(v)
-	case Min, Max:
-		a.compare(x, v)
-	case Distinct:
-		x.distinct(v, w)
-	}
-}
-
-func (x *accumulator) plus(v event.Value) {
-	if n, ok := v.Int(); ok && !x.float {
-		if s := x.sum + n; (s > x.sum) == (n > 0) {
-			x.sum = s
-			x.n++
-			return
-		}
-	}
-	f, ok := v.Float()
-	if !ok {
-		return
-	}
-	if !x.float {
-		x.float, x.fsum = true, float64(x.sum)
-	}
-	x.fsum += f
-	x.n++
-}
-
-func (a *Aggregate) compare(x *accumulator, v event.Value) {
-	if v.Kind != event.Number && v.Kind != event.String {
-		return
-	}
-	if x.n++; x.n > 1 {
-		best, _, _ := event.ReadKey(x.best)
-		if c := order(v, best); a.Func == Min && c >= 0 || a.Func == Max && c <= 0 {
-			return
-		}
-	}
-	x.best = event.AppendKey(x.best[:0], v)
-}
-
-// order compares numbers by value and strings by bytes; numbers come first.
-func order(a, b event.Value) int {
-	if a.Kind != b.Kind {
-		return int(a.Kind) - int(b.Kind)
-	}
-	if a.Kind == event.Number {
-		if x, ok := a.Int(); ok {
-			if y, ok := b.Int(); ok {
-				return compare(x, y)
-			}
-		}
-		x, _ := a.Float()
-		y, _ := b.Float()
-		return compare(x, y)
-	}
-	return compare(string(a.Text), string(b.Text))
-}
-
-func compare[T int64 | float64 | string](a, b T) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
-}
-
-func (x *accumulator) distinct(v event.Value, w *window) {
-	var scratch [64]byte
-	k := event.AppendKey(scratch[:0], v)
-	if x.set[string(k)] {
-		return
-	}
-	if len(x.set) >= DistinctMax {
-		w.cut = true
-		return
-	}
-	if x.set == nil {
-		x.set = map[string]bool{}
-	}
-	x.set[string(k)] = true
-	x.n++
-}
-
-// value is the aggregate's cell; numbers are written into buf.
-func (a *Aggregate) value(x *accumulator, buf []byte) (event.Value, []byte) {
-	none := event.Value{Kind: event.Null}
-	switch a.Func {
-	case Count, Distinct:
-		buf = strconv.AppendInt(buf, x.n, 10)
-	case Sum:
-		if x.float {
-			if math.IsInf(x.fsum, 0) || math.IsNaN(x.fsum) {
-				return none, buf
-			}
-			buf = strconv.AppendFloat(buf, x.fsum, 'g', -1, 64)
-		} else {
-			buf = strconv.AppendInt(buf, x.sum, 10)
-		}
-	case Avg:
-		f := x.fsum
-		if !x.float {
-			f = float64(x.sum)
-		}
-		if f /= float64(x.n); x.n == 0 || math.IsInf(f, 0) || math.IsNaN(f) {
-			return none, buf
-		}
-		buf = strconv.AppendFloat(buf, f, 'g', -1, 64)
-	case Min, Max:
-		if x.n == 0 {
-			return none, buf
-		}
-		best, _, _ := event.ReadKey(x.best)
-		if best.Kind != event.Number {
-			return best, buf
-		}
-		buf = append(buf, best.Text...)
-	}
-	return event.Value{Kind: event.Number, Text: buf}, buf
-}
-
-// Save implements Logic. A record is the whole state: windows are small.
-func (o *Window) Save(dst []byte, s *WindowState, _ bool) []byte {
-	dst = binary.AppendUvarint(dst, uint64(len(s.open)))
-	for i := range s.open {
-		w := &s.open[i]
-		dst = binary.AppendVarint(dst, w.start)
-		dst = binary.AppendUvarint(dst, uint64(w.rows))
-		dst = binary.AppendUvarint(dst, uint64(w.first-w.start))
-		dst = binary.AppendUvarint(dst, uint64(w.last-w.start))
-		dst = append(dst, bits(w.said, w.cut))
-		for j := range w.acc {
-			dst = o.Aggregates[j].save(dst, &w.acc[j])
-		}
-	}
-	return dst
-}
-
-func (a *Aggregate) save(dst []byte, x *accumulator) []byte {
-	dst = binary.AppendUvarint(dst, uint64(x.n))
-	switch a.Func {
-	case Sum, Avg:
-		dst = append(dst, bits(x.float, false))
-		dst = binary.AppendVarint(dst, x.sum)
-		dst = binary.BigEndian.AppendUint64(dst, math.Float64bits(x.fsum))
-	case Min, Max:
-		dst = event.AppendBytes(dst, x.best)
-	case Distinct:
-		dst = binary.AppendUvarint(dst, uint64(len(x.set)))
-		for k := range x.set {
-			dst = event.AppendBytes(dst, []byte(k))
-		}
-	}
-	return dst
-}
-
-// Load implements Logic.
-func (o *Window) Load(s *WindowState, rec []byte) error {
-	r := event.Reader{B: rec}
-	s.open = s.open[:0]
-	for n := r.Uint(); n > 0 && !r.Bad; n-- {
-		w := window{start: r.Int(), rows: int64(r.Uint())}
-		w.first, w.last = w.start+int64(r.Uint()), w.start+int64(r.Uint())
-		w.said, w.cut = readBits(&r)
-		if len(s.open) > 0 && w.start <= s.open[len(s.open)-1].start {
-			r.Bad = true
-		}
-		if !o.plain {
-			w.acc = make([]accumulator, len(o.Aggregates))
-			for j := range w.acc {
-				o.Aggregates[j].load(&r, &w.acc[j])
-			}
-		}
-		s.open = append(s.open, w)
-	}
-	if r.Bad || len(r.B) > 0 {
-		s.open = nil
-		return errors.New("window state is damaged")
-	}
-	return nil
-}
-
-func (a *Aggregate) load(r *event.Reader, x *accumulator) {
-	x.n = int64(r.Uint())
-	switch a.Func {
-	case Sum, Avg:
-		x.float, _ = readBits(r)
-		x.sum = r.Int()
-		x.fsum = math.Float64frombits(r.Uint64())
-	case Min, Max:
-		x.best = slices.Clone(r.Bytes())
-		if _, rest, err := event.ReadKey(x.best); x.n > 0 && (err != nil || len(rest) > 0) {
-			r.Bad = true
-		}
-	case Distinct:
-		for n := r.Uint(); n > 0 && !r.Bad; n-- {
-			if x.set == nil {
-				x.set = map[string]bool{}
-			}
-			x.set[string(r.Bytes())] = true
-		}
-	}
 }

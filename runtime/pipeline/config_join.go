@@ -108,7 +108,7 @@ func (d *decoder) pairField(path string, sides [2]*source) (side uint8, f event.
 		rest, ok := strings.CutPrefix(path, s.name)
 		switch {
 		case !ok:
-		case rest == "" && s.stream != nil:
+		case rest == "" && s.events:
 			f, err = d.field(s, event.Whole)
 			return uint8(i), f, err
 		case rest == "":
@@ -128,7 +128,7 @@ func (d *decoder) selects(s *source, j *operator.Join, n *yaml.Node, sides [2]*s
 	}
 	if n == nil {
 		for i, x := range sides {
-			if x.stream != nil {
+			if x.events {
 				f, _ := d.field(x, event.Whole)
 				add(x.name, uint8(i), f)
 				s.cols = append(s.cols, x.name)

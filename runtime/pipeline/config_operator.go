@@ -5,7 +5,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"time"
 
 	"gopkg.in/yaml.v3"
 
@@ -51,11 +50,15 @@ func (d *decoder) operators(n *yaml.Node) {
 			d.sequence(s)
 		case "plugin":
 			d.plugin(s)
+		case "filter":
+			d.filter(s)
+		case "first_seen":
+			d.firstSeen(s)
 		}
 	}
 }
 
-var operatorsLater = []string{"first_seen", "filter", "enrich", "sigma"}
+var operatorsLater = []string{"enrich", "sigma"}
 
 // head finds an operator's kind and sources.
 func (d *decoder) head(s *source, n *yaml.Node) {
@@ -64,16 +67,21 @@ func (d *decoder) head(s *source, n *yaml.Node) {
 		return
 	}
 	s.body = m
-	window, join, sequence, plugin := m.get("window"), m.get("join"), m.get("sequence"), m.get("plugin")
+	window, join, sequence, plugin, filter, seen := m.get("window"), m.get("join"), m.get("sequence"), m.get("plugin"), m.get("filter"), m.get("first_seen")
 	kinds := 0
-	for _, x := range []*yaml.Node{window, join, sequence, plugin} {
+	for _, x := range []*yaml.Node{window, join, sequence, plugin, filter, seen} {
 		if x != nil {
 			kinds++
 		}
 	}
 	from := func(n *yaml.Node) {
 		if w := peek(n, "from"); w != nil {
-			d.list(w, "from", func(x *yaml.Node) { s.from = append(s.from, x) })
+			d.list(w, "from", func(x *yaml.Node) {
+				if x.Kind == yaml.ScalarNode && slices.ContainsFunc(s.from, func(o *yaml.Node) bool { return o.Value == x.Value }) {
+					d.wrong(x, "%q is there twice in from; keep one", x.Value)
+				}
+				s.from = append(s.from, x)
+			})
 		}
 	}
 	m.later(operatorsLater...)
@@ -89,6 +97,12 @@ func (d *decoder) head(s *source, n *yaml.Node) {
 	case plugin != nil:
 		s.kind = "plugin"
 		from(plugin)
+	case filter != nil:
+		s.kind = "filter"
+		from(filter)
+	case seen != nil:
+		s.kind = "first_seen"
+		from(seen)
 	case join != nil:
 		s.kind = "join"
 		for _, side := range []string{"left", "right"} {
@@ -100,7 +114,7 @@ func (d *decoder) head(s *source, n *yaml.Node) {
 		s.kind = "sequence"
 		s.from = sequenceSources(sequence)
 	case !slices.ContainsFunc(operatorsLater, func(k string) bool { return peek(n, k) != nil }):
-		d.wrong(s.key, "operator %s needs window, join, sequence or plugin", s.name)
+		d.wrong(s.key, "operator %s needs window, join, sequence, plugin, filter or first_seen", s.name)
 	}
 }
 
@@ -200,11 +214,11 @@ func (d *decoder) window(s *source) {
 		return
 	}
 	resolve := d.fieldOf(s)
-	w := &operator.Window{Ident: operator.Ident{Pipeline: d.conf.Spec.Name, Operator: s.name, Form: "tumbling/1"}}
+	w := &operator.Window{}
 	m.need("from", "the stream or operator, or a list of them, whose rows it takes")
-	m.later("hopping", "cumulate", "session", "count", "allowed_lateness", "max_keys")
-	w.Size = d.span(m.need("tumbling", "the length of a window, such as 20s"), "tumbling", 0, time.Millisecond)
-	w.Offset = d.span(m.get("offset"), "offset", 0, -spanMax)
+	m.later("allowed_lateness", "max_keys")
+	d.windowKind(w, m)
+	w.Ident = operator.Ident{Pipeline: d.conf.Spec.Name, Operator: s.name, Form: w.Kind.Form()}
 	d.list(m.get("key"), "key", func(n *yaml.Node) {
 		if f := d.column(n, "key", resolve); n.Value != "" {
 			w.Keys = append(w.Keys, f)
@@ -218,13 +232,18 @@ func (d *decoder) window(s *source) {
 	if n := m.need("aggregate", "what is worked out, such as { attempts: count }"); n != nil {
 		d.aggregates(s, w, n, resolve)
 	}
-	if slices.ContainsFunc(w.Aggregates, func(a operator.Aggregate) bool { return a.Func == operator.Distinct }) {
+	if w.Limited() {
 		s.cols = append(s.cols, "truncated")
 	}
 	having := m.get("having")
 	w.Having = d.condition(having, func(path string) (event.Field, error) { return d.field(s, path) })
 	w.First = d.enum(m.get("emit"), "emit", "close", "close", "first") == "first"
-	if w.First && having == nil {
+	switch {
+	case w.First && w.Kind == operator.Counting:
+		d.wrong(m.get("emit"), "emit: first is for windows of time; a count window says its row when it is full; leave emit out")
+	case w.First && w.Overlap() > operator.OverlapMax:
+		d.wrong(m.get("emit"), "emit: first counts each window by itself, and %d of them would take a row; at most %d may: let them begin, or grow, less often", w.Overlap(), operator.OverlapMax)
+	case w.First && having == nil:
 		d.wrong(m.get("emit"), "emit: first needs having: the condition whose first moment it waits for")
 	}
 	m.done()
@@ -247,7 +266,8 @@ func (d *decoder) addColumn(s *source, n *yaml.Node) {
 	s.cols = append(s.cols, n.Value)
 }
 
-var functions = map[string]operator.Func{"count": operator.Count, "sum": operator.Sum, "min": operator.Min, "max": operator.Max, "avg": operator.Avg, "count_distinct": operator.Distinct}
+var functions = map[string]operator.Func{"count": operator.Count, "sum": operator.Sum, "min": operator.Min, "max": operator.Max, "avg": operator.Avg, "count_distinct": operator.Distinct,
+	"first": operator.First, "last": operator.Last, "collect": operator.Collect}
 
 func (d *decoder) aggregates(s *source, w *operator.Window, n *yaml.Node, resolve func(string) (event.Field, error)) {
 	m := d.mapping(n, "aggregate")
@@ -276,9 +296,13 @@ func (d *decoder) aggregates(s *source, w *operator.Window, n *yaml.Node, resolv
 
 func (d *decoder) function(a *operator.Aggregate, m *mapping, resolve func(string) (event.Field, error)) {
 	found := 0
-	for _, name := range []string{"count", "sum", "min", "max", "avg", "count_distinct"} {
+	for _, name := range []string{"collect", "count", "sum", "min", "max", "avg", "count_distinct", "first", "last"} {
 		n := m.get(name)
 		if n == nil {
+			continue
+		}
+		if name == "max" && a.Func == operator.Collect { // its limit, and no function
+			a.Max = d.int(n, "max", operator.CollectDefault, 1, operator.CollectMax)
 			continue
 		}
 		found++
@@ -286,12 +310,15 @@ func (d *decoder) function(a *operator.Aggregate, m *mapping, resolve func(strin
 		if a.All = name == "count" && n.Value == "*"; !a.All {
 			a.Field = d.column(n, name, resolve)
 		}
+		if a.Func == operator.Collect {
+			a.Max = operator.CollectDefault
+		}
 	}
 	a.Where = d.condition(m.get("where"), resolve)
-	m.later("first", "last", "collect", "top_k", "percentile", "p", "max_values")
+	m.later("top_k", "percentile", "p", "max_values")
 	m.done()
 	if found != 1 && len(m.entries) > 0 && m.entries[0].used {
-		d.wrong(m.node, "%s needs exactly one function: count, sum, min, max, avg or count_distinct", m.what)
+		d.wrong(m.node, "%s needs exactly one function: count, sum, min, max, avg, count_distinct, first, last or collect", m.what)
 	}
 }
 
@@ -300,12 +327,14 @@ func (d *decoder) windowPrint(w *operator.Window, s *source) []string {
 	for _, f := range w.Keys {
 		keys = append(keys, d.conf.Spec.Fields.Path(f))
 	}
-	lines := []string{fmt.Sprintf("tumbling: %s", time.Duration(w.Size)*time.Millisecond), fmt.Sprintf("offset: %s", time.Duration(w.Offset)*time.Millisecond),
-		"key: " + strings.Join(keys, ", "), "where: " + s.op.Where.String()}
+	lines := append(kindPrint(w), "key: "+strings.Join(keys, ", "), "where: "+s.op.Where.String())
 	for _, a := range w.Aggregates {
 		field := "*"
 		if !a.All {
 			field = d.conf.Spec.Fields.Path(a.Field)
+		}
+		if a.Func == operator.Collect {
+			field += fmt.Sprintf(", at most %d,", a.Max)
 		}
 		lines = append(lines, fmt.Sprintf("aggregate %s: %d %s where %s", d.conf.Spec.Fields.Path(a.Name), a.Func, field, a.Where.String()))
 	}
@@ -317,18 +346,28 @@ func (d *decoder) windowPrint(w *operator.Window, s *source) []string {
 
 // fingerprint is everything that shapes the operator's state, a line each, with the times of the streams it reads.
 func (s *source) fingerprint(d *decoder) string {
-	if s.kind == "plugin" {
-		return s.kind // it keeps nothing: another module may take its place
+	if s.kind == "plugin" || s.kind == "filter" {
+		return s.kind // it keeps nothing: another module or condition may take its place
 	}
-	lines := slices.Clone(s.print)
+	return strings.Join(d.sourcePrint(s, slices.Clone(s.print)), "\n")
+}
+
+// sourcePrint appends the lines of what the operator reads, each once. A filter keeps nothing, but shapes what its readers keep.
+func (d *decoder) sourcePrint(s *source, lines []string) []string {
 	for _, in := range d.inputs(s) {
+		if slices.Contains(lines, "source: "+in.name) {
+			continue
+		}
 		lines = append(lines, "source: "+in.name)
 		if in.stream != nil {
 			lines = append(lines, in.print...)
 			lines = append(lines, fmt.Sprintf("watermark of %s: delay %dms, strict %v", in.name, in.stream.Delay, in.stream.Strict))
 		}
+		if in.kind == "filter" {
+			lines = d.sourcePrint(in, append(lines, in.print...))
+		}
 	}
-	return strings.Join(lines, "\n")
+	return lines
 }
 
 // columns gives columns their names in payloads.

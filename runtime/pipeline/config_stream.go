@@ -19,12 +19,13 @@ type source struct {
 	stream *engine.Stream
 	op     *engine.Operator
 	body   *mapping                               // of the operator, until it is compiled
-	kind   string                                 // window, join, sequence or plugin
+	kind   string                                 // window, join, sequence, plugin, filter or first_seen
+	events bool                                   // its rows are events: a stream, or what passes on nothing else
 	from   []*yaml.Node                           // names of its sources
 	cols   []string                               // of an operator's rows
 	types  map[string]string                      // of fields, where they are known: those of fieldTypes
 	print  []string                               // lines of the fingerprint
-	passes func(path string) (event.Field, error) // a plugin: resolves what its rows have of its input
+	passes func(path string) (event.Field, error) // resolves what its rows have of its input
 	init   func(spec *engine.Spec)
 }
 
@@ -58,7 +59,7 @@ func (d *decoder) streams(n *yaml.Node) {
 	for _, e := range m.entries {
 		e.used = true
 		d.name(e.key, "stream name")
-		s := &source{name: e.key.Value, key: e.key, stream: &engine.Stream{Name: e.key.Value}}
+		s := &source{name: e.key.Value, key: e.key, stream: &engine.Stream{Name: e.key.Value, Idle: idleTimeout}, events: true}
 		d.nodes[s.name] = s
 		d.stream(s, e.value)
 		d.conf.Spec.Streams = append(d.conf.Spec.Streams, *s.stream)
@@ -154,6 +155,23 @@ func (d *decoder) time(s *source, n *yaml.Node) {
 	s.print = append(s.print, fmt.Sprintf("time of %s: %s %s %s", s.name, d.conf.Spec.Fields.Path(t.Field), value(format, "rfc3339"), value(zone, "UTC")))
 }
 
+// idleTimeout is after how long a live partition without records is idle, unless idle_timeout says otherwise.
+const idleTimeout = 30 * time.Second
+
+// follow reads advance_when_idle.
+func (d *decoder) follow(s *source, n *yaml.Node) {
+	m := d.mapping(n, "advance_when_idle")
+	if m == nil {
+		return
+	}
+	read := func(n *yaml.Node, what string) time.Duration {
+		return time.Duration(d.span(n, what, 0, time.Millisecond)) * time.Millisecond
+	}
+	s.stream.Follow.After = read(m.need("after", "how long every partition must have been idle, such as 1m"), "after")
+	s.stream.Follow.Step = read(m.need("step", "in which steps the watermark follows the clock, such as 10s"), "step")
+	m.done()
+}
+
 func value(n *yaml.Node, otherwise string) string {
 	if n == nil {
 		return otherwise
@@ -168,6 +186,14 @@ func (d *decoder) watermark(s *source, n *yaml.Node) {
 	}
 	s.stream.Delay = d.span(m.get("delay"), "delay", 0, 0)
 	s.stream.Strict = d.bool(m.get("strict"), "strict")
-	m.later("idle_timeout", "min_partitions", "advance_when_idle")
+	faults := len(d.problems)
+	s.stream.Idle = time.Duration(d.span(m.get("idle_timeout"), "idle_timeout", idleTimeout, 0)) * time.Millisecond
+	never := s.stream.Idle == 0 && len(d.problems) == faults
+	s.stream.Least = d.int(m.get("min_partitions"), "min_partitions", 0, 1, 1_000_000)
+	if n := m.get("advance_when_idle"); n != nil {
+		if d.follow(s, n); never {
+			d.wrong(n, "advance_when_idle needs partitions that become idle: idle_timeout must not be 0")
+		}
+	}
 	m.done()
 }

@@ -50,7 +50,7 @@ func decodeProcessor(n *yaml.Node) (*processorConfig, []match.Problem) {
 
 func (d *decoder) processor(c *processorConfig, m *mapping) {
 	c.alert = d.enum(m.get("on_hit"), "on_hit", "annotate", "annotate", "alert") == "alert"
-	events := &source{name: "events", key: m.node, stream: &engine.Stream{Name: "events"}}
+	events := &source{name: "events", key: m.node, stream: &engine.Stream{Name: "events"}, events: true}
 	d.nodes[events.name] = events
 	if n := m.get("time"); n != nil {
 		d.time(events, n)

@@ -126,7 +126,11 @@ func (s *Store) open() error {
 	if err := s.claim(); err != nil {
 		return err
 	}
-	opts := badger.DefaultOptions(filepath.Join(s.opt.Dir, "badger")).
+	folder := filepath.Join(s.opt.Dir, "badger")
+	if err := unmade(folder); err != nil {
+		return err
+	}
+	opts := badger.DefaultOptions(folder).
 		WithSyncWrites(true).WithDetectConflicts(false).WithMetricsEnabled(false).WithCompression(options.None).
 		WithMemTableSize(8 << 20).WithBaseTableSize(2 << 20).WithNumMemtables(2).WithBlockCacheSize(16 << 20).WithIndexCacheSize(16 << 20).
 		WithValueLogFileSize(64 << 20).WithNumCompactors(2).WithNumLevelZeroTables(12).WithNumLevelZeroTablesStall(24).
@@ -137,6 +141,28 @@ func (s *Store) open() error {
 	}
 	s.db = db
 	return s.raise()
+}
+
+// unmade removes logs of Badger that have no byte: a process was killed between making the file and giving it its size. Nothing is in
+// them, and Badger refuses to open them.
+func unmade(folder string) error {
+	files, err := os.ReadDir(folder)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("cannot be read: %w", err)
+	}
+	for _, f := range files {
+		kind := filepath.Ext(f.Name())
+		if info, err := f.Info(); err != nil || kind != ".mem" && kind != ".vlog" || info.Size() > 0 || !info.Mode().IsRegular() {
+			continue
+		}
+		if err := os.Remove(filepath.Join(folder, f.Name())); err != nil {
+			return fmt.Errorf("an empty log of a killed run is in the way: %w", err)
+		}
+	}
+	return nil
 }
 
 // claim locks the marker and checks what it says, or writes it.

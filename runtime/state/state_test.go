@@ -191,6 +191,30 @@ func TestCrashesAtEveryTransaction(t *testing.T) {
 	t.Logf("%d crashes, %d of them after the epoch was on disk", crashes, resumed)
 }
 
+// A process that is killed between making one of Badger's logs and giving it its size leaves an empty file, which must not be
+// in the way of the next start.
+func TestKilledBeforeALogHasItsSize(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "s")
+	s := open(t, dir)
+	recoverModel(t, s)
+	var e Epoch
+	e.Send(1, []byte("row"))
+	if err := s.Commit(&e); err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	for _, name := range []string{"00099.mem", "000099.vlog"} {
+		if err := os.WriteFile(filepath.Join(dir, "badger", name), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s = open(t, dir)
+	defer s.Close()
+	if m, _ := recoverModel(t, s); m.rows[1] != "row" {
+		t.Errorf("rows %v", m.rows)
+	}
+}
+
 func TestOpenRefuses(t *testing.T) {
 	dir := t.TempDir()
 	mine := filepath.Join(dir, "mine")

@@ -1,5 +1,10 @@
 package wasm
 
+// How the functions of a rewritten module pay. plan finds what is paid for at once: the function where it begins, each loop
+// where it begins anew, and in an interpreter's loop each straight run. body writes the function with these charges; a charge is
+// a subtraction from a global and a test of its sign. What the host must be asked for stands apart: behind an if, or, in loops,
+// outside of the loop (label).
+
 // code writes all functions, and the helpers.
 func (w *rewriter) code() []byte {
 	var one []byte

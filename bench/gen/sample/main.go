@@ -1,6 +1,7 @@
 // Sample writes the small logs of the pipelines, in pipelines/data: logins.jsonl and ids.jsonl, ten minutes of logins of some
 // sixty people, a few addresses that try passwords, and what the IDS saw of them; and processes.jsonl, programs that started
-// on Windows hosts in these minutes; and signins.jsonl and factors.jsonl (sequence.go). Run it in the repository's root:
+// on Windows hosts in these minutes; attempts.jsonl, an hour of logins with three ways of guessing passwords; signins.jsonl, a
+// month of these people signing in; and sessions.jsonl and factors.jsonl (sequence.go). Run it in the repository's root:
 //
 //	go run ./bench/gen/sample
 package main
@@ -135,10 +136,86 @@ func processes(r *rand.Rand) []line {
 	return lines
 }
 
+// attempts are an hour of logins, a few seconds out of order: one address tries a password on many users, one many passwords
+// on a user until it gets in, one a password every few minutes; and two that arrive long after their time.
+func attempts(r *rand.Rand) []line {
+	var lines []line
+	add := func(ms int64, ip, user, status string) {
+		lines = append(lines, line{ms, fmt.Sprintf(`{"login_time":"%s","source_ip":"%s","username":"%s","status":"%s"}`, stamp(ms), ip, user, status)})
+	}
+	for range 400 {
+		add(r.Int64N(3_600_000), fmt.Sprintf("10.0.%d.%d", r.IntN(4), 10+r.IntN(60)), names[r.IntN(len(names))], []string{"failure", "success"}[min(r.IntN(10), 1)])
+	}
+	for i := range int64(24) {
+		add(600_000+i*9000+r.Int64N(3000), "203.0.113.66", fmt.Sprintf("user%02d", i), "failure")
+	}
+	for i := range int64(60) {
+		add(1_500_000+i*3000+r.Int64N(2000), "198.51.100.23", "dora", "failure")
+	}
+	add(1_684_000, "198.51.100.23", "dora", "success")
+	for i := range int64(24) {
+		add(30_000+i*148_000+r.Int64N(60_000), "192.0.2.99", "admin", "failure")
+	}
+	arrival := map[string]int64{}
+	for _, l := range lines {
+		arrival[l.text] = l.ms + r.Int64N(4000)
+	}
+	slices.SortStableFunc(lines, func(a, b line) int { return cmp.Compare(arrival[a.text], arrival[b.text]) })
+	for _, i := range []int{200, 400} {
+		late := lines[i].ms - 600_000
+		lines = slices.Insert(lines, i, line{late, fmt.Sprintf(`{"login_time":"%s","source_ip":"10.0.9.9","username":"lena","status":"failure"}`, stamp(late))})
+	}
+	return lines
+}
+
+// signins are a month of people at work: at home in one country, some of them travelling.
+func signins(r *rand.Rand) []line {
+	var lines []line
+	const day = 86_400_000
+	add := func(ms int64, user, country, result string, interactive bool) {
+		where := fmt.Sprintf(`"country":"%s",`, country)
+		if country == "" { // an address that nobody could place
+			where = ""
+		}
+		lines = append(lines, line{ms, fmt.Sprintf(`{"time":"%s","user":"%s",%s"ip":"192.0.2.%d","app":"%s","result":"%s","interactive":%v}`,
+			stamp(ms), user, where, 1+r.IntN(254), []string{"mail", "vpn", "wiki"}[r.IntN(3)], result, interactive)})
+	}
+	homes := []string{"DE", "SE", "DE", "DE", "NG", "DE", "RS", "JP", "DE", "DE", "JP", "DE"}
+	for d := range int64(30) {
+		for i, user := range names {
+			for range r.IntN(3) {
+				country := homes[i]
+				if user == "ivan" && d >= 4 && d < 8 { // a journey while it learns
+					country = "AT"
+				}
+				add(d*day+r.Int64N(10*3_600_000), user, country, []string{"success", "success", "success", "failure"}[r.IntN(4)], true)
+			}
+		}
+		add(d*day+7*3_600_000, "svc-backup", "DE", "success", false)
+	}
+	add(2*day+50, "fatima", "FR", "success", true) // long ago when she goes there again
+	add(25*day+50, "fatima", "FR", "success", true)
+	add(16*day+9_000_000, "ivan", "AT", "success", true) // he has been there
+	for h := range int64(3) {
+		add(18*day+h*3_600_000, "chen", "NL", "success", true) // new once
+	}
+	add(19*day+100, "dora", "KP", "failure", true) // tried, and not in
+	add(20*day+5_000, "dora", "", "success", true)
+	add(21*day+77_000, "keiko", "BR", "success", true)
+	add(22*day+31_000, "svc-backup", "DE", "success", true) // nobody is behind that name
+	add(22*day+45_000, "svc-backup", "BR", "success", true)
+	slices.SortStableFunc(lines, func(a, b line) int { return cmp.Compare(a.ms, b.ms) })
+	late := slices.IndexFunc(lines, func(l line) bool { return l.ms == 21*day+77_000 }) // an hour behind everything else
+	to := slices.IndexFunc(lines, func(l line) bool { return l.ms > 21*day+77_000+3_600_000 })
+	l := lines[late]
+	return slices.Insert(slices.Delete(lines, late, late+1), to-1, l)
+}
+
 func main() {
 	r := rand.New(rand.NewPCG(7, 7))
-	signins, factors := signins(rand.New(rand.NewPCG(10, 10)))
-	for name, lines := range map[string][]line{"signins": signins, "factors": factors, "logins": logins(r), "ids": alerts(rand.New(rand.NewPCG(8, 8))), "processes": processes(rand.New(rand.NewPCG(9, 9)))} {
+	sessions, factors := sessions(rand.New(rand.NewPCG(10, 10)))
+	for name, lines := range map[string][]line{"logins": logins(r), "ids": alerts(rand.New(rand.NewPCG(8, 8))), "processes": processes(rand.New(rand.NewPCG(9, 9))),
+		"attempts": attempts(rand.New(rand.NewPCG(10, 10))), "signins": signins(rand.New(rand.NewPCG(10, 10))), "sessions": sessions, "factors": factors} {
 		var b strings.Builder
 		for _, l := range lines {
 			b.WriteString(l.text + "\n")

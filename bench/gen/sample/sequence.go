@@ -7,15 +7,15 @@ import (
 	"slices"
 )
 
-// signins writes signins.jsonl and factors.jsonl: twenty minutes of logins and of the second factors that should follow each
+// sessions writes sessions.jsonl and factors.jsonl: twenty minutes of logins and of the second factors that should follow each
 // within seconds, a few addresses that guess passwords, and logins that no second factor follows. Lines are up to four
 // seconds out of order, as when several servers write one log.
-func signins(r *rand.Rand) (signins, factors []line) {
+func sessions(r *rand.Rand) (sessions, factors []line) {
 	session := 0
 	login := func(ms int64, ip, name, status string) string {
 		session++
 		id := fmt.Sprintf("s%05d", session)
-		signins = append(signins, line{ms, fmt.Sprintf(`{"time":"%s","session_id":"%s","source_ip":"%s","username":"%s","status":"%s"}`, stamp(ms), id, ip, name, status)})
+		sessions = append(sessions, line{ms, fmt.Sprintf(`{"time":"%s","session_id":"%s","source_ip":"%s","username":"%s","status":"%s"}`, stamp(ms), id, ip, name, status)})
 		return id
 	}
 	factor := func(ms int64, id, result string) {
@@ -55,7 +55,7 @@ func signins(r *rand.Rand) (signins, factors []line) {
 		slices.SortStableFunc(lines, func(a, b line) int { return cmp.Compare(at[a.text], at[b.text]) })
 		return lines
 	}
-	signins, factors = shuffled(signins), shuffled(factors)
-	late := line{text: fmt.Sprintf(`{"time":"%s","session_id":"s99999","source_ip":"203.0.113.9","username":"root","status":"failure"}`, stamp(signins[300].ms-60_000))}
-	return slices.Insert(signins, 300, late), factors
+	sessions, factors = shuffled(sessions), shuffled(factors)
+	late := line{text: fmt.Sprintf(`{"time":"%s","session_id":"s99999","source_ip":"203.0.113.9","username":"root","status":"failure"}`, stamp(sessions[300].ms-60_000))}
+	return slices.Insert(sessions, 300, late), factors
 }

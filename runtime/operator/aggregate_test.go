@@ -1,0 +1,109 @@
+package operator
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/seed-98920119/tocsin/runtime/event"
+)
+
+// aggregated takes rows of one field into accumulators, a part of the rows each, and merges them.
+func aggregated(a *Aggregate, parts ...[]kept) (x accumulator, cut bool) {
+	for i, part := range parts {
+		fields := &event.Fields{}
+		b := event.NewBatch(fields, []event.Field{fields.Add("v")})
+		var y accumulator
+		for row, k := range part {
+			b.AppendRow(event.Value{Kind: k.kind, Text: k.text})
+			cut = a.add(&y, &In{TS: k.ts, Batch: b, Row: int32(row)}) || cut
+		}
+		if i == 0 {
+			x = y
+		} else {
+			cut = a.merge(&x, &y) || cut
+		}
+	}
+	return x, cut
+}
+
+// Rows that were counted apart and merged are as good as rows that were counted together, wherever they were cut.
+func TestAggregatesMerge(t *testing.T) {
+	r := rand.New(rand.NewPCG(7, 7))
+	values := []kept{{kind: event.Null}, {kind: event.Number, text: []byte("7")}, {kind: event.Number, text: []byte("-2")}, {kind: event.Number, text: []byte("0.5")}, {kind: event.Number, text: []byte("1e300")},
+		{kind: event.Number, text: []byte("9223372036854775807")}, {kind: event.String, text: []byte("12")}, {kind: event.String, text: []byte("a \"b\"")}, {kind: event.Bool, text: []byte("true")},
+		{kind: event.Object, text: []byte(`{"a":1}`)}, {kind: event.String, text: []byte(strings.Repeat("x", CollectBytes+1))}}
+	for f := Count; f <= Collect; f++ {
+		for range 300 {
+			a := &Aggregate{Func: f, Max: 1 + r.IntN(6)}
+			rows := make([]kept, r.IntN(12))
+			for i := range rows {
+				rows[i] = values[r.IntN(len(values))]
+				if f == Sum || f == Avg {
+					rows[i] = values[r.IntN(3)] // of floats the order of adding shows
+				}
+				rows[i].ts = r.Int64N(9)
+			}
+			i, j := r.IntN(len(rows)+1), r.IntN(len(rows)+1)
+			i, j = min(i, j), max(i, j)
+			whole, cut := aggregated(a, rows)
+			merged, mergedCut := aggregated(a, rows[:i], rows[i:j], rows[j:])
+			want, _ := a.value(&whole, nil)
+			got, _ := a.value(&merged, nil)
+			if want.Kind != got.Kind || string(want.Text) != string(got.Text) || cut != mergedCut {
+				t.Fatalf("function %d of %v, cut at %d and %d: %s (%v), together %s (%v)", f, rows, i, j, got.Text, mergedCut, want.Text, cut)
+			}
+		}
+	}
+}
+
+// Of first, last and collect the time decides, and of equal times the arrival.
+func TestAggregatesByTime(t *testing.T) {
+	row := func(ts int64, text string) kept { return kept{ts, event.String, []byte(text)} }
+	rows := []kept{row(5, "a"), row(3, "b"), {1, event.Null, nil}, row(3, "c"), row(9, "d"), row(9, "e"), {10, event.Absent, nil}, row(4, "f")}
+	for _, x := range []struct {
+		a    Aggregate
+		want string
+		cut  bool
+	}{{Aggregate{Func: First}, "b", false}, {Aggregate{Func: Last}, "e", false}, {Aggregate{Func: Collect, Max: 6}, `["b","c","f","a","d","e"]`, false}, {Aggregate{Func: Collect, Max: 3}, `["b","c","f"]`, true}} {
+		acc, cut := aggregated(&x.a, rows)
+		if got, _ := x.a.value(&acc, nil); string(got.Text) != x.want || cut != x.cut {
+			t.Errorf("function %d: %s (%v), want %s (%v)", x.a.Func, got.Text, cut, x.want, x.cut)
+		}
+	}
+	empty := accumulator{}
+	for f, want := range map[Func]string{First: "null ", Last: "null ", Collect: "array []"} {
+		if got, _ := (&Aggregate{Func: f}).value(&empty, nil); fmt.Sprint(got.Kind, " ", string(got.Text)) != want {
+			t.Errorf("function %d of nothing is %s %s", f, got.Kind, got.Text)
+		}
+	}
+}
+
+// A set that is full says so, merged or not, and a sum that leaves int64 becomes a float.
+func TestAggregateLimits(t *testing.T) {
+	var rows []kept
+	for i := range DistinctMax + 1 {
+		rows = append(rows, kept{0, event.Number, fmt.Append(nil, i)})
+	}
+	a := &Aggregate{Func: Distinct}
+	for _, x := range []struct {
+		parts [][]kept
+		n     int64
+		cut   bool
+	}{{[][]kept{rows}, DistinctMax, true}, {[][]kept{rows[:DistinctMax]}, DistinctMax, false}, {[][]kept{rows[:6000], rows[5000:]}, DistinctMax, true}, {[][]kept{rows[:6000], rows[4000:9000], rows[:1]}, 9000, false},
+		{[][]kept{rows[:DistinctMax], rows[:5]}, DistinctMax, false}} {
+		if acc, cut := aggregated(a, x.parts...); acc.n != x.n || cut != x.cut {
+			t.Errorf("%d parts: %d, %v; want %d, %v", len(x.parts), acc.n, cut, x.n, x.cut)
+		}
+	}
+	most := []kept{{0, event.Number, []byte("9223372036854775807")}}
+	for _, parts := range [][][]kept{{slices.Concat(most, most)}, {most, most}, {most, most, nil}} {
+		s := &Aggregate{Func: Sum}
+		acc, _ := aggregated(s, parts...)
+		if got, _ := s.value(&acc, nil); string(got.Text) != "1.8446744073709552e+19" {
+			t.Errorf("the sum is %s", got.Text)
+		}
+	}
+}
