@@ -97,6 +97,11 @@ func bench() error {
 		pipelineRow(binary, "detect", *events, "180MiB", loginsYAML("detect", `{ plugin: { from: logins, module: bench/rules/helper.wasm, fields: { command: user_agent, user: username } } }`)),
 		pipelineRow(binary, "hopping", *events, "280MiB", loginsYAML("hopping", `{ window: { from: logins, hopping: { size: 60s, slide: 20s }, key: source_ip, aggregate: { n: count }, having: { n|gte: 24 } } }`)),
 		pipelineRow(binary, "session", *events, "280MiB", loginsYAML("session", `{ window: { from: logins, session: { gap: 10s }, key: source_ip, aggregate: { n: count }, having: { n|gte: 100 } } }`)),
+		pipelineRow(binary, "sequence", *events, "280MiB", loginsYAML("sequence", `{ sequence: { by: username, within: 30s, steps: [
+          { from: logins, as: first, where: { status: failure } },
+          { from: logins, as: second, where: { status: failure, country: DE } },
+          { from: logins, where: { session_id|startswith: "8" }, missing: true },
+          { from: logins, as: third, where: { status: success, session_id|startswith: "ff0" } }], select: { username: first.username } } }`)),
 		pipelineRow(binary, "first_seen", *events, "280MiB", loginsYAML("first_seen", `{ first_seen: { from: logins, key: username, value: country, history: 30d } }`)),
 	}
 	for i := range *runs {
@@ -297,7 +302,7 @@ func table(rows []*row) {
 			must = "<= 2500 ns, <= 300 MB"
 		case "detect":
 			must = "<= 800 ns"
-		case "session":
+		case "session", "sequence":
 			must = "<= 2500 ns"
 		}
 		fmt.Printf("| %s | %.0f | %.0f | %.0f | %d | %s |\n", r.name, ns, float64(r.events)/r.wall.Seconds(), float64(r.rss)/1024, r.out, must)
