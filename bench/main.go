@@ -198,7 +198,7 @@ buffer:
   detect:
     name: ` + name + `
     state: DIR/state-` + name + `
-    streams: { logins: { match: { path: "*" }, time: { field: login_time }, watermark: { strict: true } } }
+    streams: { logins: { match: { path: "*" }, time: { field: login_time } } }
     operators:
       rule: ` + operator + `
 output: { file_rows: { path: DIR/` + name + `-rows.jsonl } }
