@@ -13,7 +13,8 @@ import (
 
 // Sequence finds rows of one key that follow one another within a span. A row waits until the watermark has passed its time;
 // then rows run in event order: by time, then by input (in the order of the operator's list), then by the bytes of the event
-// id, which for events are the partition's hash and the offset.
+// id, which for events are the partition's hash and the offset. Rows whose time the watermark has passed are late; under a strict
+// watermark that is every second row of one time.
 //
 // A row that fits the first step opens a match, and each match takes the next row that fits its next step, so that one row
 // may complete many. A step that is Missing says what must not come: between two steps it ends the matches that wait for the
