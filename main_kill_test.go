@@ -1,0 +1,108 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// Kill -9 at random moments, then run again: the file of results, deduplicated by result_id, equals that of an
+// undisturbed run, and no line is torn.
+func TestKilledAtRandomMoments(t *testing.T) { killed(t, "pipelines/quickstart.yaml", 20) }
+
+// The same with operators of every kind, reading one another.
+func TestKilledWithEveryOperator(t *testing.T) { killed(t, "testdata/everything.yaml", 10) }
+
+// killed runs a pipeline over larger logs, once undisturbed, and again and again with so many kills in all.
+func killed(t *testing.T, pipeline string, most int) {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 1))
+	binary, dir := build(t), t.TempDir()
+	logins, ids := filepath.Join(dir, "logins.jsonl"), filepath.Join(dir, "ids.jsonl")
+	larger(t, r, logins, ids)
+	change := []string{"pipelines/data/logins.jsonl", logins, "pipelines/data/ids.jsonl", ids}
+	whole, wholeRows := moved(t, pipeline, mkdir(t, dir, "whole"), change...)
+	began := time.Now()
+	if out, err := exec.Command(binary, "run", whole).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	took := time.Since(began)
+	want := byID(t, wholeRows)
+	for kills, folder := 0, 0; kills < most; folder++ {
+		torn, tornRows := moved(t, pipeline, mkdir(t, dir, fmt.Sprint("torn", folder)), change...)
+		for over := false; !over; {
+			cmd := exec.Command(binary, "run", "--quiet", torn)
+			var said bytes.Buffer
+			cmd.Stderr = &said
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			if kills < most {
+				timer := time.AfterFunc(time.Duration(r.Int64N(int64(took/5))), func() { _ = cmd.Process.Kill() })
+				defer timer.Stop()
+			}
+			err := cmd.Wait()
+			if over = err == nil; !over {
+				if kills++; cmd.ProcessState.Exited() || kills > most { // by itself, which a kill is not
+					t.Fatalf("seed %d, after %d kills: %v\n%s", seed, kills-1, err, said.String())
+				}
+			}
+		}
+		got := byID(t, tornRows)
+		for id, line := range want {
+			if got[id] != line {
+				t.Fatalf("seed %d, %d kills: %s\nwant %s\n got %s", seed, kills, id, line, got[id])
+			}
+		}
+		if len(got) != len(want) {
+			t.Fatalf("seed %d, %d kills: %d results, want %d", seed, kills, len(got), len(want))
+		}
+		t.Logf("%d results, %d kills so far", len(got), kills)
+	}
+}
+
+func mkdir(t *testing.T, dir, name string) string {
+	path := filepath.Join(dir, name)
+	if err := os.Mkdir(path, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func byID(t *testing.T, path string) map[string]string {
+	out := map[string]string{}
+	for _, r := range results(t, path) {
+		if was, ok := out[r.Tocsin.ResultID]; ok && was != r.line {
+			t.Fatalf("%s says\n%s\nand\n%s", r.Tocsin.ResultID, was, r.line)
+		}
+		out[r.Tocsin.ResultID] = r.line
+	}
+	return out
+}
+
+// larger writes logs that take the binary a second or two.
+func larger(t *testing.T, r *rand.Rand, logins, ids string) {
+	var a, b bytes.Buffer
+	start := time.Date(2026, 3, 2, 8, 0, 0, 0, time.UTC)
+	for i := range 300_000 {
+		at := start.Add(time.Duration(i)*20*time.Millisecond - time.Duration(r.IntN(3000)/2990*60)*time.Second)
+		fmt.Fprintf(&a, `{"login_time":"%s","source_ip":"10.0.%d.%d","username":"u%d"}`+"\n", at.Format("2006-01-02T15:04:05.000Z"), r.IntN(30), r.IntN(250), r.IntN(50))
+		if i%200 == 0 {
+			fmt.Fprintf(&b, `{"event_time":"%s","source_ip":"10.%d.%d.%d","severity":"high","attack_classification":"scan"}`+"\n", at.Format("2006-01-02T15:04:05.000Z"), r.IntN(20), r.IntN(60), r.IntN(250))
+		}
+		if r.IntN(20_000) == 0 {
+			a.WriteString("{torn\n")
+		}
+	}
+	for path, data := range map[string][]byte{logins: a.Bytes(), ids: b.Bytes()} {
+		if err := os.WriteFile(path, data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
