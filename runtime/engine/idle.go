@@ -31,10 +31,9 @@ func (in *intake) idle(items []Item) []Item {
 		if p.done || p.waiting > 0 {
 			continue
 		}
-		for i := range p.members {
-			m := &p.members[i]
-			if limit := in.spec.Streams[m.stream].Idle; limit > 0 && !m.idle && c.clock-p.heard >= limit {
-				m.idle = true
+		for i, m := range p.members {
+			if limit := in.spec.Streams[m.stream].Idle; limit > 0 && !p.idle[i] && c.clock-p.heard >= limit {
+				p.idle[i] = true
 				items = append(items, Item{Stream: m.stream, Part: m.part, Mark: event.Idle})
 			}
 		}

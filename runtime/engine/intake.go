@@ -77,13 +77,11 @@ type partition struct {
 	queue   []*decoded
 	waiting int           // of live ones: blocks that wait
 	heard   time.Duration // of live ones: when the last record was taken, by the intake's clock
+	idle    []bool        // by member: its stream holds the partition to be idle
 }
 
 // member is a stream that a partition may feed, and the partition's index there.
-type member struct {
-	stream, part int32
-	idle         bool
-}
+type member struct{ stream, part int32 }
 
 // verdict is what a line turned out to be.
 type verdict uint8
@@ -186,7 +184,7 @@ func (in *intake) route(p *partition) {
 		if ok { // it holds the stream's watermark from the start, not only once its own announcement is said
 			in.graph.src[i].resume(part)
 		}
-		p.members = append(p.members, member{stream: int32(i), part: int32(part)})
+		p.members, p.idle = append(p.members, member{int32(i), int32(part)}), append(p.idle, false)
 		want = append(want, s.Reads...)
 		if key += fmt.Sprint(i, ","); s.Where == nil {
 			break
@@ -345,9 +343,7 @@ func (in *intake) draw(items []Item, faults []fault, n int) ([]Item, []fault) {
 	for _, p := range in.fresh {
 		items = p.say(event.Announce, items)
 		p.heard = in.idler.clock
-		for i := range p.members {
-			p.members[i].idle = false
-		}
+		clear(p.idle)
 	}
 	in.fresh = in.fresh[:0]
 	for len(items) < n {
@@ -400,8 +396,8 @@ func (in *intake) take(d *decoded, items []Item, faults []fault) ([]Item, []faul
 	in.stats.Events++
 	in.stats.Bytes += int64(src.End - src.Start)
 	if l.verdict == isRow {
-		m := &p.members[l.member]
-		m.idle = false
+		m := p.members[l.member]
+		p.idle[l.member] = false
 		items = append(items, Item{Stream: m.stream, Part: m.part, Row: Row{TS: l.ts, ID: event.EventID(p.seed, src.Off), Batch: d.batch, Row: l.row}})
 		p.low = max(p.low, in.graph.src[m.stream].after(l.ts))
 		return items, faults
