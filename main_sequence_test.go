@@ -4,8 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -90,24 +88,11 @@ func unconfirmed(sessions, factors []session) (alerts []string) {
 
 // The third pipeline: passwords that were guessed, and logins that no second factor follows.
 func TestSequencePipeline(t *testing.T) {
-	binary, dir := build(t), t.TempDir()
-	src, err := os.ReadFile("pipelines/sequence.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	pipeline, rows := filepath.Join(dir, "pipeline.yaml"), filepath.Join(dir, "rows.jsonl")
-	text := strings.NewReplacer("./state/sequence", filepath.Join(dir, "state"), "./out/sequence.jsonl", rows).Replace(string(src))
-	if err := os.WriteFile(pipeline, []byte(text), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if out, err := exec.Command(binary, "run", pipeline).CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
 	sessions, late := readSignins(t, "pipelines/data/sessions.jsonl", 5*time.Second)
 	factors, _ := readSignins(t, "pipelines/data/factors.jsonl", 5*time.Second)
 	want := append(guessed(sessions), unconfirmed(sessions, factors)...)
 	var got []string
-	for _, r := range results(t, rows) {
+	for _, r := range ran(t, "pipelines/sequence.yaml") {
 		var x struct{ Time string } // of an absence: the deadline
 		if err := json.Unmarshal([]byte(r.line), &x); err != nil {
 			t.Fatal(err)

@@ -168,6 +168,16 @@ func moved(t *testing.T, path, dir string, change ...string) (pipeline, rows str
 	return pipeline, rows
 }
 
+// ran is what a pipeline says, run once in a folder of its own.
+func ran(t *testing.T, path string) []result {
+	t.Helper()
+	pipeline, rows := moved(t, path, t.TempDir())
+	if out, err := exec.Command(build(t), "run", pipeline).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return results(t, rows)
+}
+
 // The two commands of the README: the quickstart, and the same again, against an independent computation.
 func TestQuickstart(t *testing.T) {
 	binary := build(t)
@@ -230,19 +240,6 @@ func TestQuickstart(t *testing.T) {
 
 // The second pipeline: what its module says of process events, against an expression.
 func TestPowershell(t *testing.T) {
-	binary, dir := build(t), t.TempDir()
-	src, err := os.ReadFile("pipelines/powershell.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	pipeline, rows := filepath.Join(dir, "pipeline.yaml"), filepath.Join(dir, "rows.jsonl")
-	text := strings.NewReplacer("./state/powershell", filepath.Join(dir, "state"), "./out/powershell.jsonl", rows).Replace(string(src))
-	if err := os.WriteFile(pipeline, []byte(text), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if out, err := exec.Command(binary, "run", pipeline).CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
 	data, err := os.ReadFile("pipelines/data/processes.jsonl")
 	if err != nil {
 		t.Fatal(err)
@@ -263,7 +260,7 @@ func TestPowershell(t *testing.T) {
 		}
 	}
 	got := map[string]int{}
-	for _, r := range results(t, rows) {
+	for _, r := range ran(t, "pipelines/powershell.yaml") {
 		if r.Tocsin.Kind == "alert" {
 			got[r.Title]++
 		}

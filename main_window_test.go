@@ -4,8 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -125,22 +123,9 @@ func tenths(all []attempt) (rows []string) {
 
 // The pipeline of windows, against maps, sorting and counting.
 func TestWindows(t *testing.T) {
-	binary, dir := build(t), t.TempDir()
-	src, err := os.ReadFile("pipelines/windows.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	pipeline, out := filepath.Join(dir, "pipeline.yaml"), filepath.Join(dir, "rows.jsonl")
-	text := strings.NewReplacer("./state/windows", filepath.Join(dir, "state"), "./out/windows.jsonl", out).Replace(string(src))
-	if err := os.WriteFile(pipeline, []byte(text), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if out, err := exec.Command(binary, "run", pipeline).CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
 	var got []string
 	kinds := map[string]int{}
-	for _, r := range results(t, out) {
+	for _, r := range ran(t, "pipelines/windows.yaml") {
 		if kinds[r.Tocsin.Kind+" "+r.Tocsin.Operator]++; r.Tocsin.Kind != "row" {
 			continue
 		}

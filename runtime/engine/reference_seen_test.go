@@ -3,7 +3,6 @@ package engine
 import (
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
@@ -322,19 +321,7 @@ func TestFirstSeenGoesOn(t *testing.T) {
 		n = min(n+1+r.IntN(100), len(whole.lines))
 		run, store := startRunner(t, specOf(), dir, Options{Shards: 1 + r.IntN(3)})
 		feed(r, run, []file{{whole.path, whole.lines[:n]}})
-		for {
-			rows, err := run.Next(t.Context())
-			if errors.Is(err, io.EOF) {
-				break
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, o := range rows {
-				got.take(t, o)
-			}
-			run.Settle(rows, nil)
-		}
+		drain(t, run, got.take)
 		if err := errors.Join(run.Close(), store.Close()); err != nil {
 			t.Fatal(err)
 		}

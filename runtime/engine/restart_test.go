@@ -1,10 +1,7 @@
 package engine
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"path/filepath"
 	"testing"
@@ -38,21 +35,11 @@ func TestPartitionsHoldAfterRestart(t *testing.T) {
 	run, store = startRunner(t, runnerSpec(t), dir, Options{Shards: 1})
 	defer store.Close()
 	feed(rand.New(rand.NewPCG(1, 1)), run, files)
-	for {
-		rows, err := run.Next(context.Background())
-		if errors.Is(err, io.EOF) {
-			break
+	drain(t, run, func(t *testing.T, o *Out) {
+		if o.Kind == "late" {
+			t.Errorf("%s is late for %s by %d ms", o.Payload, o.Operator, o.LateBy)
 		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, o := range rows {
-			if o.Kind == "late" {
-				t.Errorf("%s is late for %s by %d ms", o.Payload, o.Operator, o.LateBy)
-			}
-		}
-		run.Settle(rows, nil)
-	}
+	})
 	if err := run.Close(); err != nil {
 		t.Fatal(err)
 	}

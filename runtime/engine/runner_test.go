@@ -146,24 +146,30 @@ func startRunner(t *testing.T, spec *Spec, dir string, opt Options) (*Runner, *s
 	return run, store
 }
 
-func undisturbed(t *testing.T, r *rand.Rand, spec *Spec, files []file, opt Options) *sink {
-	run, store := startRunner(t, spec, filepath.Join(t.TempDir(), "s"), opt)
-	defer store.Close()
-	feed(r, run, files)
-	out := &sink{}
+// drain takes what a runner says until its input has ended, and acknowledges it.
+func drain(t *testing.T, run *Runner, take func(t *testing.T, o *Out)) {
+	t.Helper()
 	for {
 		rows, err := run.Next(context.Background())
 		if errors.Is(err, io.EOF) {
-			break
+			return
 		}
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, o := range rows {
-			out.take(t, o)
+			take(t, o)
 		}
 		run.Settle(rows, nil)
 	}
+}
+
+func undisturbed(t *testing.T, r *rand.Rand, spec *Spec, files []file, opt Options) *sink {
+	run, store := startRunner(t, spec, filepath.Join(t.TempDir(), "s"), opt)
+	defer store.Close()
+	feed(r, run, files)
+	out := &sink{}
+	drain(t, run, out.take)
 	if err := run.Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -1,10 +1,7 @@
 package engine
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
@@ -58,20 +55,10 @@ func TestFilesThatGrow(t *testing.T) {
 		run, store := startRunner(t, windowsSpec(t), dir, Options{Shards: 2, BlockRows: 50})
 		feed(r, run, input)
 		count := map[string]int{}
-		for {
-			rows, err := run.Next(context.Background())
-			if errors.Is(err, io.EOF) {
-				break
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, o := range rows {
-				out.take(t, o)
-				count[o.Kind+" "+o.Operator]++
-			}
-			run.Settle(rows, nil)
-		}
+		drain(t, run, func(t *testing.T, o *Out) {
+			out.take(t, o)
+			count[o.Kind+" "+o.Operator]++
+		})
 		if err := run.Close(); err != nil {
 			t.Fatal(err)
 		}

@@ -1,10 +1,7 @@
 package engine
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
@@ -124,19 +121,9 @@ func TestSequencesOutliveTheEnd(t *testing.T) {
 		defer store.Close()
 		feed(rand.New(rand.NewPCG(1, 1)), run, []file{a, b})
 		var got []string
-		for {
-			rows, err := run.Next(context.Background())
-			if errors.Is(err, io.EOF) {
-				break
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, o := range rows {
-				got = append(got, fmt.Sprint(o.Kind, " ", o.Operator, " ", o.TS%60_000, " ", string(o.Payload)))
-			}
-			run.Settle(rows, nil)
-		}
+		drain(t, run, func(_ *testing.T, o *Out) {
+			got = append(got, fmt.Sprint(o.Kind, " ", o.Operator, " ", o.TS%60_000, " ", string(o.Payload)))
+		})
 		if err := run.Close(); err != nil {
 			t.Fatal(err)
 		}
