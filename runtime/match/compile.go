@@ -16,8 +16,10 @@ const (
 	DepthMax = 64
 	// LiteralsMax is how many values the blocks of a condition may have together.
 	LiteralsMax = 10_000
-	// PatternMax is the longest value with wildcards, in bytes.
+	// PatternMax is the longest value with wildcards and the longest regular expression, in bytes.
 	PatternMax = 4096
+	// RegexpMax is how many instructions the regular expressions of a condition may compile to together. One takes 40 bytes.
+	RegexpMax = 200_000
 	// visitsMax bounds the work of Compile and Match where YAML aliases and repeated blocks multiply what is written.
 	visitsMax = 10 * LiteralsMax
 )
@@ -61,6 +63,7 @@ type compiler struct {
 	problems         []Problem
 	seen             map[Problem]bool // an aliased node complains once
 	literals, visits int
+	instructions     int  // of regular expressions
 	full             bool // a limit is exceeded: what follows is not looked at
 }
 
@@ -179,8 +182,14 @@ func (c *compiler) item(k, v *yaml.Node) *node {
 	if key.test == testExists {
 		return c.exists(key, v)
 	}
+	if key.ref {
+		return c.references(key, values, good && complete)
+	}
 	it := &item{field: key.field, path: key.path, all: key.all && len(values) > 1}
 	for _, n := range values {
+		if c.full {
+			return nil
+		}
 		l, ok := c.literal(n, key)
 		good = good && ok
 		it.literals = append(it.literals, l)
@@ -188,6 +197,13 @@ func (c *compiler) item(k, v *yaml.Node) *node {
 	}
 	if !good || !complete {
 		return nil
+	}
+	switch {
+	case it.all:
+	case key.test == testNetwork:
+		it.literals = []literal{union(it.literals)}
+	default:
+		it.literals = flat(it.literals)
 	}
 	return negate(&node{op: opItem, item: it}, key.neq)
 }

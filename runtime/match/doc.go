@@ -8,8 +8,9 @@
 // parentheses, `1 of x*`, `all of x*`, `1 of them` and `all of them`; not binds more than and, and more than or; names with
 // _ in front belong to no `them`, and to a pattern only if it begins with _ itself.
 //
-// Modifiers: contains, startswith, endswith; lt, lte, gt, gte; exists; cased; neq; all. Sigma's others are refused by name.
-// Keywords (values without a field) and merge keys are refused too.
+// Modifiers: contains, startswith, endswith; re with i, m, s; cidr; fieldref; lt, lte, gt, gte; exists; cased; neq; all. Those
+// that change a value are done in the order of the key, and before contains: expand, windash; wide (or utf16le), utf16be,
+// utf16; base64, base64offset. Keywords (values without a field) and merge keys are refused too.
 //
 // # What it means
 //
@@ -22,6 +23,16 @@
 //   - A number equals numbers and the strings that are one in JSON's notation, by value: 22 equals 22.0 and "2.2e1". lt, lte,
 //     gt and gte compare the same way and are false for everything else. All of it is exact: no float64 is involved.
 //   - true and false equal bools, and the strings "true" and "false" in any case (as they are with `cased`).
+//   - re is a regular expression in RE2's syntax, searched anywhere in the text unless anchored, with case unless i.
+//   - cidr is a network, or an address; it holds of the texts that are an address in it. IPv4 addresses mapped into IPv6 are
+//     IPv4 addresses, and zones do not matter.
+//   - fieldref names another field of the row. Numbers compare by value, as above, all else as texts without wildcards. Missing
+//     fields equal nothing, each other neither; of arrays any element of the one and any of the other.
+//   - base64 is the encoded text, wide and its kin are UTF-16: `wide|base64` is what PowerShell takes. base64offset is what of
+//     the encoded text is the same wherever it stands in a longer one: three texts, of which any will do. A different case is
+//     a different text in base64, so these compare with case, and of the text within only the case as written is found.
+//   - windash makes a dash or slash before a word, not within one, stand for -, /, en dash, em dash and horizontal bar.
+//   - expand makes %name% a placeholder. Nothing defines any yet, so each is a problem; `\%` is a percent sign.
 //   - null means absent or null. `exists: true` means present and not null, which is what analysts expect of it (Sigma's own
 //     text counts a null as existing), `exists: false` the contrary.
 //   - An array matches if any element does, elements of arrays within it too; with `all` each value must hit some element,
@@ -35,8 +46,9 @@
 // # What it promises
 //
 // Compile finds all problems, each with its place and a next step; text and aliases of any size are bounded by LiteralsMax,
-// DepthMax and PatternMax. Match does not allocate, except for array elements that are strings with escapes. A wildcard
-// never backtracks further than its last star: time is at most the product of both lengths.
+// DepthMax, PatternMax and RegexpMax. Match does not allocate, except for array elements that are strings with escapes. A
+// wildcard never backtracks further than its last star, and a regular expression not at all: time is at most the product of
+// both lengths. Networks of one list are searched in the logarithm of their number; LiteralsMax is their limit.
 //
 // # What it costs
 //

@@ -1,6 +1,8 @@
 package match
 
 import (
+	"fmt"
+	"net/netip"
 	"regexp"
 	"strings"
 	"testing"
@@ -13,7 +15,7 @@ import (
 // FuzzCompile: any YAML gives a condition or located problems; a condition reads any row, and has one fingerprint.
 func FuzzCompile(f *testing.F) {
 	for _, s := range []string{
-		`f: a`, `{f|contains|all: [a, "b*"], g|gte: 0x5}`, `[{f|exists: true}, {g: null}]`, `f|re: x`, `f: {a: b}`, `f: [null, []]`,
+		`f: a`, `{f|contains|all: [a, "b*"], g|gte: 0x5}`, `[{f|exists: true}, {g: null}]`, `f|re: x`, `{f|re|i: "(a|b)*$", g|cidr: ["::/7", 1.0.0.0/8], h|fieldref|endswith: f}`, `f: {a: b}`, `{f|windash|contains: " -a /b", g|wide|base64offset|contains: ab, h|expand: '\%%x%'}`, `f: [null, []]`,
 		`{a: &x {f|cased: 1.5e3}, b: [*x], condition: "not (1 of a* or all of them) and b"}`, `{a: {f: x}, condition: (((}`, `<<: {a: b}`,
 		`{condition: {}}`, `? [a]`, `- - a`, `f: !!float _`, `f: !!int -`, `f|gt: .inf`, `f: !!bool 1`, `"f\\|\\\\|lt": 1`, `&a [*a]`,
 	} {
@@ -83,6 +85,43 @@ func FuzzWildcard(f *testing.F) {
 		canonical := formatWildcards(normal(parseWildcards(pattern)))
 		if again := formatWildcards(normal(parseWildcards(canonical))); again != canonical {
 			t.Errorf("pattern %q: canonical %q, then %q", pattern, canonical, again)
+		}
+	})
+}
+
+// FuzzAddr compares with net/netip, which says more only of zones that are no text.
+func FuzzAddr(f *testing.F) {
+	for _, s := range []string{
+		"1.2.3.4", "256.1.1.1", "1.2.3", "01.2.3.4", "1..2.3", "0.0.0.0", "::", "::1", "1::", "1:2:3:4:5:6:7:8", "1:2:3:4:5:6:7::", "::2:3:4:5:6:7:8",
+		"1::8::1", "::ffff:1.2.3.4", "1:2:3:4:5:6:1.2.3.4", "1:2:3:4:5:6:7:1.2.3.4", "::1.2.3", "12345::", "fe80::1%eth0", "fe80::1%", "1.2.3.4%x", ":1", "1:",
+		":::", "::g", "1:2:3:4:5:6:7:8::", "1.2.3.4:5", "", "%x", "::%%", "1:2:3:4:5:6:7:8:9", "a:1.2.3.4::",
+	} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		want, err := netip.ParseAddr(text)
+		got, ok := parseAddr([]byte(text))
+		if ok != (err == nil) || ok && got != want.WithZone("") {
+			t.Errorf("%q is %v, %v; netip says %v, %v", text, got, ok, want, err)
+		}
+	})
+}
+
+// FuzzFold compares the search of one text in another with regexp.
+func FuzzFold(f *testing.F) {
+	for _, s := range [][2]string{{"", ""}, {"abc", "B"}, {"xKy", "\u212aY"}, {"ſtraẞe", "SSE"}, {"aaab", "aab"}, {"ab", "abc"}, {"😀é", "É"}, {"σς", "Σ"}} {
+		f.Add(s[0], s[1])
+	}
+	f.Fuzz(func(t *testing.T, text, part string) {
+		if !utf8.ValidString(text) || !utf8.ValidString(part) || len(part) > 200 {
+			return
+		}
+		for form, got := range map[string]bool{
+			"%s": containsFold([]byte(text), []byte(part)), "^%s": prefixFold([]byte(text), []byte(part)) >= 0, "%s$": suffixFold([]byte(text), []byte(part)),
+		} {
+			if want := regexp.MustCompile("(?i)" + fmt.Sprintf(form, regexp.QuoteMeta(part))).MatchString(text); got != want {
+				t.Errorf("%q against %q as %s: %v, regexp says %v", text, part, form, got, want)
+			}
 		}
 	})
 }

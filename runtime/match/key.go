@@ -1,6 +1,7 @@
 package match
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -24,29 +25,37 @@ const (
 	testGreater
 	testGreaterEqual
 	testExists
+	testRegexp
+	testNetwork
 )
 
 var tests = map[string]test{
 	"contains": testContains, "startswith": testStarts, "endswith": testEnds, "exists": testExists,
-	"lt": testLess, "lte": testLessEqual, "gt": testGreater, "gte": testGreaterEqual,
+	"lt": testLess, "lte": testLessEqual, "gt": testGreater, "gte": testGreaterEqual, "re": testRegexp, "cidr": testNetwork,
 }
 
-// known are the modifiers of this version, later those that Sigma has besides.
-var (
-	known = []string{"all", "cased", "contains", "endswith", "exists", "gt", "gte", "lt", "lte", "neq", "startswith"}
-	later = []string{"base64", "base64offset", "cidr", "expand", "fieldref", "i", "m", "re", "s", "wide", "windash"}
-)
+var known = []string{
+	"all", "base64", "base64offset", "cased", "cidr", "contains", "endswith", "exists", "expand", "fieldref", "gt", "gte", "i", "lt", "lte", "m", "neq",
+	"re", "s", "startswith", "utf16", "utf16be", "utf16le", "wide", "windash",
+}
 
 // key is what stands before the colon: a path and its modifiers.
 type key struct {
 	field           event.Field
 	path            string
 	test            test
-	name            string // of the modifier that made test
+	name            string   // of the modifier that made test
+	flags           string   // of re: i, m and s
+	ref             bool     // the values are names of fields
+	expand, windash bool     // what is done to the values first
+	encodings       []string // and then, in this order
 	all, cased, neq bool
 }
 
 func (t test) ordered() bool { return t >= testLess && t <= testGreaterEqual }
+
+// part says whether the test is for a part of a text.
+func (t test) part() bool { return t >= testContains && t <= testEnds }
 
 // key reads a key. It says whether the modifiers are understood, so that the value can be read, and whether all is good.
 func (c *compiler) key(n *yaml.Node) (k key, understood, good bool) {
@@ -55,12 +64,11 @@ func (c *compiler) key(n *yaml.Node) (k key, understood, good bool) {
 	for i, m := range modifiers {
 		understood = c.modifier(n, &k, m, modifiers[:i]) && understood
 	}
+	if understood {
+		understood = c.together(n, &k, modifiers)
+	}
 	good = understood
-	switch {
-	case k.test == testExists && len(modifiers) > 1:
-		c.problem(n, "`exists` goes with no other modifier")
-		understood = false
-	case k.test.ordered() && k.cased:
+	if k.test.ordered() && k.cased {
 		c.problem(n, "`cased` is for texts, and `%s` compares numbers: leave one out", k.name)
 		good = false
 	}
@@ -90,6 +98,17 @@ func (c *compiler) modifier(n *yaml.Node, k *key, m string, before []string) boo
 	case m == "neq":
 		k.neq = true
 		return true
+	case m == "fieldref":
+		k.ref = true
+		return true
+	case m == "expand" || m == "windash" || encodings[m] != nil:
+		return c.transform(n, k, m)
+	case m == "i" || m == "m" || m == "s":
+		if k.test == testRegexp {
+			k.flags += m
+			return true
+		}
+		c.problem(n, "`%s` comes after `re`, as in re|%s", m, m)
 	case compares && k.test != testEqual:
 		c.problem(n, "`%s` and `%s` cannot go together: use two items", k.name, m)
 	case compares:
@@ -97,10 +116,63 @@ func (c *compiler) modifier(n *yaml.Node, k *key, m string, before []string) boo
 		return true
 	case m == "":
 		c.problem(n, "there is no modifier after |; a | within a name is written \\|")
-	case slices.Contains(later, m):
-		c.problem(n, "this version does not know the modifier %q yet; it knows %s", m, strings.Join(known, ", "))
 	default:
-		c.problem(n, "unknown modifier %q%s; this version knows %s", brief(m), suggest(m, append(later, known...)), strings.Join(known, ", "))
+		c.problem(n, "unknown modifier %q%s; this version knows %s", brief(m), suggest(m, known), strings.Join(known, ", "))
+	}
+	return false
+}
+
+// transform notes a modifier that changes the value. They work in the order of the key.
+func (c *compiler) transform(n *yaml.Node, k *key, m string) bool {
+	encodes := m != "expand" && m != "windash"
+	switch {
+	case len(k.encodings) > 0 && !encodes:
+		c.problem(n, "`%s` comes before `%s`: what is encoded has no dashes and placeholders", m, k.encodings[0])
+	case k.test.part() && encodes:
+		c.problem(n, "`%s` comes before `%s`, as in %s|%s", m, k.name, m, k.name)
+	case encodes:
+		k.encodings = append(k.encodings, m)
+		return true
+	default:
+		k.expand = k.expand || m == "expand"
+		k.windash = k.windash || m == "windash"
+		return true
+	}
+	return false
+}
+
+// transforms names a modifier that changes the value, other than expand, or is empty.
+func (k *key) transforms() string {
+	switch {
+	case k.windash:
+		return "windash"
+	case len(k.encodings) > 0:
+		return k.encodings[0]
+	}
+	return ""
+}
+
+// together says whether the modifiers of a key go with each other, beyond the two comparisons that modifier refuses.
+func (c *compiler) together(n *yaml.Node, k *key, modifiers []string) bool {
+	switch {
+	case k.test == testExists && len(modifiers) > 1:
+		c.problem(n, "`exists` goes with no other modifier")
+	case k.ref && k.test != testEqual && !k.test.part():
+		c.problem(n, "`fieldref` compares the texts of two fields, and `%s` does not: leave one out", k.name)
+	case k.ref && (k.expand || k.transforms() != ""):
+		c.problem(n, "`fieldref` compares two fields as they are, and `%s` changes the value: leave one out", cmp.Or(k.transforms(), "expand"))
+	case k.test.ordered() && (k.expand || k.transforms() != ""):
+		c.problem(n, "`%s` is for texts, and `%s` compares numbers: leave one out", cmp.Or(k.transforms(), "expand"), k.name)
+	case k.transforms() != "" && k.test > testExists:
+		c.problem(n, "`%s` is for plain texts, and `%s` has a language of its own: leave one out", k.transforms(), k.name)
+	case slices.Contains(k.encodings, "base64offset") && k.test != testContains:
+		c.problem(n, "`base64offset` gives the part of a longer text that does not depend on what is around: write base64offset|contains")
+	case k.cased && k.test == testNetwork:
+		c.problem(n, "`cased` is for texts, and `cidr` compares addresses: leave one out")
+	case k.cased && strings.Contains(k.flags, "i"):
+		c.problem(n, "`i` ignores case and `cased` does not: leave one out")
+	default:
+		return true
 	}
 	return false
 }

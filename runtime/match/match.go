@@ -22,10 +22,16 @@ type Condition struct {
 func newCondition(root *node) *Condition {
 	c := &Condition{root: root}
 	seen := map[event.Field]bool{}
+	add := func(f event.Field) {
+		if !seen[f] {
+			seen[f] = true
+			c.fields = append(c.fields, f)
+		}
+	}
 	root.walk(func(it *item) {
-		if !seen[it.field] {
-			seen[it.field] = true
-			c.fields = append(c.fields, it.field)
+		add(it.field)
+		for _, r := range it.refs {
+			add(r.field)
 		}
 	})
 	return c
@@ -60,6 +66,7 @@ const (
 	opNot
 	opItem
 	opExists
+	opReference
 )
 
 // node is a part of a condition. Blocks that are named twice are shared.
@@ -73,8 +80,10 @@ type node struct {
 type item struct {
 	field    event.Field
 	path     string
-	literals []literal // at least one, but none in opExists
-	all      bool      // every literal must hit, not just one
+	literals []literal   // at least one, but none in opExists and opReference
+	refs     []reference // opReference: at least one
+	test     test        // opReference: testEqual or of a part
+	all      bool        // every literal must hit, not just one
 	cased    bool
 }
 
@@ -122,7 +131,7 @@ func (n *node) walk(f func(*item)) {
 func (n *node) size() int {
 	size := 1
 	if n != nil {
-		n.walk(func(it *item) { size += len(it.literals) + 1 })
+		n.walk(func(it *item) { size += len(it.literals) + len(it.refs) + 1 })
 	}
 	return size
 }
@@ -133,6 +142,8 @@ func (n *node) match(r Row) bool {
 		return n.item.match(r.Value(n.item.field))
 	case opExists:
 		return !r.Value(n.item.field).Missing()
+	case opReference:
+		return n.item.matchReferences(r)
 	case opNot:
 		return !n.kids[0].match(r)
 	case opOr:
@@ -166,9 +177,11 @@ func (it *item) match(v event.Value) bool {
 	return it.some(v)
 }
 
-func (it *item) some(v event.Value) bool {
-	for i := range it.literals {
-		if it.literals[i].match(v) {
+func (it *item) some(v event.Value) bool { return some(it.literals, v) }
+
+func some(literals []literal, v event.Value) bool {
+	for i := range literals {
+		if literals[i].match(v) {
 			return true
 		}
 	}
@@ -204,6 +217,8 @@ func (n *node) append(dst []byte) []byte {
 		return n.item.append(dst)
 	case opExists:
 		return append(strconv.AppendQuote(dst, n.item.path), " exists"...)
+	case opReference:
+		return n.item.appendReferences(dst)
 	case opNot:
 		return n.kids[0].append(append(dst, "not "...))
 	}
@@ -223,6 +238,7 @@ func (n *node) append(dst []byte) []byte {
 
 var signs = map[test]string{
 	testEqual: " = ", testLess: " < ", testLessEqual: " <= ", testGreater: " > ", testGreaterEqual: " >= ",
+	testContains: " contains ", testStarts: " startswith ", testEnds: " endswith ", testRegexp: " =~ ", testNetwork: " in ",
 }
 
 // append adds the item's canonical text. An order is the same for all literals of an item.
@@ -238,12 +254,16 @@ func (it *item) append(dst []byte) []byte {
 	if it.all {
 		dst = append(dst, "all "...)
 	}
+	return appendLiterals(dst, it.literals)
+}
+
+func appendLiterals(dst []byte, literals []literal) []byte {
 	dst = append(dst, '[')
-	for i := range it.literals {
+	for i := range literals {
 		if i > 0 {
 			dst = append(dst, ", "...)
 		}
-		dst = it.literals[i].append(dst)
+		dst = literals[i].append(dst)
 	}
 	return append(dst, ']')
 }

@@ -1,6 +1,7 @@
 package match
 
 import (
+	"encoding/base64"
 	"slices"
 	"strconv"
 	"testing"
@@ -82,6 +83,63 @@ func TestMatch(t *testing.T) {
 		{"aliases", "- f: &v [a, b]\n  g: *v", []string{`{"f":"a","g":"b"}`}, []string{`{"f":"a","g":"c"}`}},
 		{"a field named condition", `[{condition: a}]`, []string{`{"condition":"a"}`}, []string{`{"condition":"b"}`}},
 
+		{"re is searched", `f|re: b+c`, []string{`{"f":"abbc."}`, `{"f":["x","bc"]}`}, []string{`{"f":"ac"}`, `{"f":"BC"}`, `{}`, `{"f":null}`, `{"f":{"a":"bc"}}`}},
+		{"re with anchors", `f|re: '^\d{3}$'`, []string{`{"f":"404"}`, `{"f":404}`}, []string{`{"f":"4040"}`, `{"f":"404\n"}`}},
+		{"re has no wildcards", `f|re: 'a\*b?'`, []string{`{"f":"a*"}`}, []string{`{"f":"axb"}`}},
+		{"re i", `f|re|i: 'CMD\.exe'`, []string{`{"f":"c:\\cmd.EXE"}`}, []string{`{"f":"cmdxexe"}`}},
+		{"re m", `f|re|m: ^b$`, []string{`{"f":"a\nb\nc"}`}, []string{`{"f":"ab"}`, `{"f":"a\nB"}`}},
+		{"re without m", `f|re: ^b$`, []string{`{"f":"b"}`}, []string{`{"f":"a\nb\nc"}`}},
+		{"re s", `f|re|s: a.b`, []string{`{"f":"a\nb"}`, `{"f":"axb"}`}, []string{`{"f":"ab"}`}},
+		{"re without s", `f|re: a.b`, []string{`{"f":"axb"}`}, []string{`{"f":"a\nb"}`}},
+		{"re with all flags", `f|re|s|m|i: '^a.b$'`, []string{`{"f":"x\nA\nB\ny"}`}, nil},
+		{"re of a list", `f|re: [^a, b$]`, []string{`{"f":"ax"}`, `{"f":"xb"}`}, []string{`{"f":"bxa"}`}},
+		{"re with all", `f|re|all: [a, b]`, []string{`{"f":"ba"}`, `{"f":["a","b"]}`}, []string{`{"f":"a"}`}},
+		{"re with neq", `f|neq|re: a`, []string{`{}`, `{"f":"b"}`}, []string{`{"f":"a"}`}},
+		{"re with cased", `f|re|cased: a`, []string{`{"f":"a"}`}, []string{`{"f":"A"}`}},
+		{"cidr", `DestinationIp|cidr: 10.0.0.0/8`, []string{`{"DestinationIp":"10.255.255.255"}`, `{"DestinationIp":"::ffff:10.0.0.1"}`, `{"DestinationIp":"::ffff:a00:1"}`, `{"DestinationIp":["1.1.1.1","10.0.0.0"]}`}, []string{`{"DestinationIp":"11.0.0.0"}`, `{"DestinationIp":"10.0.0.1/32"}`, `{"DestinationIp":"10.0.0.01"}`, `{"DestinationIp":" 10.0.0.1"}`, `{"DestinationIp":"::10.0.0.1"}`, `{"DestinationIp":10.0}`, `{}`, `{"DestinationIp":null}`, `{"DestinationIp":""}`}},
+		{"cidr 6", `f|cidr: 2001:db8::/32`, []string{`{"f":"2001:DB8:ffff::1"}`, `{"f":"2001:0db8:0:0:0:0:0:1%eth0"}`}, []string{`{"f":"2001:db9::"}`, `{"f":"::1"}`, `{"f":"32.1.13.184"}`}},
+		{"cidr of an address", `f|cidr: [192.0.2.1, "::1"]`, []string{`{"f":"192.0.2.1"}`, `{"f":"0:0::1"}`}, []string{`{"f":"192.0.2.2"}`}},
+		{"cidr of mapped addresses", `f|cidr: "::ffff:10.0.0.0/104"`, []string{`{"f":"10.1.1.1"}`, `{"f":"::ffff:10.1.1.1"}`}, []string{`{"f":"11.1.1.1"}`}},
+		{"cidr of everything", `f|cidr: ["0.0.0.0/0"]`, []string{`{"f":"1.2.3.4"}`}, []string{`{"f":"::1"}`, `{"f":"x"}`}},
+		{"cidr of a list", `f|cidr: [172.16.0.0/12, 10.0.0.0/8, 10.1.0.0/16, "fd00::/8", 192.168.0.0/16, 10.0.0.0/16]`, []string{`{"f":"10.2.0.1"}`, `{"f":"10.1.0.1"}`, `{"f":"172.31.0.0"}`, `{"f":"fdff::"}`}, []string{`{"f":"172.32.0.0"}`, `{"f":"9.255.255.255"}`, `{"f":"fe00::"}`}},
+		{"cidr with all", `f|cidr|all: [10.0.0.0/8, 10.1.0.0/16]`, []string{`{"f":"10.1.0.1"}`, `{"f":["10.1.1.1"]}`}, []string{`{"f":"10.2.0.1"}`, `{"f":["10.2.0.1"]}`}},
+		{"cidr with neq", `f|cidr|neq: 10.0.0.0/8`, []string{`{}`, `{"f":"x"}`, `{"f":"11.0.0.1"}`}, []string{`{"f":"10.0.0.1"}`}},
+		{"fieldref", `f|fieldref: g`, []string{`{"f":"a","g":"A"}`, `{"f":22,"g":"22.0"}`, `{"f":1e1,"g":10}`, `{"f":true,"g":"True"}`, `{"f":"","g":""}`, `{"f":"a*","g":"A*"}`}, []string{`{"f":"a","g":"b"}`, `{"f":"a"}`, `{"g":"a"}`, `{}`, `{"f":null,"g":null}`, `{"f":{"x":1},"g":{"x":1}}`, `{"f":"ab","g":"a*"}`, `{"f":1,"g":true}`, `{"f":22,"g":"022"}`, `{"f":"22","g":"22.0"}`}},
+		{"fieldref cased", `f|cased|fieldref: g`, []string{`{"f":"a","g":"a"}`, `{"f":1.0,"g":"1"}`}, []string{`{"f":"a","g":"A"}`}},
+		{"fieldref neq", `f|fieldref|neq: g`, []string{`{"f":"a","g":"b"}`, `{"f":"a"}`, `{}`}, []string{`{"f":"a","g":"A"}`}},
+		{"fieldref contains", `f|fieldref|contains: g`, []string{`{"f":"xSTRAẞEx","g":"straße"}`, `{"f":"a","g":""}`, `{"f":"x\u212ay","g":"K"}`, `{"f":1234,"g":23}`}, []string{`{"f":"straße","g":"xstraßex"}`, `{"f":"abc","g":"ac"}`, `{"g":"a"}`, `{"f":"a"}`}},
+		{"fieldref startswith", `f|startswith|fieldref: g`, []string{`{"f":"C:\\Users\\a","g":"c:\\users"}`, `{"f":"é","g":"É"}`}, []string{`{"f":"xa","g":"a"}`, `{"f":"a","g":"ab"}`}},
+		{"fieldref endswith", `f|endswith|fieldref: g`, []string{`{"f":"host.Example.com","g":".EXAMPLE.com"}`, `{"f":"x\u212a","g":"k"}`}, []string{`{"f":"ax","g":"a"}`, `{"f":"b","g":"ab"}`}},
+		{"fieldref cased parts", `[{f|cased|endswith|fieldref: g}, {f|cased|startswith|fieldref: g}, {f|cased|contains|fieldref: h}]`, []string{`{"f":"xa","g":"a"}`, `{"f":"ax","g":"a"}`, `{"f":"xax","h":"a"}`}, []string{`{"f":"xA","g":"a"}`, `{"f":"Ax","g":"a"}`, `{"f":"xAx","h":"a"}`}},
+		{"fieldref of arrays", `f|fieldref: g`, []string{`{"f":["a","b"],"g":"B"}`, `{"f":"b","g":["a","b"]}`, `{"f":["a",[7]],"g":["x",7.0]}`}, []string{`{"f":[],"g":[]}`, `{"f":[null],"g":[null]}`, `{"f":["a"],"g":["b"]}`}},
+		{"fieldref of a list", `f|fieldref: [g, h]`, []string{`{"f":"a","h":"a"}`, `{"f":"a","g":"a"}`}, []string{`{"f":"a","g":"b","h":"c"}`}},
+		{"fieldref with all", `f|fieldref|all: [g, h]`, []string{`{"f":"a","g":"a","h":"a"}`, `{"f":["a","b"],"g":"a","h":"b"}`}, []string{`{"f":"a","g":"a"}`}},
+
+		{"base64", `f|base64: foobar`, []string{`{"f":"Zm9vYmFy"}`}, []string{`{"f":"zm9vYmFy"}`, `{"f":"foobar"}`, `{"f":"xZm9vYmFy"}`, `{}`}},
+		{"base64 with padding", `f|base64|contains: 'a\*'`, []string{`{"f":"x YSo= x"}`}, []string{`{"f":"YSo"}`}},
+		{"base64 of more than ASCII", `f|base64: é`, []string{`{"f":"w6k="}`}, nil},
+		{"base64offset", `f|base64offset|contains: foobar`, []string{`{"f":"xxZm9vYmFyxx"}`, `{"f":"xxxZvb2JhcXX"}`, `{"f":"xxxmb29iYXXX"}`}, []string{`{"f":"foobar"}`, `{"f":"zm9vymfy"}`, `{"f":"Zvb2Jh"}`}},
+		{"base64offset with all", `f|base64offset|contains|all: [foobar, barfoo]`, []string{`{"f":"Zm9vYmFy YmFyZm9v"}`, `{"f":["Zvb2Jhc","JhcmZvb"]}`}, []string{`{"f":"Zm9vYmFy"}`, `{"f":"Zm9vYmFy Zvb2Jhc mb29iYX"}`}},
+		{"base64offset with neq", `f|base64offset|contains|neq: foobar`, []string{`{}`, `{"f":"x"}`}, []string{`{"f":"Zvb2Jhc"}`}},
+		{"wide", `f|wide: cmd`, []string{`{"f":"c\u0000m\u0000d\u0000"}`, `{"f":"C\u0000M\u0000D\u0000"}`}, []string{`{"f":"cmd"}`, `{"f":"\u0000c\u0000m\u0000d"}`}},
+		{"utf16be", `f|utf16be|contains: cmd`, []string{`{"f":"x\u0000c\u0000m\u0000dx"}`}, []string{`{"f":"c\u0000m\u0000d\u0000"}`}},
+		{"utf16le base64", `f|utf16le|base64: cmd`, []string{`{"f":"YwBtAGQA"}`}, nil},
+		{"utf16be base64", `f|utf16be|base64: cmd`, []string{`{"f":"AGMAbQBk"}`}, nil},
+		{"utf16 base64", `f|utf16|base64: cmd`, []string{`{"f":"//5jAG0AZAA="}`}, nil},
+		{"wide base64 beyond the BMP", `f|wide|base64: 😀`, []string{`{"f":"PdgA3g=="}`}, nil},
+		{"encoded PowerShell", `f|wide|base64offset|contains: [IEX, "Net.WebClient"]`, []string{`{"f":"powershell -enc SQBFAFgAIAAoAE4AZQB3AC0A"}`, `{"f":"TgBlAHQALgBXAGUAYgBDAGwAaQBlAG4AdAA="}`}, []string{`{"f":"SQBGAFgA"}`, `{"f":"IEX"}`}},
+		{"encoded twice", `f|base64|base64offset|contains: foobar`, []string{`{"f":"xWm05dlltRnlx"}`}, []string{`{"f":"Zm9vYmFy"}`}},
+		{"windash", `f|windash|contains: " -f -b"`, []string{`{"f":"x -f -b"}`, `{"f":"x /F –b"}`, `{"f":"x —f ―b"}`}, []string{`{"f":"x f b"}`, `{"f":"x +f -b"}`}},
+		{"windash at the start", `f|contains|windash: "/param-name"`, []string{`{"f":"x-param-name"}`, `{"f":"–PARAM-name"}`, `{"f":"/param-name"}`}, []string{`{"f":"-param/name"}`}},
+		{"windash whole", `f|windash: [-a, "*-b"]`, []string{`{"f":"/A"}`, `{"f":"x ―b"}`}, []string{`{"f":"/a "}`, `{"f":"a"}`}},
+		{"windash before no word", `f|windash: "a- --b -"`, []string{`{"f":"a- -/b -"}`, `{"f":"a- --b -"}`}, []string{`{"f":"a/ --b -"}`, `{"f":"a- /-b -"}`, `{"f":"a- --b /"}`}},
+		{"windash cased", `f|windash|cased|startswith: -Enc`, []string{`{"f":"/Enc x"}`}, []string{`{"f":"/enc x"}`}},
+		{"windash with all", `f|windash|contains|all: [-a, -b]`, []string{`{"f":"/a –b"}`}, []string{`{"f":"/a"}`}},
+		{"windash base64", `f|windash|base64: -a`, []string{`{"f":"LWE="}`, `{"f":"L2E="}`, `{"f":"4oCTYQ=="}`, `{"f":"4oCUYQ=="}`, `{"f":"4oCVYQ=="}`}, []string{`{"f":"YQ=="}`}},
+		{"expand", `f|expand: 'a\%b%c 100%'`, []string{`{"f":"A%b%c 100%"}`}, []string{`{"f":"a\\%b%c 100%"}`}},
+		{"a percent sign", `f: '%name%'`, []string{`{"f":"%name%"}`}, nil},
+		{"expand re", `f|expand|re: '^5\%$'`, []string{`{"f":"5%"}`}, nil},
+
 		{"named blocks", `{a: {f: x}, b: [{g: y}, {g: z}], condition: a and b}`, []string{`{"f":"x","g":"z"}`}, []string{`{"f":"x"}`, `{"g":"y"}`}},
 		{"not is negation", `{a: {f: x}, condition: not a}`, []string{`{}`, `{"f":"y"}`}, []string{`{"f":"x"}`}},
 		{"not not", `{a: {f: x}, condition: not not a}`, []string{`{"f":"x"}`}, []string{`{}`}},
@@ -112,6 +170,36 @@ func TestMatch(t *testing.T) {
 	}
 }
 
+// The examples of Sigma's specification, version 2.
+func TestSigma(t *testing.T) {
+	for _, x := range []struct{ condition, row string }{
+		{`{EventLog: Security, EventID: [517, 1102]}`, `{"EventLog":"Security","EventID":1102}`},
+		{`{EventLog: Security, EventID: 4769, TicketOptions: '0x40810000', TicketEncryption: '0x17'}`, `{"EventLog":"Security","EventID":4769,"TicketOptions":"0x40810000","TicketEncryption":"0x17"}`},
+		{`[{Image|endswith: '\example.exe'}, {Description|contains: 'Test executable'}]`, `{"Image":"C:\\example.exe"}`},
+		{`[{Image|endswith: '\example.exe'}, {Description|contains: 'Test executable'}]`, `{"Description":"A test executable."}`},
+		{`{selection: {EventID: 4738}, filter: {PasswordLastSet: null}, condition: selection and not filter}`, `{"EventID":4738,"PasswordLastSet":"never"}`},
+		{`{EventID: 4738, PasswordLastSet|exists: true}`, `{"EventID":4738,"PasswordLastSet":""}`},
+		{`DestinationIp|cidr: 10.0.0.0/8`, `{"DestinationIp":"10.9.8.7"}`},
+		{`f: prog?.exe`, `{"f":"progB.exe"}`},
+		{`f: antivirus_V*.exe`, `{"f":"antivirus_V21.2.1.exe"}`},
+		{`f: '\*'`, `{"f":"*"}`},
+		{`f: '\\*'`, `{"f":"\\x"}`},
+		{`f: '\\\*'`, `{"f":"\\*"}`},
+		{`f: '\\\\'`, `{"f":"\\\\"}`},
+		{`f: '%name%'`, `{"f":"%name%"}`},
+		{`f|wide: cmd`, `{"f":"c\u0000m\u0000d\u0000"}`},                          // 63 00 6d 00 64 00
+		{`f|utf16be: cmd`, `{"f":"\u0000c\u0000m\u0000d"}`},                       // 00 63 00 6d 00 64
+		{`f|utf16|base64: cmd`, `{"f":"` + b64("\xff\xfec\x00m\x00d\x00") + `"}`}, // FF FE 63 00 6d 00 64 00
+	} {
+		var fields event.Fields
+		if c := mustCompile(t, &fields, x.condition); !c.Match(rowOf(t, &fields, x.row)) {
+			t.Errorf("%s does not match %s", x.condition, x.row)
+		}
+	}
+}
+
+func b64(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
+
 func TestNilMatchesEverything(t *testing.T) {
 	c, problems := Compile(nil, nil)
 	if c != nil || problems != nil || !c.Match(cells{}) || c.Fields() != nil || c.String() != "" {
@@ -124,12 +212,12 @@ func TestFields(t *testing.T) {
 	for i := range 5 {
 		fields.Add("before " + strconv.Itoa(i))
 	}
-	c := mustCompile(t, &fields, `{x: {b: 1, a|exists: true}, y: [{b|gt: 2}, {c: null}], condition: y or not x}`)
+	c := mustCompile(t, &fields, `{x: {b: 1, a|exists: true}, y: [{b|gt: 2}, {c|fieldref: [d, b]}], condition: y or not x}`)
 	var paths []string
 	for _, f := range c.Fields() {
 		paths = append(paths, fields.Path(f))
 	}
-	if !slices.Equal(paths, []string{"b", "c", "a"}) {
+	if !slices.Equal(paths, []string{"b", "c", "d", "a"}) {
 		t.Errorf("fields: %q", paths)
 	}
 }
@@ -165,10 +253,22 @@ func TestFingerprint(t *testing.T) {
 		`not "f" exists`:                   {`f|exists: false`},
 		`"f" = true`:                       {`f: true`, `f: True`},
 		`"f" >= 5`:                         {`f|gte: 5`, `f|gte: 5.0`},
-		`("f" = "a" and "g" = "b")`:        {`{f: a, g: b}`, `{x: {f: a}, y: {g: b}, condition: x and (y)}`, `{x1: {f: a}, x2: {g: b}, condition: all of x*}`},
-		`("f" = "a" or "g" = "b")`:         {`[{f: a}, {g: b}]`, `{x: {f: a}, y: {g: b}, condition: 1 of them}`},
-		`not ("f" = "a" or "g" = "b")`:     {`{x: {f: a}, y: {g: b}, condition: not 1 of them}`},
-		`("f" = "a" and not "g" = "\"or")`: {`{f: a, g|neq: '"or'}`},
+		`"f" =~ "(?im)a\\*"`:               {`f|re|i|m: a\*`, `f|re|m|i: a\*`},
+		`"f" =~ all ["a", "b"]`:            {`f|re|all: [a, b]`},
+		`"f" in 10.0.0.0/8`:                {`f|cidr: 10.0.0.0/8`, `f|cidr: [10.1.0.0/16, "::ffff:10.0.0.0/104"]`},
+		`"f" in [10.0.0.0/8, ::1/128]`:     {`f|cidr: ["::1", 10.0.0.0/8]`},
+		`"f" in all [::1/128, 10.0.0.0/8]`: {`f|cidr|all: ["::1", 10.0.0.0/8]`},
+		`"f" = field "g"`:                  {`f|fieldref: g`, `f|fieldref|all: [g]`},
+		`"f" contains cased all field "g", field "h"`:                                  {`f|all|cased|fieldref|contains: [g, h]`},
+		`"f" = cased "YWI="`:                                                           {`f|base64: ab`, `f|cased|base64: ab`},
+		`"f" = cased ["*YW*", "*Fi*", "*hY*"]`:                                         {`f|base64offset|contains: ab`},
+		`"f" = cased all [any ["*YW*", "*Fi*", "*hY*"], any ["*YW*", "*Fj*", "*hY*"]]`: {`f|base64offset|contains|all: [ab, ac]`},
+		`"f" = "*\\-a-b*"`:                                                             {`f|windash|contains: -a-b`, `f|contains|windash: /a-b`},
+		`"f" = "\\\\-a"`:                                                               {`f: '\-a'`},
+		`("f" = "a" and "g" = "b")`:                                                    {`{f: a, g: b}`, `{x: {f: a}, y: {g: b}, condition: x and (y)}`, `{x1: {f: a}, x2: {g: b}, condition: all of x*}`},
+		`("f" = "a" or "g" = "b")`:                                                     {`[{f: a}, {g: b}]`, `{x: {f: a}, y: {g: b}, condition: 1 of them}`},
+		`not ("f" = "a" or "g" = "b")`:                                                 {`{x: {f: a}, y: {g: b}, condition: not 1 of them}`},
+		`("f" = "a" and not "g" = "\"or")`:                                             {`{f: a, g|neq: '"or'}`},
 	} {
 		for _, text := range group {
 			var fields event.Fields
@@ -187,10 +287,12 @@ func TestFingerprint(t *testing.T) {
 func TestNoAllocations(t *testing.T) {
 	var fields event.Fields
 	c := mustCompile(t, &fields, `
-a: { s: [x, Failure], n|gte: 5, w: "*fail*r??", big: 18446744073709551616, list|all: [b, 3] }
+a: { s: [x, Failure], n|gte: 5, w: "*fail*r??", big: 18446744073709551616, list|all: [b, 3], re|re|i: "fail.*!$", ip|cidr: [10.0.0.0/8, "fd00::/8"], six|cidr: [10.0.0.0/8, "fd00::/8"],
+     s|fieldref|contains: part, list|fieldref: three, s|windash|startswith: [-x, f], code|wide|base64offset|contains: failure }
 b: { gone|exists: true }
 condition: a and not b`)
-	var row Row = rowOf(t, &fields, `{"s":"FAILURE","n":"7.5","w":"some failure!","big":18446744073709551616,"list":["a","b",3]}`)
+	var row Row = rowOf(t, &fields, `{"s":"FAILURE","n":"7.5","w":"some failure!","big":18446744073709551616,"list":["a","b",3],
+		"re":"a FAILURE\u0021","ip":"::ffff:10.1.2.3","six":"fd00:1::2","part":"lur","three":[7,"3.0"],"code":"x ZgBhAGkAbAB1AHIAZQA"}`)
 	if !c.Match(row) {
 		t.Fatal("does not match")
 	}

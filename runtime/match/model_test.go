@@ -1,21 +1,24 @@
 package match
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"math/big"
 	"math/rand/v2"
+	"net"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf16"
 
 	"github.com/seed-98920119/tocsin/runtime/event"
 	"gopkg.in/yaml.v3"
 )
 
 // TestModel compares random conditions over random rows with an evaluator that shares nothing with the package: it reads
-// conditions as YAML decodes them and rows as encoding/json does, and compares with regexp and big.Rat.
+// conditions as YAML decodes them and rows as encoding/json does, and compares with regexp, big.Rat and net.IPNet.
 func TestModel(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
@@ -86,8 +89,39 @@ func (g generator) value(depth int) string {
 	s := g.list(g.IntN(5), "", func() string {
 		return g.pick("a", "b", "A", "B", "k", "K", "\u212a", "s", "ſ", "ß", "ẞ", `\`, "*", "?", "é", "É", "\n")
 	})
+	switch g.IntN(12) {
+	case 0:
+		s = g.address()
+	case 1:
+		s = base64.StdEncoding.EncodeToString([]byte(g.pick("", "x", "xy", "é") + g.encoded(g.word()) + g.pick("", "z", "zz", "\xff")))
+	case 2:
+		s = g.pick("", "x ", "a") + g.pick("-", "/", "–", "—", "―", "--") + g.pick("a", "b", "ab", "a-b", "a /b") + g.pick("", " x")
+	case 3:
+		s = g.encoded(g.word())
+	}
 	b, _ := json.Marshal(s)
 	return string(b)
+}
+
+func (g generator) word() string { return g.pick("ab", "ba", "AB", "abb", "aé", "k–a") }
+
+// encoded gives UTF-16 in one order or the other, or the text itself.
+func (g generator) encoded(s string) string {
+	return modelWide(g.pick("", "wide", "utf16be", "utf16"), s)
+}
+
+func (g generator) address() string {
+	return g.pick("10.1.2.3", "10.0.0.0", "10.128.0.1", "11.0.0.1", "::ffff:10.1.2.3", "::ffff:a80:1", "::10.1.2.3", "::1", "2001:db8::1", "2001:DB8:0:1::", "2001:db9::", "10.1.2", "010.1.2.3")
+}
+
+func (g generator) network() string {
+	return g.pick("10.0.0.0/8", "10.0.0.0/9", "10.1.2.3", "10.1.2.2/31", "'::/0'", "'::1'", "0.0.0.0/0", "'2001:db8::/32'", "'2001:db8::/64'", "'::ffff:10.128.0.0/105'", "'::ffff:0:0/96'")
+}
+
+func (g generator) regexp() string {
+	return "'" + g.pick("", "^") + g.list(1+g.IntN(3), "", func() string {
+		return g.pick("a", "b", "A", "k", "s", ".", "[ab]", "(a|b)", "\\d", "\n", "é", "(?i:B)", "b$", "^a") + g.pick("", "", "*", "+", "?")
+	}) + g.pick("", "$") + "'"
 }
 
 // condition returns a condition in YAML's flow style.
@@ -138,7 +172,23 @@ func (g generator) item(field string) string {
 		}
 		return "[" + g.list(1+g.IntN(3), ", ", f) + "]"
 	}
-	switch g.IntN(8) {
+	encoding := g.pick("|wide", "|utf16le", "|utf16be", "|utf16", "", "")
+	word := func() string { return "'" + g.word() + "'" }
+	switch g.IntN(14) {
+	case 8:
+		return field + neq + "|re" + g.pick("", "|i", "|m", "|s", "|i|m|s") + all + ": " + values(g.regexp)
+	case 9:
+		return field + all + "|cidr" + neq + ": " + values(g.network)
+	case 10:
+		return field + g.pick("", "|cased") + "|fieldref" + g.pick("", "|contains", "|startswith", "|endswith") + all + neq + ": " + values(func() string { return g.pick("f", "g", "h") })
+	case 11:
+		return field + all + encoding + "|base64" + g.pick("", "|startswith", "|contains") + neq + ": " + values(word)
+	case 12:
+		return field + encoding + "|base64offset|contains" + all + neq + ": " + values(word)
+	case 13:
+		return field + g.pick("|windash", "|cased|windash") + g.pick("", "|contains", "|endswith") + all + neq + ": " + values(func() string {
+			return "'" + g.pick("", "*", "x ") + g.pick("-", "/", "―", "--") + g.pick("a", "b", "a-b", "a /b", "?") + g.pick("", "*") + "'"
+		})
 	case 0:
 		return field + g.pick("|exists: true", "|exists: false")
 	case 1:
@@ -271,20 +321,30 @@ func modelItem(key string, value any, row map[string]any) bool {
 	}
 	hits := 0
 	for _, l := range literals {
-		if modelAny(l, cell, is) {
+		hit := false
+		switch {
+		case is("fieldref"):
+			other := row[l.(string)]
+			hit = modelAny(nil, cell, func(_, x any) bool {
+				return modelAny(nil, other, func(_, y any) bool { return modelPair(x, y, is) })
+			})
+		default:
+			hit = modelAny(l, cell, func(l, x any) bool { return modelCompare(l, x, is) })
+		}
+		if hit {
 			hits++
 		}
 	}
 	return (hits == len(literals) || hits > 0 && !is("all")) != is("neq")
 }
 
-func modelAny(literal, cell any, is func(string) bool) bool {
+func modelAny(literal, cell any, compare func(literal, cell any) bool) bool {
 	list, ok := cell.([]any)
 	if !ok {
-		return modelCompare(literal, cell, is)
+		return compare(literal, cell)
 	}
 	for _, e := range list {
-		if modelAny(literal, e, is) {
+		if modelAny(literal, e, compare) {
 			return true
 		}
 	}
@@ -310,7 +370,24 @@ func modelCompare(literal, cell any, is func(string) bool) bool {
 	}
 	switch l := literal.(type) {
 	case string:
-		return modelPattern(l, is).MatchString(text)
+		switch _, isString := cell.(string); {
+		case is("re"):
+			flags := ""
+			for _, f := range []string{"i", "m", "s"} {
+				if is(f) {
+					flags += "(?" + f + ")"
+				}
+			}
+			return regexp.MustCompile(flags + l).MatchString(text)
+		case is("cidr"):
+			return isString && modelNetwork(l).Contains(net.ParseIP(text))
+		}
+		for _, form := range modelForms(l, is) {
+			if modelPattern(form, is).MatchString(text) {
+				return true
+			}
+		}
+		return false
 	case bool:
 		_, isNumber := cell.(json.Number)
 		return !isNumber && (text == fmt.Sprint(l) || !is("cased") && strings.EqualFold(text, fmt.Sprint(l)))
@@ -347,10 +424,123 @@ func modelPattern(s string, is func(string) bool) *regexp.Regexp {
 		re += ".*"
 	}
 	flags := "(?is)"
-	if is("cased") {
+	if is("cased") || is("base64") || is("base64offset") {
 		flags = "(?s)"
 	}
-	return regexp.MustCompile(flags + "^(?:" + re + ")$")
+	re = flags + "^(?:" + re + ")$"
+	if compiled[re] == nil {
+		compiled[re] = regexp.MustCompile(re)
+	}
+	return compiled[re]
+}
+
+var compiled = map[string]*regexp.Regexp{}
+
+// modelPair compares two scalars of a row: the second is a literal without wildcards, a number if either is one.
+func modelPair(x, y any, is func(string) bool) bool {
+	if y == nil {
+		return false
+	}
+	if n, ok := x.(json.Number); ok && !is("contains") && !is("startswith") && !is("endswith") {
+		x, y = y, n
+	}
+	literal := y
+	switch v := y.(type) {
+	case json.Number:
+		if is("contains") || is("startswith") || is("endswith") {
+			literal = string(v)
+		}
+	case bool:
+		literal = fmt.Sprint(v)
+	case string:
+	default:
+		return false
+	}
+	if s, ok := literal.(string); ok {
+		literal = regexp.MustCompile(`[\\*?]`).ReplaceAllString(s, `\$0`)
+	}
+	return modelCompare(literal, x, func(m string) bool { return m != "fieldref" && is(m) })
+}
+
+func modelNetwork(s string) *net.IPNet {
+	if !strings.Contains(s, "/") {
+		s += map[bool]string{true: "/128", false: "/32"}[strings.Contains(s, ":")]
+	}
+	_, n, err := net.ParseCIDR(s)
+	if err != nil {
+		panic(err)
+	}
+	if ones, _ := n.Mask.Size(); len(n.IP) == 16 && n.IP.To4() != nil { // mapped: the IPv4 network
+		n = &net.IPNet{IP: n.IP.To4(), Mask: net.CIDRMask(ones-96, 32)}
+	}
+	return n
+}
+
+// modelForms does what modifiers do to a value, and gives Sigma texts.
+func modelForms(s string, is func(string) bool) []string {
+	if is("windash") {
+		return modelDashes(s, 0)
+	}
+	for _, m := range []string{"wide", "utf16le", "utf16be", "utf16"} {
+		if is(m) {
+			s = modelWide(m, s)
+		}
+	}
+	switch {
+	case is("base64"):
+		return []string{base64.StdEncoding.EncodeToString([]byte(s))}
+	case is("base64offset"):
+		return []string{modelOffset(s, 0), modelOffset(s, 1), modelOffset(s, 2)}
+	}
+	return []string{s}
+}
+
+var parameterDash = regexp.MustCompile(`(?:^|[^\pL\pN_])([-/–—―])[\pL\pN_]`)
+
+// modelDashes tries every dash at each place from a byte on that a dash of a parameter has.
+func modelDashes(s string, from int) []string {
+	at := parameterDash.FindStringSubmatchIndex(s[from:])
+	if at == nil {
+		return []string{s}
+	}
+	var out []string
+	for _, d := range strings.Split("-/–—―", "") {
+		out = append(out, modelDashes(s[:from+at[2]]+d+s[from+at[3]:], from+at[2]+len(d))...)
+	}
+	return out
+}
+
+func modelWide(encoding, s string) string {
+	var b []byte
+	for _, u := range utf16.Encode([]rune(s)) {
+		if encoding == "utf16be" {
+			b = append(b, byte(u>>8), byte(u))
+		} else {
+			b = append(b, byte(u), byte(u>>8))
+		}
+	}
+	switch encoding {
+	case "":
+		return s
+	case "utf16":
+		return "\xff\xfe" + string(b)
+	}
+	return string(b)
+}
+
+// modelOffset gives the characters of base64 that stay the same whatever stands around s, if that begins at some byte.
+func modelOffset(s string, offset int) string {
+	encode := func(fill string) string {
+		return base64.RawStdEncoding.EncodeToString([]byte(strings.Repeat(fill, offset) + s + strings.Repeat(fill, 3)))
+	}
+	x, y := encode("\x00"), encode("\xff")
+	same := ""
+	for i := range x {
+		if x[i] == y[i] {
+			same += x[i : i+1]
+		}
+	}
+	return same
 }
 
 var sigmaPart = regexp.MustCompile(`(?s)\\[*?\\]|.`)

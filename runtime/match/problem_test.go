@@ -9,7 +9,7 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-const knows = "all, cased, contains, endswith, exists, gt, gte, lt, lte, neq, startswith"
+const knows = "all, base64, base64offset, cased, cidr, contains, endswith, exists, expand, fieldref, gt, gte, i, lt, lte, m, neq, re, s, startswith, utf16, utf16be, utf16le, wide, windash"
 
 func TestProblems(t *testing.T) {
 	for _, x := range []struct{ name, condition, want string }{
@@ -28,11 +28,10 @@ func TestProblems(t *testing.T) {
 		{"no field", `{"|contains": a}`, "1:2 a key begins with the name of a field (keywords, values without a field, are not known to this version yet)\n"},
 		{"null key", `~: a`, "1:1 a key begins with the name of a field (keywords, values without a field, are not known to this version yet)\n"},
 		{"unresolved", "f: a\nno.such: b", "2:1 there is no stream called no\n"},
-		{"later", `f|re: a.*`, "1:1 this version does not know the modifier \"re\" yet; it knows " + knows + "\n"},
 		{"unknown", `f|contians: a`, "1:1 unknown modifier \"contians\" (did you mean contains?); this version knows " + knows + "\n"},
 		{"upper case", `f|GTE: 1`, "1:1 unknown modifier \"GTE\" (did you mean gte?); this version knows " + knows + "\n"},
 		{"far from any", `f|x: 1`, "1:1 unknown modifier \"x\"; this version knows " + knows + "\n"},
-		{"near to one of Sigma's", `f|cird: 1`, "1:1 unknown modifier \"cird\" (did you mean cidr?); this version knows " + knows + "\n"},
+		{"letters swapped", `f|cird: 1`, "1:1 unknown modifier \"cird\" (did you mean cidr?); this version knows " + knows + "\n"},
 		{"no modifier", `f|: 1`, "1:1 there is no modifier after |; a | within a name is written \\|\n"},
 		{"twice", `f|cased|cased: a`, "1:1 the modifier \"cased\" is there twice\n"},
 		{"two comparisons", `f|contains|endswith: a`, "1:1 `contains` and `endswith` cannot go together: use two items\n"},
@@ -43,7 +42,28 @@ func TestProblems(t *testing.T) {
 		{"infinite", "f: .inf\ng: -.INF\nh|lt: .nan", "1:4 \".inf\" is not a number to compare with\n2:4 \"-.INF\" is not a number to compare with\n3:7 \".nan\" is not a number to compare with\n"},
 		{"odd tags", "f: !!int \"\"\ng: !!float e5\nh: !!bool x\ni: !!binary YQ==\nj: !mine a", "1:4 \"\" is not a number to compare with\n2:4 \"e5\" is not a number to compare with\n3:4 \"x\" is not true or false\n4:4 the tag !!binary is not known here: values are strings, numbers, true, false and null\n5:4 the tag !mine is not known here: values are strings, numbers, true, false and null\n"},
 		{"null for a text", `f|contains: null`, "1:13 `contains` takes a text, not null\n"},
-		{"several", "f|re: []\nno.g|gt: x\nh: {}", "1:1 this version does not know the modifier \"re\" yet; it knows " + knows + "\n1:7 an empty list matches nothing: give at least one value\n2:1 there is no stream called no\n2:10 `gt` takes a number, not \"x\"\n3:4 a value is a scalar or a list of scalars, not a map: nested fields are written with dots, as in `a.b: value`\n"},
+		{"several", "f|wied: []\nno.g|gt: x\nh: {}", "1:1 unknown modifier \"wied\" (did you mean wide?); this version knows " + knows + "\n1:9 an empty list matches nothing: give at least one value\n2:1 there is no stream called no\n2:10 `gt` takes a number, not \"x\"\n3:4 a value is a scalar or a list of scalars, not a map: nested fields are written with dots, as in `a.b: value`\n"},
+		{"re and a number", "f|re: 5\ng|re: [a, true, 1.5]\nh|re: null", "1:7 `re` takes a text, not the number 5: put it in quotes\n2:11 `re` takes a text, not the bool true: put it in quotes\n2:17 `re` takes a text, not the number 1.5: put it in quotes\n3:7 `re` takes a text, not nothing (null)\n"},
+		{"re that does not compile", "f|re: a(b\ng|re|i: ['x', 'a[', '*']", "1:7 the regular expression does not compile: missing closing ): `a(b`\n2:15 the regular expression does not compile: missing closing ]: `[`\n2:21 the regular expression does not compile: missing argument to repetition operator: `*`\n"},
+		{"re that repeats", `f|re: '(a{50}){50}'`, "1:7 the regular expression does not compile: invalid repeat count: `{50}`; RE2 repeats up to 1000 times, nested repeats multiplied\n"},
+		{"re beyond RE2", "f|re: ^(?=a)b\ng|re: (a)\\1", "1:7 the regular expression does not compile: invalid or unsupported Perl syntax: `(?=`; RE2's syntax has no look-around, no references to groups and no possessive repeats\n2:7 the regular expression does not compile: invalid escape sequence: `\\1`; RE2's syntax has no look-around, no references to groups and no possessive repeats\n"},
+		{"flags of nothing", "f|i: a\ng|m|re: a", "1:1 `i` comes after `re`, as in re|i\n2:1 `m` comes after `re`, as in re|m\n"},
+		{"re and contains", `f|re|contains: a`, "1:1 `re` and `contains` cannot go together: use two items\n"},
+		{"re cased and not", `f|re|i|cased: a`, "1:1 `i` ignores case and `cased` does not: leave one out\n"},
+		{"networks", "f|cidr: [10.0.0.0/33, 10.1.2.3/8, fe80::1%eth0, x, 10, 2001:DB8::1/32]", "1:10 \"10.0.0.0/33\" is not a network: write an address and the bits of its mask, such as 10.0.0.0/8 or 2001:db8::/32\n1:23 10.1.2.3/8 has bits behind its mask; the network is 10.0.0.0/8\n1:35 \"fe80::1%eth0\" is not a network: write an address and the bits of its mask, such as 10.0.0.0/8 or 2001:db8::/32\n1:49 \"x\" is not a network: write an address and the bits of its mask, such as 10.0.0.0/8 or 2001:db8::/32\n1:52 `cidr` takes a text, not the number 10: put it in quotes\n1:56 2001:DB8::1/32 has bits behind its mask; the network is 2001:db8::/32\n"},
+		{"cased networks", `f|cidr|cased: 10.0.0.0/8`, "1:1 `cased` is for texts, and `cidr` compares addresses: leave one out\n"},
+		{"fieldref to nothing", "f|fieldref: [no.g, h, 5, '']\nno.f|fieldref: no.h", "1:14 there is no stream called no\n1:23 `fieldref` takes the name of a field, not the number 5: put it in quotes\n1:26 `fieldref` takes the name of a field, not \"\"\n2:1 there is no stream called no\n2:16 there is no stream called no\n"},
+		{"fieldref and order", "f|fieldref|gt: g\nh|re|fieldref: g", "1:1 `fieldref` compares the texts of two fields, and `gt` does not: leave one out\n2:1 `fieldref` compares the texts of two fields, and `re` does not: leave one out\n"},
+		{"encoded wildcards", "f|base64: a*\ng|wide|base64offset|contains: ['a?', 'a\\*', '\\\\*']", "1:11 `base64` encodes a text, and \"a*\" has wildcards: write \\* and \\? for the characters\n2:32 `wide` encodes a text, and \"a?\" has wildcards: write \\* and \\? for the characters\n2:45 `wide` encodes a text, and \"\\\\\\\\*\" has wildcards: write \\* and \\? for the characters\n"},
+		{"encoded numbers", "f|base64: 22\ng|windash: -1\nh|expand: true\ni|utf16be|contains: null", "1:11 `base64` takes a text, not the number 22: put it in quotes\n2:12 `windash` takes a text, not the number -1: put it in quotes\n3:11 `expand` takes a text, not the bool true: put it in quotes\n4:21 `utf16be` takes a text, not nothing (null)\n"},
+		{"contains first", `f|contains|base64: ab`, "1:1 `base64` comes before `contains`, as in base64|contains\n"},
+		{"windash last", `f|wide|windash|base64: ab`, "1:1 `windash` comes before `wide`: what is encoded has no dashes and placeholders\n"},
+		{"offset alone", "f|base64offset: ab\ng|base64offset|endswith: ab", "1:1 `base64offset` gives the part of a longer text that does not depend on what is around: write base64offset|contains\n2:1 `base64offset` gives the part of a longer text that does not depend on what is around: write base64offset|contains\n"},
+		{"too short", "f|base64offset|contains: [a, ab]\ng|base64: ''", "1:27 \"a\" is too short to be encoded: nothing of it would be sure to be found; write 2 characters at least\n2:11 \"\" is too short to be encoded: nothing of it would be sure to be found; write 2 characters at least\n"},
+		{"UTF-16 that is no text", "f|wide: é\ng|utf16: a\nh|utf16|base64: é", "1:9 `wide` of \"é\" gives bytes that are no text: only with base64 or base64offset after it can a field have them\n2:10 `utf16` of \"a\" gives bytes that are no text: only with base64 or base64offset after it can a field have them\n"},
+		{"many dashes", "f|windash|base64: -a -b -c -d\ng|windash: -a -b -c -d -e -f", "1:19 a value that is encoded may have 3 dashes of windash at most, this one has 4\n"},
+		{"changed and compared otherwise", "f|windash|re: -a\ng|base64|cidr: 10.0.0.0/8\nh|fieldref|expand: g\ni|wide|gt: 5", "1:1 `windash` is for plain texts, and `re` has a language of its own: leave one out\n2:1 `base64` is for plain texts, and `cidr` has a language of its own: leave one out\n3:1 `fieldref` compares two fields as they are, and `expand` changes the value: leave one out\n4:1 `wide` is for texts, and `gt` compares numbers: leave one out\n"},
+		{"placeholders", "f|expand: '%Servers%'\ng|expand|contains: [a, 'x\\%plain%name%', '100%']\nh|re|expand: ^%admins%$\ni|expand|cidr: '%vpn%'", "1:11 there is no placeholder %Servers%: write its values here, as a list; a percent sign is written \\%\n2:24 there is no placeholder %name%: write its values here, as a list; a percent sign is written \\%\n3:14 there is no placeholder %admins%: write its values here, as a list; a percent sign is written \\%\n4:16 there is no placeholder %vpn%: write its values here, as a list; a percent sign is written \\%\n"},
 		{"once for aliases", "- f: &v [{}]\n- g: *v", "1:10 a list of values has only scalars in it, not a map\n"},
 
 		{"condition as a field", `{f: a, condition: Success}`, "1:5 the block f is a map of `field: value`, or a list of such maps, not \"a\"\n1:19 there is no block \"Success\"; the blocks are f; to compare a field named condition, use the list form: `- condition: value`\n"},
@@ -101,6 +121,11 @@ func TestLimits(t *testing.T) {
 		{"longer pattern", `f: "` + strings.Repeat("?", PatternMax+1) + `"`, "1:4 a value with wildcards has 4096 bytes at most, this one has 4097\n"},
 		{"longer contains", `f|contains: ` + strings.Repeat("x", PatternMax+1), "1:13 a value with wildcards has 4096 bytes at most, this one has 4097\n"},
 		{"longer text", `f: ` + strings.Repeat("x", PatternMax+1), ""},
+		{"longest expression", `f|re: ` + strings.Repeat("x", PatternMax), ""},
+		{"longer expression", `f|re: ` + strings.Repeat("x", PatternMax+1), "1:7 a regular expression has 4096 bytes at most, this one has 4097\n"},
+		{"large expressions", "f|re: ['" + strings.Repeat("x{1000}", 150) + "', '" + strings.Repeat("y{1000}", 60) + "', '(']", "1:1062 the regular expressions of a condition may compile to 200000 instructions at most; repeat less, as in x{1,100}\n"},
+		{"longer encoded", `f|base64: ` + strings.Repeat("x", PatternMax+1), "1:11 a value that is encoded has 4096 bytes at most, this one has 4097\n"},
+		{"forms that multiply", "f|windash|base64offset|contains: [" + strings.Repeat("' -a -b -c', ", 26) + "]\ng: [" + strings.Repeat("a, ", 300) + "]", "2:755 a condition may have 10000 values at most; keep long lists in a table\n"},
 		{"deepest", nested(DepthMax - 1), ""},
 		{"deeper", nested(DepthMax), "1:88 parentheses and `not` may nest 64 deep at most\n"},
 		{"deeper not", "{a: {f: x}, condition: " + strings.Repeat("not ", DepthMax) + "a}", "1:280 parentheses and `not` may nest 64 deep at most\n"},

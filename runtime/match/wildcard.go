@@ -11,6 +11,8 @@ import (
 const (
 	anyOne rune = -1 // ?
 	anyRun rune = -2 // *
+
+	anyDash rune = -3 // of windash: one of its dashes
 )
 
 // parseWildcards reads a text as Sigma does: * and ? are wildcards; `\*`, `\?` and `\\` mean the second character; any other
@@ -34,7 +36,7 @@ func parseWildcards(s string) []rune {
 	return out
 }
 
-// formatWildcards is the inverse of parseWildcards, with every backslash escaped.
+// formatWildcards is the inverse of parseWildcards, with every backslash escaped. A dash of windash is `\-`.
 func formatWildcards(runes []rune) string {
 	var b strings.Builder
 	for _, r := range runes {
@@ -43,6 +45,8 @@ func formatWildcards(runes []rune) string {
 			b.WriteByte('?')
 		case anyRun:
 			b.WriteByte('*')
+		case anyDash:
+			b.WriteString(`\-`)
 		case '*', '?', '\\':
 			b.WriteByte('\\')
 			b.WriteRune(r)
@@ -132,6 +136,12 @@ func newPart(s segment, cased bool) part {
 		b := utf8.AppendRune(nil, r)[0]
 		p.first[b>>5] |= 1 << (b & 31)
 	}
+	if s[0] == anyDash {
+		for _, r := range windashes {
+			add(r)
+		}
+		return p
+	}
 	add(s[0])
 	if !cased {
 		for r := unicode.SimpleFold(s[0]); r != s[0]; r = unicode.SimpleFold(r) {
@@ -199,7 +209,7 @@ func (s segment) at(text []byte, i int, cased bool) int {
 		case !cased && r >= 'A' && r <= 'Z':
 			r += 'a' - 'A'
 		}
-		if r != want && want != anyOne {
+		if r != want && want != anyOne && !(want == anyDash && isDash(r)) {
 			return -1
 		}
 		i += n
