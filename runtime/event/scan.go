@@ -527,10 +527,13 @@ func hex4(b []byte) (r rune, ok bool) {
 	return r, true
 }
 
+// AppendText appends the text of a JSON string, which is given without its quotes. A backslash at the end stays one.
+func AppendText(dst, quoted []byte) []byte { return unescape(dst, quoted) }
+
 // unescape appends a valid string's text decoded; a surrogate without its other half is U+FFFD.
 func unescape(dst, b []byte) []byte {
 	for i := 0; i < len(b); {
-		if b[i] != '\\' {
+		if b[i] != '\\' || i+1 == len(b) {
 			dst = append(dst, b[i])
 			i++
 			continue

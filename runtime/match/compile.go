@@ -122,6 +122,7 @@ func (c *compiler) alternatives(n *yaml.Node, what string) *node {
 		c.problem(n, "an empty list matches nothing: give at least one map of `field: value`")
 	}
 	var kids []*node
+	var keywords []*yaml.Node
 	for _, e := range n.Content {
 		e = deref(e)
 		if !c.visit(e, 0, 1) {
@@ -131,10 +132,13 @@ func (c *compiler) alternatives(n *yaml.Node, what string) *node {
 		case yaml.MappingNode:
 			kids = append(kids, c.mapping(e))
 		case yaml.ScalarNode:
-			c.problem(e, "keywords (values without a field) are not known to this version yet: write `field|contains: %s`", strconv.Quote(brief(e.Value)))
+			keywords = append(keywords, e)
 		default:
-			c.problem(e, "%s that is a list has maps of `field: value` in it, not %s", what, describe(e))
+			c.problem(e, "%s that is a list has maps of `field: value` in it, or keywords, not %s", what, describe(e))
 		}
+	}
+	if len(keywords) > 0 && !c.full {
+		kids = append(kids, c.keywords(keywords))
 	}
 	return combine(opOr, kids)
 }
@@ -185,7 +189,7 @@ func (c *compiler) item(k, v *yaml.Node) *node {
 	if key.ref {
 		return c.references(key, values, good && complete)
 	}
-	it := &item{field: key.field, path: key.path, all: key.all && len(values) > 1}
+	it := &item{field: key.field, path: key.path, all: key.all && len(values) > 1, keywords: key.path == ""}
 	for _, n := range values {
 		if c.full {
 			return nil

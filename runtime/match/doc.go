@@ -10,7 +10,8 @@
 //
 // Modifiers: contains, startswith, endswith; re with i, m, s; cidr; fieldref; lt, lte, gt, gte; exists; cased; neq; all. Those
 // that change a value are done in the order of the key, and before contains: expand, windash; wide (or utf16le), utf16be,
-// utf16; base64, base64offset. Keywords (values without a field) and merge keys are refused too.
+// utf16; base64, base64offset. Values without a field are keywords: a list of them, or the value of a
+// key that begins with its modifiers, as `"|all": [a, b]`. Merge keys (<<) are refused.
 //
 // # What it means
 //
@@ -33,6 +34,8 @@
 //     a different text in base64, so these compare with case, and of the text within only the case as written is found.
 //   - windash makes a dash or slash before a word, not within one, stand for -, /, en dash, em dash and horizontal bar.
 //   - expand makes %name% a placeholder. Nothing defines any yet, so each is a problem; `\%` is a percent sign.
+//   - A keyword is searched in every text of an event, however deep, but not in names and numbers. With `all` each must be in
+//     some text. Only events have keywords: a row that an operator made has columns to name.
 //   - null means absent or null. `exists: true` means present and not null, which is what analysts expect of it (Sigma's own
 //     text counts a null as existing), `exists: false` the contrary.
 //   - An array matches if any element does, elements of arrays within it too; with `all` each value must hit some element,

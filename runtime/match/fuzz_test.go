@@ -17,9 +17,11 @@ func FuzzCompile(f *testing.F) {
 	for _, s := range []string{
 		`f: a`, `{f|contains|all: [a, "b*"], g|gte: 0x5}`, `[{f|exists: true}, {g: null}]`, `f|re: x`, `{f|re|i: "(a|b)*$", g|cidr: ["::/7", 1.0.0.0/8], h|fieldref|endswith: f}`, `f: {a: b}`, `{f|windash|contains: " -a /b", g|wide|base64offset|contains: ab, h|expand: '\%%x%'}`, `f: [null, []]`,
 		`{a: &x {f|cased: 1.5e3}, b: [*x], condition: "not (1 of a* or all of them) and b"}`, `{a: {f: x}, condition: (((}`, `<<: {a: b}`,
-		`{condition: {}}`, `? [a]`, `- - a`, `f: !!float _`, `f: !!int -`, `f|gt: .inf`, `f: !!bool 1`, `"f\\|\\\\|lt": 1`, `&a [*a]`,
+		`{condition: {}}`, `? [a]`, `- - a`, `[a, {f: b}, 5]`, `{"|all": [a, "b*"], "|re|i": x}`, `f: !!float _`, `f: !!int -`, `f|gt: .inf`, `f: !!bool 1`, `"f\\|\\\\|lt": 1`, `&a [*a]`,
 	} {
 		f.Add([]byte(s), []byte(`["a",1,{"x":"}"},null,true,[1e5,"\u0061`))
+		f.Add([]byte(s), []byte(`"\"`))
+		f.Add([]byte(s), []byte(`{"a":"\\","b" :["\ud83d"],"c":"\u00`))
 	}
 	f.Fuzz(func(t *testing.T, text, cellText []byte) {
 		var doc yaml.Node

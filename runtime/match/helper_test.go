@@ -21,7 +21,7 @@ func (c cells) Value(f event.Field) event.Value {
 	return c[f]
 }
 
-// rowOf reads the flat keys of a JSON object.
+// rowOf reads the flat keys of a JSON object, and the object itself.
 func rowOf(t testing.TB, fields *event.Fields, text string) cells {
 	var m map[string]json.RawMessage
 	if err := json.Unmarshal([]byte(text), &m); err != nil {
@@ -30,7 +30,9 @@ func rowOf(t testing.TB, fields *event.Fields, text string) cells {
 	for name := range m {
 		fields.Add(name)
 	}
+	whole := fields.Add(event.Whole)
 	row := make(cells, fields.Len())
+	row[whole] = event.Value{Kind: event.Object, Text: []byte(text)}
 	for name, raw := range m {
 		row[fields.Add(name)] = cell(t, raw)
 	}
@@ -57,7 +59,7 @@ func cell(t testing.TB, raw json.RawMessage) event.Value {
 	return event.Value{Kind: event.Number, Text: raw}
 }
 
-// resolver adds every path but those that begin with "no.".
+// resolver adds every path but those that begin with "no."; noEvents has no whole event either.
 func resolver(fields *event.Fields) func(string) (event.Field, error) {
 	return func(path string) (event.Field, error) {
 		if strings.HasPrefix(path, "no.") {
@@ -65,6 +67,13 @@ func resolver(fields *event.Fields) func(string) (event.Field, error) {
 		}
 		return fields.Add(path), nil
 	}
+}
+
+func noEvents(path string) (event.Field, error) {
+	if path == event.Whole {
+		return 0, errors.New(`n has no column ""`)
+	}
+	return 0, nil
 }
 
 func compileText(t testing.TB, fields *event.Fields, text string) (*Condition, []Problem) {

@@ -64,6 +64,9 @@ func (c *compiler) key(n *yaml.Node) (k key, understood, good bool) {
 	for i, m := range modifiers {
 		understood = c.modifier(n, &k, m, modifiers[:i]) && understood
 	}
+	if path == "" && k.test == testEqual { // keywords
+		k.test, k.name = testContains, "contains"
+	}
 	if understood {
 		understood = c.together(n, &k, modifiers)
 	}
@@ -72,9 +75,12 @@ func (c *compiler) key(n *yaml.Node) (k key, understood, good bool) {
 		c.problem(n, "`cased` is for texts, and `%s` compares numbers: leave one out", k.name)
 		good = false
 	}
-	if path == "" || n.ShortTag() == "!!null" {
-		c.problem(n, "a key begins with the name of a field (keywords, values without a field, are not known to this version yet)")
+	switch {
+	case n.ShortTag() == "!!null" || path == "" && len(modifiers) == 0:
+		c.problem(n, "a key begins with the name of a field; keywords (values without a field) are a list, or the value of `|all`")
 		return k, false, false
+	case path == "":
+		return k, understood, c.whole(n, &k) && good
 	}
 	f, err := c.resolve(path)
 	if err != nil {
@@ -157,6 +163,10 @@ func (c *compiler) together(n *yaml.Node, k *key, modifiers []string) bool {
 	switch {
 	case k.test == testExists && len(modifiers) > 1:
 		c.problem(n, "`exists` goes with no other modifier")
+	case k.path == "" && k.ref:
+		c.problem(n, "`fieldref` needs a field before it: keywords are searched in the texts of an event")
+	case k.path == "" && (k.test.ordered() || k.test == testExists || k.test == testNetwork):
+		c.problem(n, "`%s` needs a field before it: keywords are searched in the texts of an event", k.name)
 	case k.ref && k.test != testEqual && !k.test.part():
 		c.problem(n, "`fieldref` compares the texts of two fields, and `%s` does not: leave one out", k.name)
 	case k.ref && (k.expand || k.transforms() != ""):

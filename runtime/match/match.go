@@ -83,6 +83,7 @@ type item struct {
 	literals []literal   // at least one, but none in opExists and opReference
 	refs     []reference // opReference: at least one
 	test     test        // opReference: testEqual or of a part
+	keywords bool        // the field is the event itself, its texts are searched
 	all      bool        // every literal must hit, not just one
 	cased    bool
 }
@@ -163,6 +164,9 @@ func (n *node) match(r Row) bool {
 }
 
 func (it *item) match(v event.Value) bool {
+	if it.keywords {
+		return it.matchKeywords(v)
+	}
 	if v.Kind == event.Array {
 		return it.matchArray(v.Text)
 	}
@@ -243,7 +247,11 @@ var signs = map[test]string{
 
 // append adds the item's canonical text. An order is the same for all literals of an item.
 func (it *item) append(dst []byte) []byte {
-	dst = strconv.AppendQuote(dst, it.path)
+	if it.keywords {
+		dst = append(dst, "keywords"...)
+	} else {
+		dst = strconv.AppendQuote(dst, it.path)
+	}
 	dst = append(dst, signs[it.literals[0].test]...)
 	if it.cased {
 		dst = append(dst, "cased "...)

@@ -140,6 +140,18 @@ func TestMatch(t *testing.T) {
 		{"a percent sign", `f: '%name%'`, []string{`{"f":"%name%"}`}, nil},
 		{"expand re", `f|expand|re: '^5\%$'`, []string{`{"f":"5%"}`}, nil},
 
+		{"keywords", `[mimikatz, "event::clear", 4625]`, []string{`{"x":"run MimiKatz.exe"}`, `{"a":{"b":[1,{"c":["event::clear"]}]}}`, `{"code":"E4625"}`}, []string{`{}`, `{"mimikatz":"x"}`, `{"mimikatz" : "x", "y":[]}`, `{"code":4625}`, `{"x":"mimi","y":"katz"}`}},
+		{"keywords in escapes", `["C:\\Windows\\\\*\\cmd", "\"é\""]`, []string{`{"x":"c:\\windows\\system32\\cmd.exe"}`, `{"x":["\"\u00e9\""]}`, `{"a\"b\\":"\\","x":"\"É\""}`}, []string{`{"x":"C:/Windows/x/cmd"}`, `{"\"é\"":1}`}},
+		{"keywords in a list of maps", `[{f: a}, x, {g: b}, y]`, []string{`{"f":"a"}`, `{"h":"-x-"}`, `{"g":"b"}`, `{"h":"Y"}`}, []string{`{"f":"b"}`}},
+		{"keywords with all", `"|all": [one, two]`, []string{`{"x":"one two"}`, `{"x":"TWO","y":["One"]}`}, []string{`{"x":"one"}`, `{}`}},
+		{"keywords with neq", `"|neq": [one, two]`, []string{`{}`, `{"x":"three"}`}, []string{`{"x":"one"}`}},
+		{"keywords with re", `"|re|i": ^one$`, []string{`{"x":["One"]}`}, []string{`{"x":"one two"}`}},
+		{"keywords cased", `"|cased": one`, []string{`{"x":"-one-"}`}, []string{`{"x":"One"}`}},
+		{"keywords at an end", `"|endswith": [".exe"]`, []string{`{"x":"a.EXE"}`}, []string{`{"x":"a.exe -b"}`}},
+		{"keywords encoded", `"|wide|base64offset": IEX`, []string{`{"x":"-enc SQBFAFgA"}`}, []string{`{"x":"IEX"}`}},
+		{"keywords and a field", `{"|contains": one, f: two}`, []string{`{"f":"two","g":"one"}`}, []string{`{"f":"two"}`, `{"f":"one"}`}},
+		{"keywords as a block", `{keywords: [one, two], filter: {f: x}, condition: keywords and not filter}`, []string{`{"g":"one"}`}, []string{`{"g":"one","f":"x"}`, `{"g":"x"}`}},
+
 		{"named blocks", `{a: {f: x}, b: [{g: y}, {g: z}], condition: a and b}`, []string{`{"f":"x","g":"z"}`}, []string{`{"f":"x"}`, `{"g":"y"}`}},
 		{"not is negation", `{a: {f: x}, condition: not a}`, []string{`{}`, `{"f":"y"}`}, []string{`{"f":"x"}`}},
 		{"not not", `{a: {f: x}, condition: not not a}`, []string{`{"f":"x"}`}, []string{`{}`}},
@@ -180,6 +192,9 @@ func TestSigma(t *testing.T) {
 		{`{selection: {EventID: 4738}, filter: {PasswordLastSet: null}, condition: selection and not filter}`, `{"EventID":4738,"PasswordLastSet":"never"}`},
 		{`{EventID: 4738, PasswordLastSet|exists: true}`, `{"EventID":4738,"PasswordLastSet":""}`},
 		{`DestinationIp|cidr: 10.0.0.0/8`, `{"DestinationIp":"10.9.8.7"}`},
+		{`{mimikatz_keywords: ['event::clear', 'event::drop'], condition: mimikatz_keywords}`, `{"message":"mimikatz # event::drop"}`},
+		{`{keywords_cmdlet: {'|all': ['OabVirtualDirectory', ' -ExternalUrl ']}, condition: keywords_cmdlet}`, `{"m":"Set-OabVirtualDirectory x -ExternalUrl y"}`},
+		{`['EVILSERVICE', 'svchost.exe -n evil']`, `{"a":{"b":"svchost.exe -n evil"}}`},
 		{`f: prog?.exe`, `{"f":"progB.exe"}`},
 		{`f: antivirus_V*.exe`, `{"f":"antivirus_V21.2.1.exe"}`},
 		{`f: '\*'`, `{"f":"*"}`},
@@ -265,6 +280,9 @@ func TestFingerprint(t *testing.T) {
 		`"f" = cased all [any ["*YW*", "*Fi*", "*hY*"], any ["*YW*", "*Fj*", "*hY*"]]`: {`f|base64offset|contains|all: [ab, ac]`},
 		`"f" = "*\\-a-b*"`:                                                             {`f|windash|contains: -a-b`, `f|contains|windash: /a-b`},
 		`"f" = "\\\\-a"`:                                                               {`f: '\-a'`},
+		`keywords = ["*a*", "*b*"]`:                                                    {`[a, b]`, `{x: [a, b], condition: x}`, `"|contains": [a, b]`},
+		`keywords = all ["*a*", "*b*"]`:                                                {`"|all": [a, b]`},
+		`("f" = "x" or keywords = "*a*")`:                                              {`[a, f: x]`, `[f: x, a]`},
 		`("f" = "a" and "g" = "b")`:                                                    {`{f: a, g: b}`, `{x: {f: a}, y: {g: b}, condition: x and (y)}`, `{x1: {f: a}, x2: {g: b}, condition: all of x*}`},
 		`("f" = "a" or "g" = "b")`:                                                     {`[{f: a}, {g: b}]`, `{x: {f: a}, y: {g: b}, condition: 1 of them}`},
 		`not ("f" = "a" or "g" = "b")`:                                                 {`{x: {f: a}, y: {g: b}, condition: not 1 of them}`},
@@ -290,9 +308,10 @@ func TestNoAllocations(t *testing.T) {
 a: { s: [x, Failure], n|gte: 5, w: "*fail*r??", big: 18446744073709551616, list|all: [b, 3], re|re|i: "fail.*!$", ip|cidr: [10.0.0.0/8, "fd00::/8"], six|cidr: [10.0.0.0/8, "fd00::/8"],
      s|fieldref|contains: part, list|fieldref: three, s|windash|startswith: [-x, f], code|wide|base64offset|contains: failure }
 b: { gone|exists: true }
-condition: a and not b`)
+k: { "|all": ["some \\fail*", "U+0041"], "|re": "^fd00" }
+condition: a and k and not b`)
 	var row Row = rowOf(t, &fields, `{"s":"FAILURE","n":"7.5","w":"some failure!","big":18446744073709551616,"list":["a","b",3],
-		"re":"a FAILURE\u0021","ip":"::ffff:10.1.2.3","six":"fd00:1::2","part":"lur","three":[7,"3.0"],"code":"x ZgBhAGkAbAB1AHIAZQA"}`)
+		"re":"a FAILURE\u0021","ip":"::ffff:10.1.2.3","six":"fd00:1::2","part":"lur","three":[7,"3.0"],"escaped":["a some \\failure","U+0041\u0041"],"code":"x ZgBhAGkAbAB1AHIAZQA"}`)
 	if !c.Match(row) {
 		t.Fatal("does not match")
 	}

@@ -152,13 +152,21 @@ func (g generator) block() string {
 	if g.IntN(2) == 0 {
 		return g.mapping()
 	}
-	return "[" + g.list(1+g.IntN(3), ", ", g.mapping) + "]"
+	return "[" + g.list(1+g.IntN(3), ", ", func() string {
+		if g.IntN(4) == 0 {
+			return g.text()
+		}
+		return g.mapping()
+	}) + "]"
 }
 
 func (g generator) mapping() string {
 	var items []string
 	for _, f := range g.Perm(3)[:1+g.IntN(2)] {
 		items = append(items, g.item(string("fgh"[f])))
+	}
+	if g.IntN(8) == 0 {
+		items = append(items, fmt.Sprintf("'%s|all': [%s]", g.pick("", "|neq", "|cased", "|startswith", "|windash"), g.list(1+g.IntN(2), ", ", g.text)))
 	}
 	return "{" + strings.Join(items, ", ") + "}"
 }
@@ -291,6 +299,9 @@ func modelOr(s string) bool {
 }
 
 func modelBlock(b any, row map[string]any) bool {
+	if keyword, ok := b.(string); ok {
+		return modelItem("|contains", keyword, row)
+	}
 	if list, ok := b.([]any); ok {
 		for _, e := range list {
 			if modelBlock(e, row) {
@@ -311,6 +322,12 @@ func modelItem(key string, value any, row map[string]any) bool {
 	parts := strings.Split(key, "|")
 	cell, has := row[parts[0]]
 	modifiers := "|" + strings.Join(parts[1:], "|") + "|"
+	if parts[0] == "" { // keywords: any text of the row
+		cell = modelTexts(row)
+		if !strings.Contains(modifiers, "with|") {
+			modifiers += "contains|"
+		}
+	}
 	is := func(m string) bool { return strings.Contains(modifiers, "|"+m+"|") }
 	if is("exists") {
 		return (has && cell != nil) == value.(bool)
@@ -349,6 +366,23 @@ func modelAny(literal, cell any, compare func(literal, cell any) bool) bool {
 		}
 	}
 	return false
+}
+
+// modelTexts gives every string of a decoded value.
+func modelTexts(value any) (out []any) {
+	switch v := value.(type) {
+	case string:
+		return []any{v}
+	case []any:
+		for _, e := range v {
+			out = append(out, modelTexts(e)...)
+		}
+	case map[string]any:
+		for _, e := range v {
+			out = append(out, modelTexts(e)...)
+		}
+	}
+	return out
 }
 
 var jsonNumberForm = regexp.MustCompile(`^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?$`)

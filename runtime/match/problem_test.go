@@ -17,16 +17,18 @@ func TestProblems(t *testing.T) {
 		{"null", `~`, "1:1 a condition is a map of `field: value`, or a list of such maps, not nothing (null)\n"},
 		{"an empty map", `{}`, "1:1 an empty map would match everything: give at least one `field: value`\n"},
 		{"an empty list", `[]`, "1:1 an empty list matches nothing: give at least one map of `field: value`\n"},
-		{"keywords", "- f: a\n- mimikatz", "2:3 keywords (values without a field) are not known to this version yet: write `field|contains: \"mimikatz\"`\n"},
-		{"list in list", `[[f]]`, "1:2 a condition that is a list has maps of `field: value` in it, not a list\n"},
+		{"null as a keyword", "- f: a\n- ~\n- mimikatz", "2:3 a keyword is a text, not nothing (null)\n"},
+		{"keywords of events", "'|gte': 5\n'|exists': true\n'|cidr': 10.0.0.0/8\n'|fieldref': f\n'|all|re': ['a(', 5]", "1:1 `gte` needs a field before it: keywords are searched in the texts of an event\n2:1 `exists` needs a field before it: keywords are searched in the texts of an event\n3:1 `cidr` needs a field before it: keywords are searched in the texts of an event\n4:1 `fieldref` needs a field before it: keywords are searched in the texts of an event\n5:13 the regular expression does not compile: missing closing ): `a(`\n5:19 `re` takes a text, not the number 5: put it in quotes\n"},
+		{"keywords instead of a map", "a: mimikatz\ncondition: a", "1:4 the block a is a map of `field: value`, or a list of such maps, not \"mimikatz\"\n"},
+		{"list in list", `[[f]]`, "1:2 a condition that is a list has maps of `field: value` in it, or keywords, not a list\n"},
 		{"a map as value", "a:\n  b: c", "2:3 a value is a scalar or a list of scalars, not a map: nested fields are written with dots, as in `a.b: value`\n"},
 		{"no values", `f: []`, "1:4 an empty list matches nothing: give at least one value\n"},
 		{"null in a list", "f:\n- a\n- null", "3:3 null cannot be in a list: write `field: null` in a map of its own, in a list of maps\n"},
 		{"map in values", "f: [a, {b: c}, [d]]", "1:8 a list of values has only scalars in it, not a map\n1:16 a list of values has only scalars in it, not a list\n"},
 		{"a key that is a list", "[a]: b", "1:1 a key is a name, not a list\n"},
 		{"merge key", "- &x {f: a}\n- <<: *x", "2:3 merge keys (<<) are not known here: repeat the items, or name blocks and combine them in `condition`\n"},
-		{"no field", `{"|contains": a}`, "1:2 a key begins with the name of a field (keywords, values without a field, are not known to this version yet)\n"},
-		{"null key", `~: a`, "1:1 a key begins with the name of a field (keywords, values without a field, are not known to this version yet)\n"},
+		{"no field", `{"": a}`, "1:2 a key begins with the name of a field; keywords (values without a field) are a list, or the value of `|all`\n"},
+		{"null key", `~: a`, "1:1 a key begins with the name of a field; keywords (values without a field) are a list, or the value of `|all`\n"},
 		{"unresolved", "f: a\nno.such: b", "2:1 there is no stream called no\n"},
 		{"unknown", `f|contians: a`, "1:1 unknown modifier \"contians\" (did you mean contains?); this version knows " + knows + "\n"},
 		{"upper case", `f|GTE: 1`, "1:1 unknown modifier \"GTE\" (did you mean gte?); this version knows " + knows + "\n"},
@@ -96,6 +98,22 @@ func TestProblems(t *testing.T) {
 	}
 }
 
+// Rows that are no events have no texts of their own to search.
+func TestKeywordsWithoutEvents(t *testing.T) {
+	const text = "keywords (values without a field) search whole events, and there are none here: write `field|contains: value`\n"
+	for condition, want := range map[string]string{
+		"[{f: a}, x, y]": "1:10 " + text, "{'|all': [x, y]}": "1:2 " + text, "{a: [x], b: {f: g}, condition: a or b}": "1:6 " + text,
+	} {
+		var n yaml.Node
+		if err := yaml.Unmarshal([]byte(condition), &n); err != nil {
+			t.Fatal(err)
+		}
+		if _, problems := Compile(&n, noEvents); show(problems) != want {
+			t.Errorf("%s\n got: %s\nwant: %s", condition, show(problems), want)
+		}
+	}
+}
+
 func TestDuplicateKeys(t *testing.T) { // yaml.v3 refuses these only when it decodes into a map
 	for condition, want := range map[string]string{
 		"f: a\ng: b\nf: c":                   "3:1 the key \"f\" is already in this map, at line 1: use a list of values, or `|all`\n",
@@ -117,6 +135,7 @@ func TestLimits(t *testing.T) {
 	for _, x := range []struct{ name, condition, want string }{
 		{"most values", `f: ` + values(LiteralsMax), ""},
 		{"a value too many", "f: " + values(LiteralsMax-1) + "\ng: x\nh: y\ni: z", "3:4 a condition may have 10000 values at most; keep long lists in a table\n"},
+		{"keywords too many", values(LiteralsMax + 1), "1:20002 a condition may have 10000 values at most; keep long lists in a table\n"},
 		{"longest pattern", `f: "` + strings.Repeat("?", PatternMax) + `"`, ""},
 		{"longer pattern", `f: "` + strings.Repeat("?", PatternMax+1) + `"`, "1:4 a value with wildcards has 4096 bytes at most, this one has 4097\n"},
 		{"longer contains", `f|contains: ` + strings.Repeat("x", PatternMax+1), "1:13 a value with wildcards has 4096 bytes at most, this one has 4097\n"},

@@ -90,7 +90,8 @@ func (d *decoder) initPassed(s *source, named []event.Field) {
 	if a == nil {
 		return
 	}
-	named = slices.Concat(named, s.op.Where.Fields(), a.Title.Fields(), a.Description.Fields())
+	read := slices.DeleteFunc(s.op.Where.Fields(), func(f event.Field) bool { return f == whole.Field }) // of keywords: it is shown already
+	named = slices.Concat(named, read, a.Title.Fields(), a.Description.Fields())
 	for _, e := range a.Entities {
 		named = append(named, e.Field.Field)
 	}

@@ -44,6 +44,7 @@ func TestColumnsOfFilters(t *testing.T) {
 		n: {window: {from: a, tumbling: 20s, key: ip, aggregate: {n: count}}},
 		events: {filter: {from: [a, b], where: {x.y: 1}}, alert: {title: "{user}", entities: [{field: host, type: host}]}},
 		counts: {filter: {from: n, where: {n: 5}}, alert: {title: "{n}"}},
+		words: {filter: {from: [a, events], where: [{user: root}, mimikatz]}, alert: {title: "{host}"}},
 		both: {filter: {from: [n, events], where: {ip: "10.*"}}},
 		news: {first_seen: {from: events, key: user, value: [geo.country], where: {x.y: 2}}, alert: {title: "{geo.country} is new to {user}"}},
 		new_counts: {first_seen: {from: n, value: [ip, n], history: 2d, warm_up: 1d}},
@@ -51,6 +52,7 @@ func TestColumnsOfFilters(t *testing.T) {
 	for _, x := range []struct{ got, want string }{
 		{columnNames(ops["events"].Names), ""}, {fmt.Sprint(len(ops["events"].Names)), "1"},
 		{columnNames(ops["events"].Alert.Columns), "x.y,user,host"},
+		{columnNames(ops["words"].Alert.Columns), "user,host"},
 		{columnNames(ops["counts"].Names), "ip,window_start,window_end,n"},
 		{columnNames(ops["counts"].Alert.Columns), "n,ip,window_start,window_end"},
 		{columnNames(ops["both"].Names), "ip,window_start,window_end,n,"},
