@@ -1,6 +1,7 @@
 package match
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -25,6 +26,20 @@ func BenchmarkMatch(b *testing.B) {
 		{"contains in 100 bytes no", `f|contains: mimikatz`, `{"f":"` + line + `"}`},
 		{"wildcards in 100 bytes", `f: the*brown*?ox `, `{"f":"` + line + `"}`},
 		{"wildcards worst, 64 in 1000 bytes", `f: "*` + strings.Repeat("a", 63) + `b*"`, `{"f":"` + strings.Repeat("a", 1000) + `"}`},
+		{"re in 100 bytes no", `f|re: '(mimi|kiwi)\.exe$'`, `{"f":"` + line + `"}`},
+		{"re i in 100 bytes no", `f|re|i: '\b(mimikatz|kiwi)\b'`, `{"f":"` + line + `"}`},
+		{"re anchored", `f|re: '^svc_[a-z]+\d+$'`, `{"f":"svc_backup01"}`},
+		{"cidr", `f|cidr: 10.0.0.0/8`, `{"f":"10.128.64.32"}`},
+		{"cidr 6", `f|cidr: "2001:db8::/32"`, `{"f":"2001:db8:1:2::cafe"}`},
+		{"cidr one of 5000", `f|cidr: [` + networks(5000) + `]`, `{"f":"10.19.136.7"}`},
+		{"cidr no address", `f|cidr: 10.0.0.0/8`, `{"f":"host.example.com"}`},
+		{"fieldref", `f|fieldref: g`, `{"f":"alice@example.com","g":"ALICE@example.com"}`},
+		{"fieldref number", `f|fieldref: g`, `{"f":4625,"g":"4625.0"}`},
+		{"fieldref contains in 100 bytes no", `f|fieldref|contains: g`, `{"f":"` + line + `","g":"mimikatz"}`},
+		{"windash in 100 bytes no", `f|windash|contains: " -enc"`, `{"f":"` + line + `"}`},
+		{"wide base64offset in 100 bytes no", `f|wide|base64offset|contains: "Net.WebClient"`, `{"f":"` + line + `"}`},
+		{"keywords in 300 bytes no", `[mimikatz, "event::clear"]`, `{"user":"alice","n":[1,2],"a":{"b":"` + line + `"},"c":"` + line + `","d":"` + line[:50] + `"}`},
+		{"keywords in escapes no", `[mimikatz]`, `{"f":"C:\\Windows\\System32\\cmd.exe"}`},
 		{"array of 3", `f: c`, `{"f":["a","b","c"]}`},
 		{"four items", `{f: failure, g|gte: 5, h|startswith: a, i|neq: null}`, `{"f":"failure","g":7,"h":"alice","i":1}`},
 	} {
@@ -38,6 +53,15 @@ func BenchmarkMatch(b *testing.B) {
 			}
 		})
 	}
+}
+
+// networks gives networks of 256 addresses, every other one, in a list.
+func networks(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, "10.%d.%d.0/24, ", 2*i>>8, 2*i&255)
+	}
+	return b.String()
 }
 
 func BenchmarkCompile(b *testing.B) {

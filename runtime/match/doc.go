@@ -57,5 +57,8 @@
 //
 // On one core of an AMD EPYC, Go 1.26, `go test -bench Match`, the call included: equality of a short ASCII text 13 to 23
 // ns, each further value in a list 10 ns; a number 14 to 25 ns; startswith 20 ns; contains 0.7 ns a byte of the cell; an
-// array 20 ns an element; the worst wildcard 1.3 ns a byte of the cell and the pattern.
+// array 20 ns an element; the worst wildcard 1.3 ns a byte of the cell and the pattern. A network 40 ns, one of 5000 networks
+// 90 ns, an IPv6 address 20 ns more; fieldref 27 ns, with contains 5 ns a byte; windash 2 ns a byte and base64offset 1.5 ns;
+// keywords 1 ns a byte of the event each; a regular expression 25 ns a byte of the cell, unless it is anchored
+// or begins with a text: where contains will do, it is thirty times as fast.
 package match
