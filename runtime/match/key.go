@@ -34,6 +34,7 @@ var tests = map[string]test{
 	"lt": testLess, "lte": testLessEqual, "gt": testGreater, "gte": testGreaterEqual, "re": testRegexp, "cidr": testNetwork,
 }
 
+// known are all modifiers, for messages.
 var known = []string{
 	"all", "base64", "base64offset", "cased", "cidr", "contains", "endswith", "exists", "expand", "fieldref", "gt", "gte", "i", "lt", "lte", "m", "neq",
 	"re", "s", "startswith", "utf16", "utf16be", "utf16le", "wide", "windash",
