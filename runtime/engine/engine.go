@@ -252,13 +252,15 @@ func (n *node) learns(ts int64) bool {
 }
 
 // keyOf sets the row's key and says whether the operator takes it: windows group missing keys with themselves, joins and
-// sequences never match them, and to first_seen they are nothing.
+// sequences never match them, though joins may say them alone, and to first_seen they are nothing.
 func (n *node) keyOf(in *operator.In) bool {
 	n.key = n.key[:0]
 	for _, f := range n.spec.keys(int(in.Input)) {
 		v := in.Value(f)
 		if v.Missing() && n.spec.skipsNull() {
-			return false
+			if in.Lone = n.spec.lone(in.Input); !in.Lone {
+				return false
+			}
 		}
 		n.key = event.AppendKey(n.key, v)
 	}

@@ -46,6 +46,7 @@ func randomOps(r *rand.Rand, streams int) (ops []refOp) {
 			o.pairsMax = 1 + r.IntN(3)
 		}
 		randomWindow(r, &o)
+		randomJoin(r, &o)
 		if o.first {
 			o.having = max(o.having, 1)
 		}
@@ -149,7 +150,7 @@ func randomKey(r *rand.Rand, keys int) refCell {
 func compileCase(t testing.TB, streams []refStream, ops []refOp) *Spec {
 	f := &event.Fields{}
 	spec := &Spec{Name: caseName, Fields: f}
-	for _, name := range []string{"k", "v", "n", "s", "d", "lo", "hi", "fi", "la", "co", "a", "b", "window_start", "window_end", "truncated"} {
+	for _, name := range []string{"k", "v", "n", "s", "d", "lo", "hi", "fi", "la", "co", "a", "b", "lv", "rv", "matches", "window_start", "window_end", "truncated"} {
 		f.Add(name)
 	}
 	for i, s := range streams {
@@ -168,13 +169,7 @@ func compileCase(t testing.TB, streams []refStream, ops []refOp) *Spec {
 		} else if o.passes() {
 			compilePassing(t, &x, o, f)
 		} else if o.join {
-			out := func(name string, side uint8, field string) operator.Output {
-				return operator.Output{Name: f.Add(name), Side: side, Field: f.Add(field)}
-			}
-			x.Join = &operator.Join{Ident: operator.Ident{Pipeline: caseName, Operator: o.name, Form: "interval/1"}, On: [2][]event.Field{keys, keys},
-				Lower: o.lower, Upper: o.upper, NullSafe: o.nullSafe, RowsMax: o.rowsMax, MatchesMax: o.pairsMax, Policy: o.policy,
-				Outputs: []operator.Output{out("k", 0, "k"), out("a", 0, "v"), out("b", 1, "v")}}
-			x.Join.Init(f)
+			x.Join = compileJoin(t, o, f, keys)
 		} else {
 			v := f.Add("v")
 			x.Window = &operator.Window{Ident: operator.Ident{Pipeline: caseName, Operator: o.name, Form: "tumbling/1"}, Size: o.size, Offset: o.offset, Keys: keys, First: o.first,
@@ -304,7 +299,7 @@ func compareCase(t *testing.T, seed uint64, how string, op int, want []refRow, g
 // A block is indistinguishable from one row at a time, whatever its size and however many shards there are.
 func TestBlocksAreInvisible(t *testing.T) {
 	var rows, lates, pairs, hits, seqs, passed, cut int
-	kinds := map[operator.WindowKind]int{}
+	kinds, joins := map[operator.WindowKind]int{}, map[refJoin]int{}
 	seed := *firstSeed
 	t.Logf("first seed %d", seed)
 	for done := 0; done < *caseCount; seed++ {
@@ -333,6 +328,7 @@ func TestBlocksAreInvisible(t *testing.T) {
 					passed++
 				case ops[i].join:
 					pairs++
+					joins[ops[i].refJoin]++
 				default:
 					rows++
 					kinds[ops[i].kind]++
@@ -372,9 +368,9 @@ func TestBlocksAreInvisible(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("seeds to %d: %d windows, %d pairs (%d marked truncated), %d hits of plugins, %d sequences, %d rows passed on, %d late rows; windows by kind: %v",
-		seed-1, rows, pairs, cut, hits, seqs, passed, lates, kinds)
-	if len(kinds) < 5 || passed == 0 || hits == 0 || seqs == 0 || pairs == 0 || lates == 0 || cut == 0 {
-		t.Error("the cases do not cover windows of every kind, pairs, hits, sequences, rows passed on, late rows and caps")
+	t.Logf("seeds to %d: %d windows, %d pairs (%d marked truncated), %d hits of plugins, %d sequences, %d rows passed on, %d late rows; windows by kind: %v, rows of joins by type, matches, where: %v",
+		seed-1, rows, pairs, cut, hits, seqs, passed, lates, kinds, joins)
+	if len(kinds) < 5 || *caseCount >= 1000 && len(joins) < 20 || passed == 0 || hits == 0 || seqs == 0 || pairs == 0 || lates == 0 || cut == 0 {
+		t.Error("the cases do not cover windows of every kind, joins of every type, pairs, hits, sequences, rows passed on, late rows and caps")
 	}
 }

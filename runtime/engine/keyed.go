@@ -30,6 +30,7 @@ type shard interface {
 type keyed[S any] struct {
 	op     operator.Logic[S]
 	spares func(s *S) bool // operator.Sparing, or nil
+	lasts  bool            // operator.Lasting
 	c      operator.Context
 	rows   []operator.In
 	keys   []byte // of rows
@@ -63,6 +64,7 @@ func newKeyed[S any](op operator.Logic[S], out *event.Batch) shard {
 	if x, ok := op.(operator.Sparing[S]); ok {
 		k.spares = x.Spares
 	}
+	_, k.lasts = op.(operator.Lasting)
 	return k
 }
 
@@ -126,7 +128,7 @@ func (k *keyed[S]) fire(w int64, ws []step) {
 				k.pos++
 			}
 			c.P, c.W, c.Due, c.By, c.Idx = ws[k.pos].p, ws[k.pos].w, t.due, s.key, 0
-			if w == operator.PosInf && t.due < operator.PosInf {
+			if w == operator.PosInf && t.due < operator.PosInf && !k.lasts {
 				k.peak = max(k.peak, t.due)
 			}
 			k.touch(t.ref)

@@ -71,6 +71,7 @@ type refOp struct {
 	rowsMax  int
 	pairsMax int
 	policy   operator.Policy
+	refJoin
 	refWindow
 }
 
@@ -131,6 +132,7 @@ type refTaken struct {
 	gone  bool // dropped by a cap
 
 	arrival int
+	refMet
 }
 
 type refCut struct {
@@ -223,7 +225,9 @@ func (n *refNode) step(pipeline string, p int64, at [][]refRow, before, now int6
 			out = append(out, n.row(pipeline, p, r, side, before)...)
 		}
 	}
-	if !n.join && !n.judge && !n.passes() && now > before {
+	if n.join && now > before {
+		out = append(out, n.die(pipeline, p, now)...)
+	} else if !n.judge && !n.passes() && now > before {
 		out = append(out, n.close(pipeline, p, now)...)
 	}
 	return out
@@ -256,7 +260,7 @@ func (n *refNode) row(pipeline string, p int64, r refRow, side int, w int64) []r
 	}
 	key, ok := n.keyOf(r)
 	if !ok {
-		return nil
+		return n.lone(pipeline, p, r, side)
 	}
 	if n.join {
 		return n.pair(pipeline, p, r, key, side, w)
@@ -399,73 +403,6 @@ func (n *refNode) close(pipeline string, p, now int64) (out []refRow) {
 	slices.SortFunc(dues, func(a, b due) int { return cmp.Or(cmp.Compare(a.end, b.end), strings.Compare(a.bytes, b.bytes)) })
 	for _, d := range dues {
 		out = append(out, n.window(pipeline, p, d.start, d.key))
-	}
-	return out
-}
-
-func (n *refNode) dies(side int, ts int64) int64 {
-	if side == 0 {
-		return ts - n.lower
-	}
-	return ts + n.upper
-}
-
-// alive lists the stored rows of a key and side that live at w, by (ts, arrival).
-func (n *refNode) alive(key string, side int, w int64) (rows []*refTaken) {
-	for i := range n.took {
-		if t := &n.took[i]; t.key == key && t.side == side && !t.gone && n.dies(side, t.ts) >= w {
-			rows = append(rows, t)
-		}
-	}
-	slices.SortStableFunc(rows, func(a, b *refTaken) int { return cmp.Compare(a.ts, b.ts) })
-	return rows
-}
-
-func (n *refNode) pair(pipeline string, p int64, r refRow, key string, side int, w int64) (out []refRow) {
-	hidden := false
-	for _, c := range n.cut {
-		hidden = hidden || c.key == key && c.side == 1-side && c.until >= w
-	}
-	var hits []refRow
-	for _, t := range n.alive(key, 1-side, w) {
-		l, rt := r.ts, t.ts
-		if side == 1 {
-			l, rt = rt, l
-		}
-		if l >= rt+n.lower && l <= rt+n.upper {
-			hits = append(hits, t.refRow)
-		}
-	}
-	if len(hits) > n.pairsMax {
-		hits, hidden = hits[:n.pairsMax], true
-	}
-	for _, t := range hits {
-		l, rt := r, t
-		if side == 1 {
-			l, rt = rt, l
-		}
-		cells := map[string]refCell{"k": l.cells["k"], "a": l.cells["v"], "b": rt.cells["v"]}
-		if hidden {
-			cells["truncated"] = refCell{event.Bool, "true"}
-		}
-		id := event.Hash([]byte(pipeline), []byte(n.name), []byte("row"), []byte("interval/1"), l.id[:], rt.id[:])
-		out = append(out, refRow{p: p, ts: max(l.ts, rt.ts), id: id, cells: cells})
-	}
-	if n.dies(side, r.ts) < w {
-		if len(hits) == 0 {
-			r.p, r.late = p, true
-			out = append(out, r)
-		}
-		return out
-	}
-	n.took = append(n.took, refTaken{refRow: r, key: key, side: side})
-	if rows := n.alive(key, side, w); len(rows) > n.rowsMax {
-		gone := rows[0]
-		if n.policy == operator.KeepOldest {
-			gone = &n.took[len(n.took)-1]
-		}
-		gone.gone = true
-		n.cut = append(n.cut, refCut{key, side, n.dies(side, gone.ts)})
 	}
 	return out
 }

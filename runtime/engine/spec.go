@@ -112,10 +112,13 @@ func (o *Operator) stateless() bool { return o.Plugin != nil || o.Filter != nil 
 // passes says whether the operator's rows are those of its sources.
 func (o *Operator) passes() bool { return o.Filter != nil || o.FirstSeen != nil }
 
-// skipsNull says whether the operator takes no row that lacks a field of the key.
+// skipsNull says whether a row that lacks a field of the key meets no other.
 func (o *Operator) skipsNull() bool {
 	return o.FirstSeen != nil || o.Sequence != nil || o.Join != nil && !o.Join.NullSafe
 }
+
+// lone says whether the operator says a row of an input alone if it lacks a field of the key.
+func (o *Operator) lone(input uint8) bool { return o.Join != nil && o.Join.Lone(input) }
 
 // columns are those of the operator's own batch; rows that are passed on stay where they are.
 func (o *Operator) columns() []event.Field {

@@ -45,6 +45,11 @@ type Sparing[S any] interface {
 	Spares(s *S) bool
 }
 
+// Lasting is a Logic whose watermark the end of the input leaves alone: what is appended later goes on where it was.
+type Lasting interface {
+	Lasts()
+}
+
 // In is a row as an operator sees it: where it stands in the order of everything (P), when it happened (TS), the operator's
 // watermark before P (W), the times of the first and last event behind it, its place in the operator's input (Idx), which
 // input it came by, and its key.
@@ -57,6 +62,7 @@ type In struct {
 	Input       uint8
 	Fits        uint32 // of a Sequence: the steps that the row fits
 	Silent      bool   // first_seen: it only learns from the row
+	Lone        bool   // of a Join: it lacks a field of the key, and so has no partner
 	Key         []byte // canonical (event.AppendKey), valid during the block
 }
 
