@@ -410,7 +410,7 @@ func (d *decoder) finish() {
 	if len(d.problems) > 0 {
 		return
 	}
-	for _, name := range []string{"window_start", "window_end", "truncated"} {
+	for _, name := range []string{"window_start", "window_end", "truncated", "matches"} {
 		spec.Fields.Add(name)
 	}
 	at := map[string]int{}

@@ -21,17 +21,11 @@ func (d *decoder) join(s *source) {
 	j := &operator.Join{Ident: operator.Ident{Pipeline: d.conf.Spec.Name, Operator: s.name, Form: "interval/1"}}
 	left, right := m.need("left", "a stream or operator"), m.need("right", "a stream or operator")
 	m.later("window", "as_of", "ttl", "deleted")
-	if n := m.get("type"); n != nil && n.Value != "inner" {
-		d.wrong(n, "type %s is not in this version yet; inner is", n.Value)
-	}
-	if n := m.get("matches"); n != nil && n.Value != "all" {
-		d.wrong(n, "matches: %s is not in this version yet; all is", n.Value)
-	}
+	d.joinType(j, m)
 	on, sel, where := m.need("on", "the field that both sides share, or { left: [...], right: [...] }"), m.get("select"), m.get("where")
 	d.bounds(j, m)
 	j.NullSafe = d.bool(m.get("null_safe"), "null_safe")
 	j.RowsMax = d.int(m.get("max_rows_per_key"), "max_rows_per_key", operator.CapDefault, 1, 1_000_000)
-	j.MatchesMax = d.int(m.get("max_matches_per_row"), "max_matches_per_row", operator.CapDefault, 1, 1_000_000)
 	j.Policy = map[string]operator.Policy{"keep_newest": operator.KeepNewest, "keep_oldest": operator.KeepOldest, "stop": operator.Stop}[d.enum(
 		m.get("policy"), "policy", "keep_newest", "keep_newest", "keep_oldest", "stop")]
 	m.done()
@@ -49,7 +43,11 @@ func (d *decoder) join(s *source) {
 	if on != nil {
 		d.on(j, on, sides)
 	}
-	d.selects(s, j, sel, sides)
+	if j.Type == operator.Semi || j.Type == operator.Anti || j.Matches == operator.CountMatches {
+		d.leftSelects(s, j, sel, sides)
+	} else {
+		d.selects(s, j, sel, sides, 2)
+	}
 	d.pairWhere(j, where, sides)
 	s.op.Join = j
 	s.print = append(s.print, d.joinPrint(j)...)
@@ -59,6 +57,31 @@ func (d *decoder) join(s *source) {
 		d.fillAlert(s)
 	}
 	d.alert(s)
+}
+
+var (
+	joinTypes   = []string{"inner", "left", "right", "full", "semi", "anti"}
+	joinMatches = []string{"all", "first", "count"}
+)
+
+// joinType reads type, matches and max_matches_per_row, which do not all go together.
+func (d *decoder) joinType(j *operator.Join, m *mapping) {
+	named := func(name string, values []string) int {
+		return max(slices.Index(values, d.enum(m.get(name), name, values[0], values...)), 0)
+	}
+	j.Type, j.Matches = operator.JoinType(named("type", joinTypes)), operator.Matches(named("matches", joinMatches))
+	j.MatchesMax = d.int(m.get("max_matches_per_row"), "max_matches_per_row", operator.CapDefault, 1, 1_000_000)
+	matches, most := m.get("matches"), m.get("max_matches_per_row")
+	alone := j.Type == operator.Semi || j.Type == operator.Anti
+	switch {
+	case matches != nil && alone:
+		d.wrong(m.key("matches"), "type %s says a left row once at most, whatever it matches; leave matches out", joinTypes[j.Type])
+	case j.Matches != operator.AllMatches && j.Type > operator.LeftOuter:
+		d.wrong(m.key("matches"), "matches: %s is about left rows and goes with type inner or left, not %s", matches.Value, joinTypes[j.Type])
+	}
+	if most != nil && (alone || j.Matches != operator.AllMatches) {
+		d.wrong(m.key("max_matches_per_row"), "max_matches_per_row bounds pairs, and here a left row comes out once; leave it out")
+	}
 }
 
 // bounds reads within or bounds: exactly one.
@@ -121,13 +144,24 @@ func (d *decoder) pairField(path string, sides [2]*source) (side uint8, f event.
 	return 0, 0, fmt.Errorf("%q must begin with a source: %s.FIELD or %s.FIELD", path, sides[0].name, sides[1].name)
 }
 
-// selects reads new name -> source.field; by default both rows under the names of their sources.
-func (d *decoder) selects(s *source, j *operator.Join, n *yaml.Node, sides [2]*source) {
+// leftSelects reads select where left rows come out alone, perhaps with their number of partners.
+func (d *decoder) leftSelects(s *source, j *operator.Join, n *yaml.Node, sides [2]*source) {
+	if j.Matches == operator.CountMatches {
+		if n == nil && sides[0].name == "matches" {
+			d.wrong(s.body.key("join"), "the rows of matches would share a column with their number, matches; name columns in select")
+		}
+		s.cols = append(s.cols, "matches")
+	}
+	d.selects(s, j, n, sides, 1)
+}
+
+// selects reads new name -> source.field, of the first so many sides; by default their rows under the names of their sources.
+func (d *decoder) selects(s *source, j *operator.Join, n *yaml.Node, sides [2]*source, shown uint8) {
 	add := func(name string, side uint8, f event.Field) {
 		j.Outputs = append(j.Outputs, operator.Output{Name: d.conf.Spec.Fields.Add(name), Side: side, Field: f})
 	}
 	if n == nil {
-		for i, x := range sides {
+		for i, x := range sides[:shown] {
 			if x.events {
 				f, _ := d.field(x, event.Whole)
 				add(x.name, uint8(i), f)
@@ -150,8 +184,11 @@ func (d *decoder) selects(s *source, j *operator.Join, n *yaml.Node, sides [2]*s
 		d.addColumn(s, e.key)
 		if path := d.text(e.value, e.key.Value); path != "" {
 			side, f, err := d.pairField(path, sides)
-			if err != nil {
+			switch {
+			case err != nil:
 				d.wrong(e.value, "%v", err)
+			case side >= shown:
+				d.wrong(e.value, "rows of %s come out alone here; name fields of %s", sides[0].name, sides[0].name)
 			}
 			add(e.key.Value, side, f)
 		}
@@ -186,6 +223,12 @@ func (d *decoder) joinPrint(j *operator.Join) []string {
 	lines := []string{fmt.Sprintf("bounds: %s to %s", time.Duration(j.Lower)*time.Millisecond, time.Duration(j.Upper)*time.Millisecond),
 		"on: " + paths(j.On[0]) + " = " + paths(j.On[1]), fmt.Sprintf("null_safe: %v", j.NullSafe),
 		fmt.Sprintf("caps: %d rows, %d matches, policy %d", j.RowsMax, j.MatchesMax, j.Policy), "where: " + j.Where.String()}
+	if j.Type != operator.Inner {
+		lines = append(lines, "type: "+joinTypes[j.Type])
+	}
+	if j.Matches != operator.AllMatches {
+		lines = append(lines, "matches: "+joinMatches[j.Matches])
+	}
 	for side, name := range []string{"left", "right"} {
 		lines = append(lines, "kept of the "+name+": "+paths(keeps[side]))
 	}
