@@ -1,6 +1,6 @@
 # make check is the whole gate, the same here and in CI.
 
-.PHONY: check fmt vet race lint plugins guests tidy clean-tree fuzz bench
+.PHONY: check fmt vet race lint plugins guests tidy clean-tree fuzz long bench
 
 check: fmt vet lint plugins guests race tidy clean-tree
 
@@ -38,6 +38,11 @@ fuzz:
 	@for p in abi runtime/event runtime/match runtime/operator runtime/state runtime/engine runtime/pipeline runtime/wasm; do \
 	  for f in $$(grep -ho 'func Fuzz[A-Za-z]*' $$p/*_test.go | cut -c6-); do \
 	    go test ./$$p -run '^$$' -fuzz "^$$f\$$" -fuzztime 60s -fuzzminimizetime 10x || exit 1; done; done
+
+# what takes too long for every change: more random cases, more kills
+long:
+	go test -timeout 60m ./runtime/engine -cases=10000
+	go test -timeout 60m -run Killed . -kills=200
 
 bench:
 	go run ./bench

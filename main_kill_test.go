@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -11,12 +12,14 @@ import (
 	"time"
 )
 
+var kills = flag.Int("kills", 20, "kills of the quickstart; half as many of the pipeline with every operator")
+
 // Kill -9 at random moments, then run again: the file of results, deduplicated by result_id, equals that of an
 // undisturbed run, and no line is torn.
-func TestKilledAtRandomMoments(t *testing.T) { killed(t, "pipelines/quickstart.yaml", 20) }
+func TestKilledAtRandomMoments(t *testing.T) { killed(t, "pipelines/quickstart.yaml", *kills) }
 
 // The same with operators of every kind, reading one another.
-func TestKilledWithEveryOperator(t *testing.T) { killed(t, "testdata/everything.yaml", 10) }
+func TestKilledWithEveryOperator(t *testing.T) { killed(t, "testdata/everything.yaml", (*kills+1)/2) }
 
 // killed runs a pipeline over larger logs, once undisturbed, and again and again with so many kills in all.
 func killed(t *testing.T, pipeline string, most int) {
