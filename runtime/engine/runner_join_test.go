@@ -1,10 +1,7 @@
 package engine
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
@@ -100,19 +97,9 @@ func runOnce(t *testing.T, r *rand.Rand, spec *Spec, dir string, files []file) (
 	run, store := startRunner(t, spec, dir, Options{Shards: 2, BlockRows: 50})
 	defer store.Close()
 	feed(r, run, files)
-	for {
-		rows, err := run.Next(context.Background())
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, o := range rows {
-			said = append(said, fmt.Sprint(o.Kind, " ", o.Operator, " ", string(o.Payload)))
-		}
-		run.Settle(rows, nil)
-	}
+	drain(t, run, func(_ *testing.T, o *Out) {
+		said = append(said, fmt.Sprint(o.Kind, " ", o.Operator, " ", string(o.Payload)))
+	})
 	if err := run.Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -47,6 +47,8 @@ type Join struct {
 	Type         JoinType
 	Matches      Matches
 
+	journal[addition] // rows that came since their keys were last saved
+
 	Columns []event.Field // of its rows, set by Init
 	pairs   bool          // every pair is said
 	ends    [2]bool       // rows of the side come out when they die, all or those without partner
@@ -54,8 +56,6 @@ type Join struct {
 	keeps   [2][]event.Field
 	index   []int16 // Field -> place in Pair
 	cells   []event.Value
-	log     []addition // rows added since their keys were last saved
-	unsaved int        // keys that have some
 	arena   []byte
 	row     stored // the one that came
 	hits    []int
@@ -177,7 +177,7 @@ func (o *Join) Row(c *Context, s *JoinState, in *In) {
 	o.probe(c, &s.side[1-in.Input], row, in.Input)
 	dead := o.dies(in.Input, in.TS) < in.W
 	if !dead || row.n > 0 && o.counts[1-in.Input] { // those that it met must know it after a restart
-		o.note(s, addition{*row, in.W, s.added, in.Input})
+		o.note(&s.added, addition{*row, in.W, s.added, in.Input})
 	}
 	switch {
 	case !dead:
@@ -410,7 +410,7 @@ func (o *Join) Lasts() {}
 
 // Clear implements Logic.
 func (o *Join) Clear(s *JoinState) {
-	o.noted(s)
+	o.noted(&s.added)
 	s.moved, s.ended = false, false
 	for side := range s.side {
 		l := &s.side[side]

@@ -59,26 +59,6 @@ func (r *stored) met() {
 	}
 }
 
-func (o *Join) note(s *JoinState, a addition) {
-	if s.added == 0 {
-		o.unsaved++
-	}
-	o.log = append(o.log, a)
-	s.added = int32(len(o.log))
-}
-
-// noted forgets the additions of a key.
-func (o *Join) noted(s *JoinState) {
-	if s.added == 0 {
-		return
-	}
-	s.added = 0
-	if o.unsaved--; o.unsaved == 0 {
-		clear(o.log)
-		o.log = o.log[:0]
-	}
-}
-
 func (s *stock) hide(until int64) {
 	if !s.capped || s.cut < until {
 		s.capped, s.cut = true, until
@@ -155,7 +135,7 @@ func (o *Join) saveAdded(dst []byte, s *JoinState) []byte {
 		dst = binary.AppendVarint(append(dst, a.side), a.row.ts-a.w)
 		dst = o.appendStored(dst, &a.row, a.side)
 	}
-	o.noted(s)
+	o.noted(&s.added)
 	return dst
 }
 

@@ -35,6 +35,8 @@ type Sequence struct {
 	Outputs    []StepField
 	MatchesMax int // open matches a key, and rows that wait a key; the oldest is dropped for a newer one
 
+	journal[arrival] // rows that came since their keys were last saved
+
 	Columns []event.Field // of its rows, set by Init
 	stages  []stage       // by the number of rows that a match has; 0 is not used
 	absence bool          // the last step is Missing
@@ -45,9 +47,7 @@ type Sequence struct {
 	rows    []*stepRow // scratch: of a match
 	parts   [][]byte   // scratch: of an id
 	places  map[*stepRow]uint64
-	log     []arrival // rows that came since their keys were last saved
-	unsaved int       // keys that have some
-	order   []int     // scratch
+	order   []int // scratch
 	arena   []byte
 }
 
@@ -196,29 +196,9 @@ func (o *Sequence) Row(c *Context, s *SequenceState, in *In) {
 	if in.Fits&o.filled != 0 {
 		row.data, o.arena = packCells(o.arena, o.keeps[in.Input], in)
 	}
-	o.note(s, arrival{row, in.W, s.added})
+	o.note(&s.added, arrival{row, in.W, s.added})
 	if dropped := o.wait(s, row); dropped {
 		c.Counts.RowsCapped++
-	}
-}
-
-func (o *Sequence) note(s *SequenceState, a arrival) {
-	if s.added == 0 {
-		o.unsaved++
-	}
-	o.log = append(o.log, a)
-	s.added = int32(len(o.log))
-}
-
-// noted forgets the arrivals of a key.
-func (o *Sequence) noted(s *SequenceState) {
-	if s.added == 0 {
-		return
-	}
-	s.added = 0
-	if o.unsaved--; o.unsaved == 0 {
-		clear(o.log)
-		o.log = o.log[:0]
 	}
 }
 
@@ -401,6 +381,6 @@ func (o *Sequence) Spares(s *SequenceState) bool { return o.next(s) == Never }
 
 // Clear implements Logic.
 func (o *Sequence) Clear(s *SequenceState) {
-	o.noted(s)
+	o.noted(&s.added)
 	*s = SequenceState{}
 }

@@ -35,7 +35,7 @@ func (o *Sequence) saveAdded(dst []byte, s *SequenceState) []byte {
 		a := &o.log[i]
 		dst = appendStepRow(binary.AppendVarint(dst, a.row.ts-a.w), a.row)
 	}
-	o.noted(s)
+	o.noted(&s.added)
 	return dst
 }
 
