@@ -48,7 +48,9 @@ func TestColumnsOfFilters(t *testing.T) {
 		both: {filter: {from: [n, events], where: {ip: "10.*"}}},
 		news: {first_seen: {from: events, key: user, value: [geo.country], where: {x.y: 2}}, alert: {title: "{geo.country} is new to {user}"}},
 		new_counts: {first_seen: {from: n, value: [ip, n], history: 2d, warm_up: 1d}},
-		pairs: {join: {left: events, right: counts, on: ip, within: 1h}}}`)
+		pairs: {join: {left: events, right: counts, on: ip, within: 1h}},
+		follows: {sequence: {by: ip, within: 1m, steps: [{from: events, as: x}, {from: both, as: y}, {from: counts, as: z}]}},
+		named: {sequence: {by: ip, within: 1m, steps: [{from: events, as: x}, {from: counts, as: z}], select: {event: x, n: z.n}}}}`)
 	for _, x := range []struct{ got, want string }{
 		{columnNames(ops["events"].Names), ""}, {fmt.Sprint(len(ops["events"].Names)), "1"},
 		{columnNames(ops["events"].Alert.Columns), "x.y,user,host"},
@@ -57,6 +59,8 @@ func TestColumnsOfFilters(t *testing.T) {
 		{columnNames(ops["counts"].Alert.Columns), "n,ip,window_start,window_end"},
 		{columnNames(ops["both"].Names), "ip,window_start,window_end,n,"},
 		{columnNames(ops["pairs"].Names), "events,counts.ip,counts.window_start,counts.window_end,counts.n,truncated"},
+		{columnNames(ops["follows"].Names), "x,y.ip,y.window_start,y.window_end,y.n,z.ip,z.window_start,z.window_end,z.n,truncated"},
+		{columnNames(ops["named"].Names), "event,n,truncated"},
 		{columnNames(ops["news"].Names), ""}, {columnNames(ops["news"].Alert.Columns), "user,geo.country,x.y"},
 		{columnNames(ops["new_counts"].Names), "ip,window_start,window_end,n"},
 	} {

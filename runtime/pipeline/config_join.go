@@ -162,16 +162,7 @@ func (d *decoder) selects(s *source, j *operator.Join, n *yaml.Node, sides [2]*s
 	}
 	if n == nil {
 		for i, x := range sides[:shown] {
-			if x.events {
-				f, _ := d.field(x, event.Whole)
-				add(x.name, uint8(i), f)
-				s.cols = append(s.cols, x.name)
-			}
-			for _, c := range x.cols {
-				f, _ := d.field(x, c)
-				add(x.name+"."+c, uint8(i), f)
-				s.cols = append(s.cols, x.name+"."+c)
-			}
+			d.wholeRows(s, x, x.name, func(name string, f event.Field) { add(name, uint8(i), f) })
 		}
 		s.cols = append(s.cols, "truncated")
 		return
@@ -194,6 +185,21 @@ func (d *decoder) selects(s *source, j *operator.Join, n *yaml.Node, sides [2]*s
 		}
 	}
 	s.cols = append(s.cols, "truncated")
+}
+
+// wholeRows shows the rows of a source as columns of s, under an alias: the event, if they are events, and each column of operators.
+func (d *decoder) wholeRows(s, in *source, alias string, add func(name string, f event.Field)) {
+	show := func(name, path string) {
+		f, _ := d.field(in, path)
+		add(name, f)
+		s.cols = append(s.cols, name)
+	}
+	if in.events {
+		show(alias, event.Whole)
+	}
+	for _, c := range in.cols {
+		show(alias+"."+c, c)
+	}
 }
 
 func (d *decoder) pairWhere(j *operator.Join, n *yaml.Node, sides [2]*source) {

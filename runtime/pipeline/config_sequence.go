@@ -171,7 +171,7 @@ func (d *decoder) stepField(path string, steps []sequenceStep) (step int, f even
 		case dotted:
 			f, err = d.field(x.in, rest)
 			return i, f, err
-		case x.in.stream != nil:
+		case x.in.events:
 			f, err = d.field(x.in, event.Whole)
 			return i, f, err
 		default:
@@ -189,18 +189,8 @@ func (d *decoder) stepSelects(s *source, q *operator.Sequence, n *yaml.Node, ste
 	}
 	if n == nil {
 		for i, x := range steps {
-			switch {
-			case x.step.Missing:
-			case x.in.stream != nil:
-				f, _ := d.field(x.in, event.Whole)
-				add(x.alias, i, f)
-				s.cols = append(s.cols, x.alias)
-			default:
-				for _, c := range x.in.cols {
-					f, _ := d.field(x.in, c)
-					add(x.alias+"."+c, i, f)
-					s.cols = append(s.cols, x.alias+"."+c)
-				}
+			if !x.step.Missing {
+				d.wholeRows(s, x.in, x.alias, func(name string, f event.Field) { add(name, i, f) })
 			}
 		}
 		return

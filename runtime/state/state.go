@@ -27,7 +27,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/dgraph-io/badger/v4"
 	"github.com/dgraph-io/badger/v4/options"
@@ -267,14 +266,4 @@ func get(txn *badger.Txn, key []byte) ([]byte, error) {
 		return nil, err
 	}
 	return item.ValueCopy(nil)
-}
-
-// Owner reads which pipeline a folder's state belongs to; empty if it is none.
-func Owner(dir string) string {
-	data, err := os.ReadFile(filepath.Join(dir, "TOCSIN"))
-	var m marker
-	if err != nil || json.Unmarshal(data, &m) != nil {
-		return ""
-	}
-	return strings.TrimSpace(m.Pipeline)
 }
