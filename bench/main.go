@@ -38,7 +38,7 @@ var (
 	procs   = flag.Int("procs", 1, "threads that run Go code (GOMAXPROCS) in each measured process")
 	seed    = flag.Uint64("seed", 1, "of the generated data")
 	dir     = flag.String("dir", filepath.Join("bench", "out"), "where data and states go")
-	profile = flag.String("profile", "", "write a CPU profile of this row: count, join or detect")
+	profile = flag.String("profile", "", "write a CPU profile of this pipeline: count, join, detect ...")
 	only    = flag.String("only", "", "pipelines or plugins")
 	loop    = flag.String("loop", "", "run one of the hand-written loops (used by the harness itself)")
 )
@@ -62,6 +62,9 @@ func main() {
 	if *loop != "" {
 		runLoop(*loop, flag.Arg(0))
 		return
+	}
+	if *only != "" && *only != "pipelines" && *only != "plugins" {
+		log.Fatalf("-only %s: pipelines or plugins", *only)
 	}
 	if *only != "plugins" {
 		if err := bench(); err != nil {
