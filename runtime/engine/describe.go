@@ -45,22 +45,40 @@ type KeptSource struct {
 	Offset    int64
 }
 
+// space is what a place of the state holds: the sizes of its keys.
+type space struct {
+	cold  cold // knows which pages there are
+	w     int64
+	sizes map[string]int
+}
+
 // Describe reads a state that no runner uses. The store must be closed afterwards, not run.
 func Describe(store *state.Store) (out StateReport, err error) {
-	sizes := map[uint32]map[string]int{}
+	var head header
 	in := newIntake(&Spec{}, nil, nil)
+	spaces := map[uint32]*space{}
 	got, err := store.Recover(state.Visitor{
-		Record: func(space uint32, key, rec []byte) error {
-			if space == partitionSpace {
-				return in.load(string(key), rec)
+		Start: func(got state.Recovered) (err error) {
+			head, err = readHeader(got.Header)
+			for _, s := range head.operators {
+				x := &space{cold: newCold(), w: s.w, sizes: map[string]int{}}
+				x.cold.seed, x.cold.allow = head.seed, 0
+				spaces[s.space] = x
 			}
-			if sizes[space] == nil {
-				sizes[space] = map[string]int{}
+			return err
+		},
+		Page: func(at, bucket uint32, epoch uint64, page []byte) error {
+			if spaces[at] == nil {
+				return nil
 			}
-			if rec == nil {
-				delete(sizes[space], string(key))
-			} else {
-				sizes[space][string(key)] += len(rec)
+			return spaces[at].page(bucket, epoch, page)
+		},
+		Record: func(epoch uint64, at uint32, key []byte, due int64, rec []byte) error {
+			if at == partitionSpace {
+				return in.load(string(key), epoch, rec)
+			}
+			if spaces[at] != nil {
+				spaces[at].record(epoch, string(key), due, rec)
 			}
 			return nil
 		},
@@ -72,22 +90,49 @@ func Describe(store *state.Store) (out StateReport, err error) {
 	if err != nil {
 		return out, err
 	}
-	streams, operators, _, err := readHeader(got.Header)
-	if err != nil {
-		return out, fmt.Errorf("state %s: %w", store.Dir(), err)
-	}
 	out.Epoch = got.Epoch
-	for _, s := range streams {
+	for _, s := range head.streams {
 		out.Streams = append(out.Streams, KeptStream{s.name, s.w})
 	}
-	for _, s := range operators {
-		out.Operators = append(out.Operators, kept(s, sizes[s.space]))
+	for _, s := range head.operators {
+		out.Operators = append(out.Operators, kept(s, spaces[s.space].sizes))
 	}
 	for name, p := range in.parts {
 		out.Sources = append(out.Sources, KeptSource{name, p.next})
 	}
 	slices.SortFunc(out.Sources, func(a, b KeptSource) int { return cmp.Compare(a.Partition, b.Partition) })
 	return out, nil
+}
+
+// page takes in a page: of keys whose records are whole those that came due are over.
+func (s *space) page(bucket uint32, epoch uint64, page []byte) error {
+	if err := s.cold.adopt(bucket, epoch, page); err != nil || bucket&indexMax == indexMax {
+		return err
+	}
+	h, recs, _ := readPage(page)
+	for len(recs) > 0 {
+		var p packed
+		p, recs = pull(recs)
+		if due, rec := p.open(h.base); !h.whole || due > s.w {
+			s.sizes[string(p.key())] = len(rec)
+		}
+	}
+	return nil
+}
+
+// record takes in a change of the log; due is Never of those that are added to what was there.
+func (s *space) record(epoch uint64, key string, due int64, rec []byte) {
+	if epoch <= s.cold.bucket(s.cold.in(hashKey(s.cold.seed, []byte(key)))).epoch {
+		return
+	}
+	switch {
+	case rec == nil || due <= s.w:
+		delete(s.sizes, key)
+	case due < operator.Never:
+		s.sizes[key] = len(rec)
+	default:
+		s.sizes[key] += len(rec)
+	}
 }
 
 func kept(s saved, sizes map[string]int) KeptOperator {

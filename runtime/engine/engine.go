@@ -13,7 +13,6 @@ package engine
 
 import (
 	"fmt"
-	"hash/maphash"
 	"sync"
 
 	"github.com/seed-98920119/tocsin/runtime/event"
@@ -52,8 +51,8 @@ type Graph struct {
 	src   []*source
 	ops   []*node
 	lanes []lane
-	seed  maphash.Seed
-	alone int // an operator with fewer rows in a block runs its shards one after the other
+	seed  [2]uint64 // of the hash of keys
+	alone int       // an operator with fewer rows in a block runs its shards one after the other
 }
 
 // node is an operator at work.
@@ -75,7 +74,7 @@ type node struct {
 
 // NewGraph makes a graph whose operators are split over shards by key. Shards never change results.
 func NewGraph(spec *Spec, shards int) *Graph {
-	g := &Graph{spec: spec, alone: 256, lanes: make([]lane, len(spec.Streams)+len(spec.Operators)), seed: maphash.MakeSeed()}
+	g := &Graph{spec: spec, alone: 256, lanes: make([]lane, len(spec.Streams)+len(spec.Operators))}
 	for i := range spec.Streams {
 		g.src = append(g.src, newSource(&spec.Streams[i]))
 	}
@@ -236,7 +235,7 @@ func (n *node) distribute(g *Graph, w int64) (rows int) {
 		case n.spec.stateless(): // stretches of rows stay together
 			to = rows / stretch % len(n.shards)
 		default:
-			to = int(maphash.Bytes(g.seed, in.Key) % uint64(len(n.shards)))
+			to = rootOf(hashKey(g.seed, in.Key)) % len(n.shards)
 		}
 		n.shards[to].push(in)
 		rows++
@@ -337,24 +336,46 @@ func (g *Graph) Close() {
 	}
 }
 
-// Save writes what changed since the last epoch; spaces names each operator's place in the state. With a consolidation it
-// writes whole states as well. Only between two blocks: a consistent cut.
-func (g *Graph) Save(spaces []uint32, e *state.Epoch, c *state.Consolidation) {
-	for i, n := range g.ops {
-		for _, s := range n.shards {
-			s.save(spaces[i], e, c)
-		}
-	}
+// attach gives the graph a place for what it remembers: the seed by which keys are dealt out, the epoch that is filled first, and
+// how pages are read.
+func (g *Graph) attach(seed [2]uint64, epoch uint64, spaces []uint32, fetch func(space, bucket uint32) ([]byte, error)) {
+	g.seed = seed
+	_ = g.each(func(op int, s shard) error {
+		s.attach(seed, epoch, func(bucket uint32) ([]byte, error) { return fetch(spaces[op], bucket) })
+		return nil
+	})
 }
 
-// Load applies a record of recovery to operator op.
-func (g *Graph) Load(op int, key, rec []byte) error {
+// save logs what changed since the last epoch; spaces names each operator's place in the state. Only between two blocks: a
+// consistent cut.
+func (g *Graph) save(spaces []uint32, e *state.Epoch, epoch uint64) {
+	_ = g.each(func(op int, s shard) error {
+		s.save(spaces[op], e, epoch)
+		return nil
+	})
+}
+
+// landed says that the pages of the last flush are on disk.
+func (g *Graph) landed() {
+	_ = g.each(func(_ int, s shard) error {
+		s.landed()
+		return nil
+	})
+}
+
+// adopt gives operator op a page at recovery.
+func (g *Graph) adopt(op int, bucket uint32, epoch uint64, page []byte) error {
 	n := g.ops[op]
-	to := 0
-	if len(n.shards) > 1 {
-		to = int(maphash.Bytes(g.seed, key) % uint64(len(n.shards)))
+	if err := n.shards[rootIn(bucket)%len(n.shards)].adopt(bucket, epoch, page); err != nil {
+		return fmt.Errorf("operator %s: %w", n.spec.Name, err)
 	}
-	if err := n.shards[to].load(key, rec); err != nil {
+	return nil
+}
+
+// replay applies a record of the log to operator op; nil: the key is gone.
+func (g *Graph) replay(op int, epoch uint64, key []byte, due int64, rec []byte) error {
+	n := g.ops[op]
+	if err := n.shards[rootOf(hashKey(g.seed, key))%len(n.shards)].replay(epoch, key, due, rec); err != nil {
 		return fmt.Errorf("operator %s: %w", n.spec.Name, err)
 	}
 	return nil
@@ -378,7 +399,7 @@ func (g *Graph) Marks() (m Marks) {
 
 // Resume ends a recovery: watermarks are set to what the epoch kept, and keys wait for what they wait for. Everything is
 // active again: what was finished says so again.
-func (g *Graph) Resume(m Marks) {
+func (g *Graph) Resume(m Marks) error {
 	for i, s := range g.src {
 		s.cur = mark{m.Streams[i], active}
 		s.stored = m.Streams[i]
@@ -394,12 +415,15 @@ func (g *Graph) Resume(m Marks) {
 			}
 		}
 		for _, s := range n.shards {
-			s.loaded(n.w.w)
+			if err := s.loaded(n.w.w); err != nil {
+				return fmt.Errorf("operator %s: %w", n.spec.Name, err)
+			}
 		}
 	}
+	return nil
 }
 
-// Keys is the number of keys that operator op holds.
+// Keys is the number of keys of operator op that are in use.
 func (g *Graph) Keys(op int) (keys int) {
 	for _, s := range g.ops[op].shards {
 		keys += s.live()

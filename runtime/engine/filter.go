@@ -32,11 +32,18 @@ func (k *filtered) results() []operator.Result  { return k.said }
 func (k *filtered) counts() (c operator.Counts) { return c }
 func (k *filtered) close()                      {}
 
-// memoryless is the part of a shard that keeps, loads and fires, for operators that do not.
+// memoryless is the part of a shard that keeps and fires, for operators that do not.
 type memoryless struct{}
 
-func (memoryless) top() int64                                      { return operator.NegInf }
-func (memoryless) live() int                                       { return 0 }
-func (memoryless) load([]byte, []byte) error                       { return nil }
-func (memoryless) loaded(int64)                                    {}
-func (memoryless) save(uint32, *state.Epoch, *state.Consolidation) {}
+func (memoryless) top() int64                                             { return operator.NegInf }
+func (memoryless) attach([2]uint64, uint64, func(uint32) ([]byte, error)) {}
+func (memoryless) adopt(uint32, uint64, []byte) error                     { return nil }
+func (memoryless) replay(uint64, []byte, int64, []byte) error             { return nil }
+func (memoryless) loaded(int64) error                                     { return nil }
+func (memoryless) save(uint32, *state.Epoch, uint64)                      {}
+func (memoryless) flush(uint32, *state.Flush, func(*cold) bool) error     { return nil }
+func (memoryless) grow(uint32, *state.Flush) error                        { return nil }
+func (memoryless) chill(int64) error                                      { return nil }
+func (memoryless) landed()                                                {}
+func (memoryless) usage() (int64, *cold)                                  { return 0, nil }
+func (memoryless) live() int                                              { return 0 }

@@ -71,7 +71,8 @@ type partition struct {
 	fault   int64            // one more than the position of a fault that takes no bytes, such as a file cut short: said once
 	stored  map[string]int64 // watermark by stream, from the last run
 	dirty   bool
-	known   bool // announced
+	logged  uint64 // the epoch that has its newest record, or 0
+	known   bool   // announced
 	done    bool
 	isLive  bool
 	queue   []*decoded
@@ -516,9 +517,10 @@ func (in *intake) record(dst []byte, p *partition) []byte {
 }
 
 // load takes back what record wrote.
-func (in *intake) load(name string, rec []byte) error {
+func (in *intake) load(name string, epoch uint64, rec []byte) error {
 	r := event.Reader{B: rec}
 	p := in.add(name)
+	p.logged = epoch
 	p.next, p.low, p.fault, p.origin = r.Int(), r.Int(), r.Int(), slices.Clone(r.Bytes())
 	p.stored = map[string]int64{}
 	for n := r.Uint(); n > 0 && !r.Bad; n-- {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"slices"
 	"strings"
+	"unsafe"
 
 	"github.com/seed-98920119/tocsin/runtime/event"
 	"github.com/seed-98920119/tocsin/runtime/operator"
@@ -18,53 +19,87 @@ type shard interface {
 	results() []operator.Result     // in order, until the next reset
 	counts() operator.Counts
 	top() int64 // the latest due time that the end of the input fired, or -inf
+	close()     // gives back what is not the garbage collector's
 
-	load(key, rec []byte) error // at recovery; nil: the key is gone
-	loaded(w int64)
-	save(space uint32, e *state.Epoch, c *state.Consolidation)
-	live() int
-	close() // gives back what is not the garbage collector's
+	keeper
 }
 
-// keyed is a shard: the states of its keys, what is due, what is dirty.
+// keeper is the part of a shard that remembers. Everything but open is called between two blocks.
+type keeper interface {
+	attach(seed [2]uint64, epoch uint64, fetch func(bucket uint32) ([]byte, error)) // epoch is the one that is being filled
+
+	adopt(bucket uint32, epoch uint64, page []byte) error                // at recovery: pages,
+	replay(epoch uint64, key []byte, due int64, rec []byte) error        // then the log; a nil record: the key is gone
+	loaded(w int64) error                                                // then this
+	save(space uint32, e *state.Epoch, epoch uint64)                     // logs what changed in the epoch
+	flush(space uint32, f *state.Flush, enough func(c *cold) bool) error // makes pages of the longest changed buckets
+	grow(space uint32, f *state.Flush) error                             // splits buckets that are too large
+	chill(hot int64) error                                               // packs keys until those in use take no more than so many bytes
+	landed()                                                             // the pages of the last flush are on disk
+	usage() (hot int64, c *cold)
+	live() int
+}
+
+// keyed is a shard: the states of its keys in use, what is due, what is dirty; the other keys are cold.
 type keyed[S any] struct {
-	op     operator.Logic[S]
-	spares func(s *S) bool // operator.Sparing, or nil
-	lasts  bool            // operator.Lasting
-	c      operator.Context
-	rows   []operator.In
-	keys   []byte // of rows
-	at     map[string]int32
-	slots  []slot[S]
-	free   []int32
-	dirty  []int32 // since the last epoch
-	stale  []int32 // since the last consolidation
-	epoch  uint32
-	round  uint32
-	timers timers
-	pos    int // cursor in the block's steps: dues only grow
-	peak   int64
-	rec    []byte // scratch
+	op      operator.Logic[S]
+	spares  func(s *S) bool // operator.Sparing, or nil
+	lasts   bool            // operator.Lasting
+	whole   bool            // operator.Whole
+	flushes bool
+	c       operator.Context
+	rows    []operator.In
+	keys    []byte // of rows
+	at      map[string]int32
+	slots   [][]slot[S] // blocks of slotBlock
+	free    []int32
+	dirty   []int32 // since the last epoch
+	epoch   uint64  // the one that is being filled
+	timers  timers
+	most    int   // timers beyond which those that do not count are dropped
+	pos     int   // cursor in the block's steps: dues only grow
+	past    int64 // everything due by then has fired; finite
+	start   int64 // past as it was recovered
+	peak    int64
+	hot     int64 // bytes that keys in use take, about
+	sweep   int32 // where chill goes on
+	cold    cold
+	out     pageWriter
+	twin    pageWriter
+	rec     []byte // scratch
+	tmp     S
+	found   []found
 }
 
 type slot[S any] struct {
 	s     S
 	key   string
+	hash  uint64
 	armed int64  // the due time of the one timer that counts
-	epoch uint32 // in dirty, if this epoch
-	round uint32 // in stale, if this round
+	kept  int64  // the latest due time of a record of it in the log or packed; -inf: there is none
+	epoch uint64 // in dirty, if the one that is being filled
+	next  int32  // one more than the next slot of its bucket; and than the one before
+	prev  int32
+	size  int32 // bytes, about
+	fresh bool  // it differs from what is packed
 	used  bool
-	paged bool // some page or entry on disk has it
-	entry bool // an entry on disk may have it
 }
 
+// found is a record of a bucket that something is to be done with.
+type found struct {
+	key, rec []byte
+}
+
+const slotBlock = 1024
+
 func newKeyed[S any](op operator.Logic[S], out *event.Batch) shard {
-	k := &keyed[S]{op: op, at: map[string]int32{}, epoch: 1, round: 1, peak: operator.NegInf}
+	k := &keyed[S]{op: op, at: map[string]int32{}, epoch: 1, peak: operator.NegInf, past: operator.NegInf, start: operator.NegInf, flushes: op.Flushes(), cold: newCold()}
 	k.c.Batch = out
 	if x, ok := op.(operator.Sparing[S]); ok {
 		k.spares = x.Spares
 	}
 	_, k.lasts = op.(operator.Lasting)
+	_, k.whole = op.(operator.Whole)
 	return k
 }
 
@@ -83,39 +118,69 @@ func (k *keyed[S]) push(in *operator.In) {
 func (k *keyed[S]) results() []operator.Result { return k.c.Out }
 func (k *keyed[S]) counts() operator.Counts    { return k.c.Counts }
 func (k *keyed[S]) top() int64                 { return k.peak }
-func (k *keyed[S]) live() int                  { return len(k.at) }
 func (k *keyed[S]) close()                     {}
+func (k *keyed[S]) slot(ref int32) *slot[S]    { return &k.slots[ref/slotBlock][ref%slotBlock] }
 
 func (k *keyed[S]) run(ws []step, end int64) error {
 	c := &k.c
 	for i := range k.rows {
 		x := &k.rows[i]
 		if len(k.timers) > 0 && k.timers[0].due <= x.W && k.fires(x.W) {
-			k.fire(x.W, ws)
+			if err := k.fire(x.W, ws); err != nil {
+				return err
+			}
 		}
+		k.passed(x.W)
 		c.P, c.W, c.Due, c.By, c.Idx = x.P, x.W, operator.NegInf, "", x.Idx
-		ref := k.open(x.Key)
-		k.op.Row(c, &k.slots[ref].s, x)
+		ref, err := k.open(x.Key)
+		if err != nil {
+			return err
+		}
+		k.op.Row(c, &k.slot(ref).s, x)
 		if x.W < operator.PosInf { // after the end there is nothing to wait for
 			k.rearm(ref, operator.NegInf)
 		}
 	}
 	if k.fires(end) {
-		k.fire(end, ws)
+		if err := k.fire(end, ws); err != nil {
+			return err
+		}
 	}
+	k.passed(end)
 	return c.Err
 }
 
+// passed notes that what is due by w has fired.
+func (k *keyed[S]) passed(w int64) {
+	if w == operator.PosInf {
+		if !k.flushes {
+			return
+		}
+		w-- // what waits for the end may stay
+	}
+	k.past = max(k.past, w)
+}
+
+// over says whether a record's key is over: of keys whose records are whole, one that came due has fired, and would have a newer
+// record if anything were left.
+func (k *keyed[S]) over(due int64) bool { return k.whole && due <= k.past }
+
 // fires says whether what is due by w fires: the end of the input is not for every operator.
-func (k *keyed[S]) fires(w int64) bool { return w < operator.PosInf || k.op.Flushes() }
+func (k *keyed[S]) fires(w int64) bool { return w < operator.PosInf || k.flushes }
 
 // fire runs everything due by w. Inside one due the order is free, because keys do not see each other; only results are
 // put in order, so that what says nothing costs no comparison.
-func (k *keyed[S]) fire(w int64, ws []step) {
-	c, from := &k.c, len(k.c.Out)
+func (k *keyed[S]) fire(w int64, ws []step) error {
+	from := len(k.c.Out)
 	for len(k.timers) > 0 && k.timers[0].due <= w {
 		t := k.timers.pop()
-		s := &k.slots[t.ref]
+		if t.ref < 0 {
+			if err := k.fireCold(uint32(-1-t.ref), t.due, w, ws); err != nil {
+				return err
+			}
+			continue
+		}
+		s := k.slot(t.ref)
 		if s.armed != t.due {
 			continue // an earlier one took its place
 		}
@@ -124,19 +189,111 @@ func (k *keyed[S]) fire(w int64, ws []step) {
 			continue
 		}
 		if k.op.Next(&s.s) == t.due { // else what it waited for moved on
-			for k.pos < len(ws)-1 && ws[k.pos].w < t.due {
-				k.pos++
-			}
-			c.P, c.W, c.Due, c.By, c.Idx = ws[k.pos].p, ws[k.pos].w, t.due, s.key, 0
-			if w == operator.PosInf && t.due < operator.PosInf && !k.lasts {
-				k.peak = max(k.peak, t.due)
-			}
 			k.touch(t.ref)
-			k.op.Fire(c, &s.s, t.due)
+			k.say(&s.s, s.key, t.due, w, ws)
 		}
 		k.rearm(t.ref, t.due)
 	}
-	slices.SortFunc(c.Out[from:], place)
+	slices.SortFunc(k.c.Out[from:], place)
+	return nil
+}
+
+// say fires a key.
+func (k *keyed[S]) say(s *S, key string, due, w int64, ws []step) {
+	c := &k.c
+	for k.pos < len(ws)-1 && ws[k.pos].w < due {
+		k.pos++
+	}
+	c.P, c.W, c.Due, c.By, c.Idx = ws[k.pos].p, ws[k.pos].w, due, key, 0
+	if w == operator.PosInf && due < operator.PosInf && !k.lasts {
+		k.peak = max(k.peak, due)
+	}
+	k.op.Fire(c, s, due)
+}
+
+// fireCold fires the keys of a bucket that are due. Those that are over then leave no trace: their records say that they are.
+func (k *keyed[S]) fireCold(id uint32, due, w int64, ws []step) error {
+	b := k.cold.bucket(id)
+	if b.wake != due {
+		return nil
+	}
+	b.wake = operator.Never
+	if !k.flushes { // it only cleans up: there is no haste, and all of a bucket at once is cheapest
+		if b.last > due {
+			k.wakeAt(id, b.last)
+			return nil
+		}
+		if k.whole {
+			k.cold.forget(id)
+			k.cold.changed(id, k.epoch)
+			return nil
+		}
+	}
+	page, err := k.cold.read(id)
+	if err != nil {
+		return err
+	}
+	next, last := int64(operator.Never), int64(operator.NegInf)
+	k.found = k.found[:0]
+	k.cold.each(b, page, func(_ byte, key []byte, at int64, rec []byte) {
+		switch {
+		case b.hot != 0 && k.inUse(key) || k.over(at) || at < due && k.whole: // or was fired a moment ago
+		case at <= due:
+			k.found = append(k.found, found{key, rec})
+		default:
+			next, last = min(next, at), max(last, at)
+		}
+	})
+	b.last = last
+	for _, x := range k.found {
+		if err := k.wake(x, due, w, ws); err != nil {
+			return err
+		}
+	}
+	if !k.flushes {
+		next = last
+	}
+	if next > due && next < operator.Never {
+		k.wakeAt(id, next)
+	}
+	return nil
+}
+
+// wake fires a cold key that is due, or, if its records do not say all, takes it into use, where its timer fires.
+func (k *keyed[S]) wake(x found, due, w int64, ws []step) error {
+	h := hashKey(k.cold.seed, x.key)
+	if !k.whole {
+		_, err := k.warm(x.key, h, x.rec, operator.PosInf)
+		return err
+	}
+	if err := k.op.Load(&k.tmp, x.rec); err != nil {
+		return err
+	}
+	key := string(x.key)
+	k.say(&k.tmp, key, due, w, ws)
+	if k.op.Next(&k.tmp) == operator.Never {
+		k.cold.changed(k.cold.in(h), k.epoch)
+		k.op.Clear(&k.tmp)
+		return nil
+	}
+	ref := k.use(key, h)
+	s := k.slot(ref)
+	var zero S
+	s.s, k.tmp, s.kept = k.tmp, zero, operator.PosInf
+	k.touch(ref)
+	k.rearm(ref, due)
+	return nil
+}
+
+func (k *keyed[S]) inUse(key []byte) bool {
+	_, ok := k.at[string(key)]
+	return ok
+}
+
+// wakeAt sets a bucket's timer.
+func (k *keyed[S]) wakeAt(id uint32, due int64) {
+	k.cold.bucket(id).wake = due
+	k.timers.push(timer{due, -1 - int32(id)})
 }
 
 // place orders results: by position; then what rows caused, by their place; then what fired, by due time, key and ordinal.
@@ -145,131 +302,160 @@ func place(a, b operator.Result) int {
 }
 
 // open finds or makes the slot of a key and marks it dirty.
-func (k *keyed[S]) open(key []byte) int32 {
+func (k *keyed[S]) open(key []byte) (int32, error) {
 	ref, ok := k.at[string(key)]
 	if !ok {
-		if n := len(k.free); n > 0 {
-			ref, k.free = k.free[n-1], k.free[:n-1]
-		} else {
-			ref = int32(len(k.slots))
-			k.slots = append(k.slots, slot[S]{armed: operator.Never})
+		h := hashKey(k.cold.seed, key)
+		due, rec, where, err := k.cold.find(k.cold.in(h), tagOf(h), key)
+		if err != nil {
+			return 0, err
 		}
-		s := &k.slots[ref]
-		s.key, s.used = string(key), true
-		k.at[s.key] = ref
+		kept := int64(operator.NegInf)
+		switch where {
+		case inTail, hidden: // and who knows what the page says
+			kept = operator.PosInf
+		case inPage:
+			kept = due
+		}
+		if where == hidden || k.over(due) {
+			rec = nil
+		}
+		if ref, err = k.warm(key, h, rec, kept); err != nil {
+			return 0, err
+		}
 	}
 	k.touch(ref)
+	return ref, nil
+}
+
+// warm takes a key into use, with what a record says of it, if there is one.
+func (k *keyed[S]) warm(key []byte, h uint64, rec []byte, kept int64) (int32, error) {
+	ref := k.use(string(key), h)
+	s := k.slot(ref)
+	s.kept = kept
+	if !k.whole && kept > operator.NegInf {
+		s.kept = operator.PosInf
+	}
+	if rec == nil {
+		return ref, nil
+	}
+	if err := k.op.Load(&s.s, rec); err != nil {
+		return ref, err
+	}
+	k.grew(s, 2*len(rec))
+	k.clean(&s.s)
+	k.rearm(ref, operator.NegInf)
+	return ref, nil
+}
+
+// clean does what is due of a state that was packed or saved, and says nothing: it is what an operator that has nothing to say
+// when something is over, or that the end of the input spared, has not done yet.
+func (k *keyed[S]) clean(s *S) {
+	w := k.past
+	if k.flushes {
+		w = k.start
+	}
+	for due := k.op.Next(s); due <= w && (!k.flushes || k.spares != nil && k.spares(s)); due = k.op.Next(s) {
+		k.op.Fire(&k.c, s, due)
+	}
+}
+
+// use makes a slot for a key.
+func (k *keyed[S]) use(key string, h uint64) int32 {
+	var ref int32
+	if n := len(k.free); n > 0 {
+		ref, k.free = k.free[n-1], k.free[:n-1]
+	} else {
+		n := len(k.slots)
+		if n == 0 || len(k.slots[n-1]) == slotBlock {
+			k.slots = append(k.slots, make([]slot[S], 0, slotBlock))
+			n++
+		}
+		k.slots[n-1] = k.slots[n-1][:len(k.slots[n-1])+1]
+		ref = int32((n-1)*slotBlock + len(k.slots[n-1]) - 1)
+	}
+	s := k.slot(ref)
+	b := k.cold.bucket(k.cold.in(h))
+	s.key, s.hash, s.used, s.fresh = key, h, true, false
+	s.armed, s.kept, s.epoch, s.size = operator.Never, operator.NegInf, 0, 0
+	k.link(b, ref)
+	k.grew(s, slotBase[S]()+len(key))
+	k.at[key] = ref
 	return ref
 }
 
+// slotExtra is about what a key in use takes beside its slot: its place in the map, its string, the state's first allocation.
+const slotExtra = 160
+
+func slotBase[S any]() int { return int(unsafe.Sizeof(slot[S]{})) + slotExtra }
+
+func (k *keyed[S]) grew(s *slot[S], n int) {
+	s.size += int32(min(n, 1<<30-int(s.size)))
+	k.hot += int64(n)
+}
+
+// release gives a slot back.
+func (k *keyed[S]) release(ref int32) {
+	s := k.slot(ref)
+	k.unlink(k.cold.bucket(k.cold.in(s.hash)), s)
+	delete(k.at, s.key)
+	k.hot -= int64(s.size)
+	s.key, s.used, s.armed = "", false, operator.Never
+	k.free = append(k.free, ref)
+}
+
+// link puts a slot into its bucket's list, unlink takes it out.
+func (k *keyed[S]) link(b *bucket, ref int32) {
+	s := k.slot(ref)
+	k.cold.roots[rootOf(s.hash)].hot++
+	if s.next, s.prev = b.hot, 0; b.hot != 0 {
+		k.slot(b.hot - 1).prev = ref + 1
+	}
+	b.hot = ref + 1
+}
+
+func (k *keyed[S]) unlink(b *bucket, s *slot[S]) {
+	k.cold.roots[rootOf(s.hash)].hot--
+	if s.prev != 0 {
+		k.slot(s.prev - 1).next = s.next
+	} else {
+		b.hot = s.next
+	}
+	if s.next != 0 {
+		k.slot(s.next - 1).prev = s.prev
+	}
+}
+
 func (k *keyed[S]) touch(ref int32) {
-	s := &k.slots[ref]
+	s := k.slot(ref)
 	if s.epoch == k.epoch {
 		return
 	}
-	s.epoch = k.epoch
+	s.epoch, s.fresh = k.epoch, true
 	k.dirty = append(k.dirty, ref)
-	if s.round != k.round {
-		s.round = k.round
-		k.stale = append(k.stale, ref)
-	}
+	k.cold.changed(k.cold.in(s.hash), k.epoch)
 }
 
 // rearm: a key has at most one timer that counts, at or before the earliest thing it waits for; after is what has fired.
 func (k *keyed[S]) rearm(ref int32, after int64) {
-	s := &k.slots[ref]
+	s := k.slot(ref)
 	if due := k.op.Next(&s.s); due < s.armed && due > after {
 		s.armed = due
 		k.timers.push(timer{due, ref})
 	}
 }
 
-// load applies a record of recovery. Everything that is loaded counts as on disk and as stale.
-func (k *keyed[S]) load(key, rec []byte) error {
-	ref := k.open(key)
-	s := &k.slots[ref]
-	s.paged, s.entry = true, true
-	if rec == nil {
-		var zero S
-		s.s = zero
-		return nil
-	}
-	return k.op.Load(&s.s, rec)
-}
+func (k *keyed[S]) usage() (int64, *cold) { return k.hot, &k.cold }
 
-// loaded ends the recovery at watermark w: keys are clean and wait for what they wait for. Records of added rows do not say
-// what died since, so that is cleaned now; whatever says something when it fires was saved without it.
-func (k *keyed[S]) loaded(w int64) {
-	for _, ref := range k.dirty {
-		s := &k.slots[ref].s
-		for due := k.op.Next(s); due <= w && (!k.op.Flushes() || k.spares != nil && k.spares(s)); due = k.op.Next(s) {
-			k.op.Fire(&k.c, s, due)
-		}
-		k.rearm(ref, operator.NegInf)
-	}
-	k.dirty = k.dirty[:0]
-	k.epoch++
-}
-
-// save writes what changed since the last epoch, between two blocks, and, given a consolidation, the whole state of what
-// changed since the last one. A key whose state became empty keeps its slot until its tombstone is written.
-func (k *keyed[S]) save(space uint32, e *state.Epoch, c *state.Consolidation) {
-	for _, ref := range k.dirty {
-		s := &k.slots[ref]
-		switch {
-		case !s.used:
-		case k.op.Next(&s.s) != operator.Never:
-			k.rec = k.op.Save(k.rec[:0], &s.s, false)
-			e.Put(space, []byte(s.key), k.rec)
-			s.paged = true
-		default:
-			if s.paged {
-				e.Drop(space, []byte(s.key))
-				s.paged = false
-			}
-			if k.op.Clear(&s.s); !s.entry {
-				k.release(ref)
-			}
-		}
-	}
-	k.dirty = k.dirty[:0]
-	k.epoch++
-	if c != nil {
-		k.consolidate(space, c)
-	}
-}
-
-func (k *keyed[S]) consolidate(space uint32, c *state.Consolidation) {
-	for _, ref := range k.stale {
-		s := &k.slots[ref]
-		switch {
-		case !s.used:
-		case k.op.Next(&s.s) != operator.Never:
-			k.rec = k.op.Save(k.rec[:0], &s.s, true)
-			c.Put(space, []byte(s.key), k.rec)
-			s.entry = true
-		default:
-			c.Drop(space, []byte(s.key))
-			k.release(ref)
-		}
-	}
-	k.stale = k.stale[:0]
-	k.round++
-}
-
-func (k *keyed[S]) release(ref int32) {
-	s := &k.slots[ref]
-	delete(k.at, s.key)
-	s.key, s.used, s.paged, s.entry = "", false, false, false
-	k.free = append(k.free, ref)
-}
+// live is the number of keys in use.
+func (k *keyed[S]) live() int { return len(k.at) }
 
 // timers is a binary heap by due time.
 type timers []timer
 
 type timer struct {
 	due int64
-	ref int32
+	ref int32 // a slot; below zero: -1 less a bucket
 }
 
 func (h *timers) push(t timer) {
@@ -284,8 +470,15 @@ func (h *timers) pop() timer {
 	s := *h
 	top, n := s[0], len(s)-1
 	s[0], *h = s[n], s[:n]
-	for i, c := 0, 1; c < n; i, c = c, 2*c+1 {
-		if c+1 < n && s[c+1].due < s[c].due {
+	h.sink(0)
+	return top
+}
+
+// sink moves an element down to its place.
+func (h *timers) sink(i int) {
+	s := *h
+	for c := 2*i + 1; c < len(s); i, c = c, 2*c+1 {
+		if c+1 < len(s) && s[c+1].due < s[c].due {
 			c++
 		}
 		if s[i].due <= s[c].due {
@@ -293,5 +486,13 @@ func (h *timers) pop() timer {
 		}
 		s[i], s[c] = s[c], s[i]
 	}
-	return top
+}
+
+// keep drops timers that do not count.
+func (h *timers) keep(counts func(t timer) bool) {
+	s := slices.DeleteFunc(*h, func(t timer) bool { return !counts(t) })
+	*h = s
+	for i := len(s)/2 - 1; i >= 0; i-- {
+		h.sink(i)
+	}
 }

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -18,17 +19,23 @@ const partitionSpace = 0
 
 // spaces is where operators keep their state.
 type spaces struct {
-	of    []uint32 // of the Spec's operators
-	next  uint32
-	force bool      // consolidate at once: something was dropped
-	gone  []goneKey // keys of dropped operators, to be deleted with the first epoch
-	kept  []saved   // operators that the pipeline no longer has
-	old   []saved   // streams that it no longer has
+	of   []uint32 // of the Spec's operators
+	next uint32
+	seed [2]uint64
+	gone []gonePage // pages of dropped operators, to be deleted with the first epoch
+	kept []saved    // operators that the pipeline no longer has
+	held []held     // their changes in the log
+	old  []saved    // streams that it no longer has
 }
 
-type goneKey struct {
-	space uint32
-	key   []byte
+type gonePage struct{ space, bucket uint32 }
+
+// held is a record that this pipeline cannot make a page of. It is logged again before its epoch is forgotten.
+type held struct {
+	epoch    uint64
+	space    uint32
+	due      int64
+	key, rec []byte
 }
 
 // saved is what the header says of a stream or operator.
@@ -41,26 +48,39 @@ type saved struct {
 
 // recover reads the state and makes graph and intake what they were at the last epoch.
 func (r *Runner) recover() error {
-	type rec struct {
-		space    uint32
-		key, rec []byte
-	}
-	var pending []rec // the header comes last, and says whose they are
 	var rows []*Out
-	got, err := r.store.Recover(state.Visitor{
-		Record: func(space uint32, key, b []byte) error {
-			pending = append(pending, rec{space, slices.Clone(key), clone(b)})
+	var marks Marks
+	broken := func(err error) error {
+		if err == nil {
 			return nil
+		}
+		return fmt.Errorf("%w; restore the folder, or start over with --fresh", err)
+	}
+	got, err := r.store.Recover(state.Visitor{
+		Start: func(got state.Recovered) (err error) {
+			if marks, err = r.adopt(got); err != nil {
+				return err
+			}
+			r.graph.attach(r.spaces.seed, got.Epoch+1, r.spaces.of, r.store.Page)
+			r.memory.share(r.graph, r.memory.budget/2, 1)
+			return nil
+		},
+		Page: func(space, bucket uint32, epoch uint64, page []byte) error {
+			return broken(r.adoptPage(space, bucket, epoch, page))
+		},
+		Record: func(epoch uint64, space uint32, key []byte, due int64, rec []byte) error {
+			return broken(r.replay(epoch, space, key, due, rec))
 		},
 		Row: func(seq uint64, b []byte) error {
 			o, err := readOut(seq, b)
 			rows = append(rows, o)
-			return err
+			return broken(err)
 		},
 	})
 	if err != nil {
 		return err
 	}
+	r.epoch = got.Epoch + 1
 	r.box.next, r.box.cursor = got.Next, got.Cursor
 	for _, seq := range got.Beyond {
 		r.box.mark(seq)
@@ -68,17 +88,7 @@ func (r *Runner) recover() error {
 	r.box.add(rows)
 	r.stats.Resent = int64(len(rows))
 	r.intake.stats.Resent = r.stats.Resent
-	marks, err := r.adopt(got)
-	if err != nil {
-		return err
-	}
-	for _, x := range pending {
-		if err := r.restore(x.space, x.key, x.rec); err != nil {
-			return fmt.Errorf("state %s: %w; restore the folder, or start over with --fresh", r.store.Dir(), err)
-		}
-	}
-	r.graph.Resume(marks)
-	return nil
+	return r.graph.Resume(marks)
 }
 
 func clone(b []byte) []byte {
@@ -88,16 +98,29 @@ func clone(b []byte) []byte {
 	return append([]byte{}, b...)
 }
 
-func (r *Runner) restore(space uint32, key, rec []byte) error {
+func (r *Runner) adoptPage(space, bucket uint32, epoch uint64, page []byte) error {
+	if op := slices.Index(r.spaces.of, space); op >= 0 {
+		return r.graph.adopt(op, bucket, epoch, page)
+	}
+	if !r.keeps(space) {
+		r.spaces.gone = append(r.spaces.gone, gonePage{space, bucket})
+	}
+	return nil
+}
+
+func (r *Runner) keeps(space uint32) bool {
+	return slices.ContainsFunc(r.spaces.kept, func(s saved) bool { return s.space == space })
+}
+
+func (r *Runner) replay(epoch uint64, space uint32, key []byte, due int64, rec []byte) error {
 	if space == partitionSpace {
-		return r.intake.load(string(key), rec)
+		return r.intake.load(string(key), epoch, rec)
 	}
 	if op := slices.Index(r.spaces.of, space); op >= 0 {
-		return r.graph.Load(op, key, rec)
+		return r.graph.replay(op, epoch, key, due, rec)
 	}
-	if !slices.ContainsFunc(r.spaces.kept, func(s saved) bool { return s.space == space }) {
-		r.spaces.gone = append(r.spaces.gone, goneKey{space, key})
-		r.spaces.force = true
+	if r.keeps(space) {
+		r.spaces.held = append(r.spaces.held, held{epoch, space, due, slices.Clone(key), clone(rec)})
 	}
 	return nil
 }
@@ -105,24 +128,26 @@ func (r *Runner) restore(space uint32, key, rec []byte) error {
 // adopt matches what the header knows with the pipeline: operators that are the same go on, new ones start empty at the
 // watermark that their inputs have, changed and removed ones refuse unless the pipeline says what to do.
 func (r *Runner) adopt(got state.Recovered) (m Marks, err error) {
-	streams, operators, next, err := readHeader(got.Header)
+	head, err := readHeader(got.Header)
 	if err != nil {
-		return m, fmt.Errorf("state %s: %w; restore the folder, or start over with --fresh", r.store.Dir(), err)
+		return m, fmt.Errorf("%w; restore the folder, or start over with --fresh", err)
 	}
 	sp := &r.spaces
-	sp.next = max(next, 1)
+	if sp.seed, sp.next = head.seed, max(head.next, 1); head.next == 0 {
+		sp.seed = newSeed()
+	}
 	for i := range r.spec.Streams {
-		s := find(&streams, r.spec.Streams[i].Name)
+		s := find(&head.streams, r.spec.Streams[i].Name)
 		m.Streams = append(m.Streams, s.w)
 	}
-	sp.old = streams
+	sp.old = head.streams
 	for i := range r.spec.Operators {
 		o := &r.spec.Operators[i]
-		s := find(&operators, o.Name)
+		s := find(&head.operators, o.Name)
 		if s.space != 0 && s.fingerprint != o.Fingerprint {
 			if !o.OnReset {
-				return m, fmt.Errorf("state %s: operator %s has changed: %s; put it back, give the operator another name, or set `on_incompatible_state: reset` in it to drop what it kept",
-					r.store.Dir(), o.Name, difference(s.fingerprint, o.Fingerprint))
+				return m, fmt.Errorf("operator %s has changed: %s; put it back, give the operator another name, or set `on_incompatible_state: reset` in it to drop what it kept",
+					o.Name, difference(s.fingerprint, o.Fingerprint))
 			}
 			r.opt.Warn("operator %s has changed and starts empty", o.Name)
 			s = saved{w: s.w, began: operator.NegInf}
@@ -135,17 +160,24 @@ func (r *Runner) adopt(got state.Recovered) (m Marks, err error) {
 		m.Operators = append(m.Operators, s.w)
 		m.Began = append(m.Began, s.began)
 	}
-	for _, s := range operators {
+	for _, s := range head.operators {
 		switch r.opt.Removed {
 		case "keep":
 			sp.kept = append(sp.kept, s)
 		case "drop":
 			r.opt.Warn("operator %s is gone and what it kept is dropped", s.name)
 		default:
-			return m, fmt.Errorf("state %s: it holds operator %s, which the pipeline does not have; put it back, or set `on_removed: keep` or `on_removed: drop` in detect", r.store.Dir(), s.name)
+			return m, fmt.Errorf("it holds operator %s, which the pipeline does not have; put it back, or set `on_removed: keep` or `on_removed: drop` in detect", s.name)
 		}
 	}
 	return m, nil
+}
+
+// newSeed draws what only this state knows.
+func newSeed() (seed [2]uint64) {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return [2]uint64{binary.BigEndian.Uint64(b[:]), binary.BigEndian.Uint64(b[8:])}
 }
 
 // find takes a name out of a list; an unknown one is at -inf.
@@ -179,48 +211,70 @@ func difference(was, is string) string {
 	return strings.Join(said, ", ")
 }
 
-// save writes everything that changed since the last epoch.
-func (r *Runner) save(e *state.Epoch, c *state.Consolidation) {
+// save logs everything that changed since the last epoch, and collects the pages that are due; what the log up to f.Through still
+// has to tell is logged again.
+func (r *Runner) save(e *state.Epoch, f *state.Flush) error {
+	r.graph.save(r.spaces.of, e, r.epoch)
+	if err := r.memory.balance(r.graph, r.spaces.of, r.epoch, e.Changes(), f); err != nil {
+		return err
+	}
 	for _, g := range r.spaces.gone {
-		e.Drop(g.space, g.key)
-		if c != nil {
-			c.Drop(g.space, g.key)
-		}
+		f.Put(g.space, g.bucket, nil)
+		f.End()
 	}
-	r.spaces.gone, r.spaces.force = nil, false
+	r.spaces.gone = nil
+	f.Through = min(f.Through, max(r.epoch, flushEpochs)-flushEpochs)
 	for name, p := range r.intake.parts {
-		if !p.dirty && c == nil {
-			continue
-		}
-		rec := r.intake.record(nil, p)
-		if p.dirty {
-			e.Put(partitionSpace, []byte(name), rec)
-			p.dirty = false
-		}
-		if c != nil {
-			c.Put(partitionSpace, []byte(name), rec)
+		if p.dirty || p.logged > 0 && p.logged <= f.Through {
+			e.Put(partitionSpace, []byte(name), operator.Never, r.intake.record(nil, p))
+			p.dirty, p.logged = false, r.epoch
 		}
 	}
-	r.graph.Save(r.spaces.of, e, c)
+	if len(r.spaces.held) > 0 && r.spaces.held[0].epoch <= f.Through {
+		for i := range r.spaces.held {
+			x := &r.spaces.held[i]
+			x.epoch = r.epoch
+			if x.rec == nil {
+				e.Drop(x.space, x.key)
+			} else {
+				e.Put(x.space, x.key, x.due, x.rec)
+			}
+		}
+	}
 	e.Header = r.header(e.Header)
+	r.epoch++
+	return nil
 }
 
-// headerVersion 2 added began; headers of version 1 are read.
-const headerVersion = 2
+// headerVersion is that of what an epoch keeps beside keys.
+const headerVersion = 3
 
 // header is what an epoch keeps beside keys: names, spaces, fingerprints, watermarks.
+type header struct {
+	seed               [2]uint64
+	next               uint32 // the first space never used
+	streams, operators []saved
+}
+
 func (r *Runner) header(dst []byte) []byte {
 	m := r.graph.Marks()
-	var streams, operators []saved
+	h := header{seed: r.spaces.seed, next: r.spaces.next}
 	for i := range r.spec.Streams {
-		streams = append(streams, saved{name: r.spec.Streams[i].Name, w: m.Streams[i]})
+		h.streams = append(h.streams, saved{name: r.spec.Streams[i].Name, w: m.Streams[i]})
 	}
 	for i := range r.spec.Operators {
 		o := &r.spec.Operators[i]
-		operators = append(operators, saved{o.Name, o.Fingerprint, r.spaces.of[i], m.Operators[i], m.Began[i]})
+		h.operators = append(h.operators, saved{o.Name, o.Fingerprint, r.spaces.of[i], m.Operators[i], m.Began[i]})
 	}
-	dst = binary.AppendUvarint(append(dst, headerVersion), uint64(r.spaces.next))
-	for _, list := range [][]saved{append(streams, r.spaces.old...), append(operators, r.spaces.kept...)} {
+	h.streams, h.operators = append(h.streams, r.spaces.old...), append(h.operators, r.spaces.kept...)
+	return h.append(dst)
+}
+
+func (h *header) append(dst []byte) []byte {
+	dst = append(dst, headerVersion)
+	dst = binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(dst, h.seed[0]), h.seed[1])
+	dst = binary.AppendUvarint(dst, uint64(h.next))
+	for _, list := range [][]saved{h.streams, h.operators} {
 		dst = binary.AppendUvarint(dst, uint64(len(list)))
 		for _, s := range list {
 			dst = event.AppendBytes(event.AppendBytes(dst, []byte(s.name)), []byte(s.fingerprint))
@@ -231,30 +285,27 @@ func (r *Runner) header(dst []byte) []byte {
 	return dst
 }
 
-func readHeader(b []byte) (streams, operators []saved, next uint32, err error) {
+func readHeader(b []byte) (h header, err error) {
 	if len(b) == 0 {
-		return nil, nil, 0, nil
+		return h, nil
 	}
 	r := event.Reader{B: b}
-	v := r.Byte()
-	if v == 0 || v > headerVersion {
-		return nil, nil, 0, fmt.Errorf("its header has version %d, this binary reads %d", v, headerVersion)
+	if v := r.Byte(); v != headerVersion {
+		return h, fmt.Errorf("its header has version %d, this binary reads %d", v, headerVersion)
 	}
-	next = uint32(r.Uint())
-	for _, list := range []*[]saved{&streams, &operators} {
+	h.seed = [2]uint64{r.Uint64(), r.Uint64()}
+	h.next = uint32(r.Uint())
+	for _, list := range []*[]saved{&h.streams, &h.operators} {
 		for n := r.Uint(); n > 0 && !r.Bad; n-- {
 			s := saved{name: string(r.Bytes()), fingerprint: string(r.Bytes())}
-			s.space, s.w, s.began = uint32(r.Uint()), r.Int(), operator.NegInf
-			if v > 1 {
-				s.began = r.Int()
-			}
+			s.space, s.w, s.began = uint32(r.Uint()), r.Int(), r.Int()
 			*list = append(*list, s)
 		}
 	}
 	if !r.Done() {
-		return nil, nil, 0, errors.New("its header is damaged")
+		return header{}, errors.New("its header is damaged")
 	}
-	return streams, operators, next, nil
+	return h, nil
 }
 
 // Position is how far a partition was read at the last epoch, and what its input keeps to know it again.

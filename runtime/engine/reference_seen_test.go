@@ -161,15 +161,30 @@ func cutOf(g *Graph, items int, got [][]refRow) (c cut) {
 }
 
 // resumed is a new graph that goes on at a cut, from what the state has.
-func resumed(t *testing.T, spec *Spec, shards int, store *state.Store, spaces []uint32, c cut) *Graph {
+func resumed(t *testing.T, spec *Spec, shards int, store *state.Store, spaces []uint32, c cut, mem *counted) *Graph {
 	g := NewGraph(spec, shards)
-	_, err := store.Recover(state.Visitor{Record: func(space uint32, key, rec []byte) error {
-		return g.Load(slices.Index(spaces, space), key, clone(rec))
-	}})
+	_, err := store.Recover(state.Visitor{
+		Start: func(r state.Recovered) error {
+			g.attach([2]uint64{1, 2}, r.Epoch+1, spaces, func(space, bucket uint32) ([]byte, error) {
+				mem.read++
+				return store.Page(space, bucket)
+			})
+			tiny(g)
+			mem.share(g, mem.budget/2, 1)
+			return nil
+		},
+		Page: func(space, bucket uint32, epoch uint64, page []byte) error {
+			return g.adopt(slices.Index(spaces, space), bucket, epoch, page)
+		},
+		Record: func(epoch uint64, space uint32, key []byte, due int64, rec []byte) error {
+			return g.replay(slices.Index(spaces, space), epoch, key, due, rec)
+		}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	g.Resume(c.marks)
+	if err := g.Resume(c.marks); err != nil {
+		t.Fatal(err)
+	}
 	g.p = c.p
 	for i := range c.src {
 		x := c.src[i]
@@ -182,13 +197,29 @@ func resumed(t *testing.T, spec *Spec, shards int, store *state.Store, spaces []
 	return g
 }
 
+// counted is a memory that knows how many pages were read.
+type counted struct {
+	memory
+	read int
+}
+
+// tiny makes pages so small that a few keys split them, and memory so short that none stays.
+func tiny(g *Graph) {
+	_ = g.each(func(_ int, s shard) error {
+		if _, c := s.usage(); c != nil {
+			c.goal = 40
+		}
+		return nil
+	})
+}
+
 // What every operator keeps goes through the store and back at any cut, into any number of shards, with or without
 // consolidation: the results are those of one row at a time without a restart.
 func TestStateIsKept(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 1))
-	restarts, passed := 0, 0
+	restarts, passed, pages, read := 0, 0, 0, 0
 	for n := 0; n < 25; {
 		streams := []refStream{{r.Int64N(9), false, 1 + r.IntN(3)}, {r.Int64N(9), r.IntN(2) == 0, 1}}
 		ops := randomOps(r, len(streams))
@@ -213,11 +244,11 @@ func TestStateIsKept(t *testing.T) {
 			spaces = append(spaces, uint32(i+1))
 		}
 		got := make([][]refRow, len(ops))
-		store, g, at := open(), newCaseGraph(spec, streams, 1+r.IntN(3), 0), 0
+		mem := &counted{memory: memory{budget: []int64{1, 5_000, 1 << 30}[r.IntN(3)], epochs: 1 + r.IntN(8)}}
+		store, at := open(), 0
+		g := resumed(t, spec, 1+r.IntN(3), store, spaces, cutOf(newCaseGraph(spec, streams, 1, 0), 0, got), mem)
 		last := cutOf(g, 0, got)
-		if _, err := store.Recover(state.Visitor{Record: func(uint32, []byte, []byte) error { return nil }}); err != nil {
-			t.Fatal(err)
-		}
+		epoch := uint64(1)
 		for at < len(items) {
 			size := min(1+r.IntN(20), len(items)-at)
 			if err := g.Block(items[at : at+size]); err != nil {
@@ -231,19 +262,20 @@ func TestStateIsKept(t *testing.T) {
 			}
 			if r.IntN(3) > 0 {
 				var e state.Epoch
-				var c *state.Consolidation
-				if r.IntN(3) == 0 {
-					c = &state.Consolidation{}
+				var f state.Flush
+				g.save(spaces, &e, epoch)
+				if err := mem.balance(g, spaces, epoch, e.Changes(), &f); err != nil {
+					t.Fatal(err)
 				}
-				g.Save(spaces, &e, c)
+				pages += f.Pages()
 				if err := store.Commit(&e); err != nil {
 					t.Fatal(err)
 				}
-				if c != nil {
-					if err := store.Consolidate(c); err != nil {
-						t.Fatal(err)
-					}
+				if err := store.Flush(&f); err != nil {
+					t.Fatal(err)
 				}
+				g.landed()
+				epoch++
 				last = cutOf(g, at, got)
 			}
 			if r.IntN(8) == 0 { // what was done since the last epoch is lost
@@ -252,7 +284,8 @@ func TestStateIsKept(t *testing.T) {
 					t.Fatal(err)
 				}
 				store = open()
-				g, at = resumed(t, spec, 1+r.IntN(4), store, spaces, last), last.items
+				mem.changes = nil
+				g, at = resumed(t, spec, 1+r.IntN(4), store, spaces, last, mem), last.items
 				for i := range got {
 					got[i] = got[i][:last.said[i]]
 				}
@@ -263,6 +296,7 @@ func TestStateIsKept(t *testing.T) {
 		if err := store.Close(); err != nil {
 			t.Fatal(err)
 		}
+		read += mem.read
 		for i := range want {
 			compareCase(t, seed, fmt.Sprint("case ", n), i, want[i], got[i])
 			if ops[i].value != "" {
@@ -270,8 +304,8 @@ func TestStateIsKept(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("%d restarts, %d rows of first_seen", restarts, passed)
-	if restarts == 0 || passed == 0 {
+	t.Logf("%d restarts, %d pages written, %d read, %d rows of first_seen", restarts, pages, read, passed)
+	if restarts == 0 || passed == 0 || pages == 0 || read == 0 {
 		t.Error("the cases do not cover restarts and first_seen")
 	}
 }
@@ -328,17 +362,5 @@ func TestFirstSeenGoesOn(t *testing.T) {
 	}
 	if !slices.Equal(got.all, want.all) || len(want.all) == 0 {
 		t.Errorf("seed %d: %d rows, want %d", seed, len(got.all), len(want.all))
-	}
-}
-
-// A header of the version before is read: no operator had begun.
-func TestHeaderOfVersion1(t *testing.T) {
-	b := []byte{1, 9, 1, 1, 's', 0, 0, 4, 1, 1, 'o', 1, 'f', 3, 6}
-	streams, operators, next, err := readHeader(b)
-	if err != nil || next != 9 || !slices.Equal(streams, []saved{{"s", "", 0, 2, operator.NegInf}}) || !slices.Equal(operators, []saved{{"o", "f", 3, 3, operator.NegInf}}) {
-		t.Errorf("%v %v %d, %v", streams, operators, next, err)
-	}
-	if _, _, _, err := readHeader([]byte{headerVersion + 1}); err == nil {
-		t.Error("a header of a later version is read")
 	}
 }

@@ -17,6 +17,7 @@ type Options struct {
 	Shards    int                              // per operator; default: one a core, at most 8
 	BlockRows int                              // rows an engine block; default 4096
 	Retries   int                              // of a row that outputs reject while they take others; default 10
+	Memory    int64                            // bytes that keys may take; default MemoryDefault
 	Removed   string                           // on_removed: "", keep or drop
 	Warn      func(format string, args ...any) // what people should know; default: nobody
 	Now       func() time.Time
@@ -48,7 +49,10 @@ type Runner struct {
 	outs    []*Out // said since the last epoch
 	outSize int
 	epochs  [2]state.Epoch // one is filled while the other is written
+	flushes [2]state.Flush
 	turn    int
+	epoch   uint64 // the one that is being filled
+	memory  memory
 	writing bool
 	written chan error
 	moved   int // rows that were taken since the last epoch
@@ -81,6 +85,9 @@ func Start(spec *Spec, store *state.Store, opt Options) (*Runner, error) {
 	if opt.Retries <= 0 {
 		opt.Retries = 10
 	}
+	if opt.Memory <= 0 {
+		opt.Memory = MemoryDefault
+	}
 	if opt.Warn == nil {
 		opt.Warn = func(string, ...any) {}
 	}
@@ -89,6 +96,7 @@ func Start(spec *Spec, store *state.Store, opt Options) (*Runner, error) {
 	}
 	r := &Runner{spec: spec, opt: opt, store: store, graph: NewGraph(spec, opt.Shards), written: make(chan error, 1),
 		wake: make(chan struct{}, 1), ready: make(chan struct{}, 1), done: make(chan struct{})}
+	r.memory = memory{budget: opt.Memory, epochs: flushEpochs}
 	r.intake = newIntake(spec, r.graph, opt.Now)
 	r.box.retries = opt.Retries
 	if err := r.recover(); err != nil {
@@ -288,6 +296,11 @@ func (r *Runner) commitDue(drew, now bool) error {
 		}
 	default:
 	}
+	if r.writing && r.moved > 2*movedMax { // what changes stays in memory until it is logged
+		if err := r.wrote(<-r.written); err != nil {
+			return err
+		}
+	}
 	if r.writing {
 		return nil
 	}
@@ -298,20 +311,18 @@ func (r *Runner) commitDue(drew, now bool) error {
 	default:
 		return nil
 	}
-	r.begin()
-	return nil
+	return r.begin()
 }
 
 // begin cuts an epoch and hands it to the writer.
-func (r *Runner) begin() {
-	e := &r.epochs[r.turn]
+func (r *Runner) begin() error {
+	e, f := &r.epochs[r.turn], &r.flushes[r.turn]
 	r.turn = 1 - r.turn
 	e.Reset()
-	var c *state.Consolidation
-	if r.store.Due() || r.spaces.force {
-		c = &state.Consolidation{}
+	f.Reset()
+	if err := r.save(e, f); err != nil {
+		return err
 	}
-	r.save(e, c)
 	r.mu.Lock()
 	for _, o := range r.outs {
 		o.Seq = r.box.next
@@ -329,12 +340,13 @@ func (r *Runner) begin() {
 	r.writing, r.last = true, r.opt.Now()
 	go func() {
 		err := r.store.Commit(e)
-		if err == nil && c != nil {
-			err = r.store.Consolidate(c)
+		if err == nil {
+			err = r.store.Flush(f)
 		}
 		r.written <- err
 		signal(r.wake)
 	}()
+	return nil
 }
 
 // wrote releases what waited for an epoch: first the inputs, then the rows.
@@ -343,6 +355,7 @@ func (r *Runner) wrote(err error) error {
 	if err != nil {
 		return err
 	}
+	r.graph.landed()
 	for _, f := range r.after {
 		f()
 	}
@@ -379,7 +392,9 @@ func (r *Runner) finish() error {
 		}
 	}
 	if (r.moved > 0 || r.box.dirty(&r.mu)) && !r.killed {
-		r.begin()
+		if err := r.begin(); err != nil {
+			return err
+		}
 		return r.wrote(<-r.written)
 	}
 	return nil

@@ -190,7 +190,7 @@ func testRestarts(t *testing.T, specOf func(t testing.TB) *Spec, rounds int) {
 		if len(want.all) != len(want.byID) {
 			t.Fatalf("an undisturbed run said %d rows with %d ids", len(want.all), len(want.byID))
 		}
-		for _, opt := range []Options{{Shards: 2, BlockRows: 7}, {Shards: 4, BlockRows: 1}} {
+		for _, opt := range []Options{{Shards: 2, BlockRows: 7, Memory: 1}, {Shards: 4, BlockRows: 1, Memory: 20_000}} {
 			if got := undisturbed(t, r, specOf(t), files, opt); !slices.Equal(got.all, want.all) {
 				t.Fatalf("seed %d: %+v says other rows, or in another order", seed, opt)
 			}
@@ -199,7 +199,7 @@ func testRestarts(t *testing.T, specOf func(t testing.TB) *Spec, rounds int) {
 		dir := filepath.Join(t.TempDir(), "s")
 		starts := 0
 		for over := false; !over; starts++ {
-			run, store := startRunner(t, specOf(t), dir, Options{Shards: 1 + r.IntN(3), BlockRows: 1 + r.IntN(64), Retries: 1000})
+			run, store := startRunner(t, specOf(t), dir, Options{Shards: 1 + r.IntN(3), BlockRows: 1 + r.IntN(64), Retries: 1000, Memory: []int64{0, 1, 20_000}[r.IntN(3)]})
 			go feed(rand.New(rand.NewPCG(r.Uint64(), 1)), run, files)
 			left := 1 + r.IntN(120)
 			if starts > 30 {
@@ -315,8 +315,12 @@ func FuzzRecords(f *testing.F) {
 				t.Fatalf("%+v became %+v, %v", o, again, err)
 			}
 		}
-		_, _, _, _ = readHeader(b)
+		_, _ = readHeader(b)
+		if _, recs, err := readPage(b); err == nil && checkRecords(recs) == nil {
+			c := newCold()
+			_ = c.adopt(0, 1, b)
+		}
 		spec := &Spec{Fields: &event.Fields{}}
-		_ = newIntake(spec, NewGraph(spec, 1), time.Now).load("p", b)
+		_ = newIntake(spec, NewGraph(spec, 1), time.Now).load("p", 1, b)
 	})
 }

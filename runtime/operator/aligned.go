@@ -179,6 +179,9 @@ func (o *aligned) Next(s *WindowState) int64 {
 // Flushes implements Logic.
 func (o *aligned) Flushes() bool { return true }
 
+// Whole implements Whole.
+func (o *aligned) Whole() {}
+
 // Clear implements Logic.
 func (o *aligned) Clear(s *WindowState) { s.open = s.open[:0] }
 

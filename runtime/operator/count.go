@@ -98,6 +98,9 @@ func (o *counts) Next(s *CountState) int64 {
 // Flushes implements Logic.
 func (o *counts) Flushes() bool { return o.Partial }
 
+// Whole implements Whole.
+func (o *counts) Whole() {}
+
 // Clear implements Logic.
 func (o *counts) Clear(s *CountState) { *s = CountState{slices: s.slices[:0]} }
 

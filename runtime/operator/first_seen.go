@@ -92,6 +92,9 @@ func (o *FirstSeen) Next(s *SeenState) int64 {
 // Flushes implements Logic.
 func (o *FirstSeen) Flushes() bool { return false }
 
+// Whole implements Whole.
+func (o *FirstSeen) Whole() {}
+
 // Clear implements Logic.
 func (o *FirstSeen) Clear(s *SeenState) { *s = SeenState{} }
 

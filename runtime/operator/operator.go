@@ -50,6 +50,12 @@ type Lasting interface {
 	Lasts()
 }
 
+// Whole is a Logic whose every record is the whole state, and of which nothing is left when a key is dropped that has nothing due
+// any more: a record tells all about its key, and one that came due with no later one says that the key is over.
+type Whole interface {
+	Whole()
+}
+
 // In is a row as an operator sees it: where it stands in the order of everything (P), when it happened (TS), the operator's
 // watermark before P (W), the times of the first and last event behind it, its place in the operator's input (Idx), which
 // input it came by, and its key.

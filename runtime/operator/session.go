@@ -125,6 +125,9 @@ func (o *sessions) Next(s *SessionState) int64 {
 // Flushes implements Logic.
 func (o *sessions) Flushes() bool { return true }
 
+// Whole implements Whole.
+func (o *sessions) Whole() {}
+
 // Clear implements Logic.
 func (o *sessions) Clear(s *SessionState) { s.open = s.open[:0] }
 

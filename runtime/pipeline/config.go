@@ -25,6 +25,7 @@ type Config struct {
 	BlockRows int    // rows an engine block; 0: the default
 	Retries   int    // of a rejected row; 0: the default
 	Removed   string // on_removed: "", keep or drop
+	Memory    int64  // bytes that keys may take; 0: the default
 }
 
 // DecodeDetect reads the mapping under `buffer.detect`. It finds every problem, sorted by place; the Config is only good
@@ -358,6 +359,7 @@ func (d *decoder) detect(n *yaml.Node) {
 	c.Shards = d.int(m.get("shards"), "shards", 0, 1, 64)
 	c.BlockRows = d.int(m.get("block_rows"), "block_rows", 0, 1, 65_536)
 	c.Retries = d.int(m.get("retries"), "retries", 0, 1, 1_000_000)
+	c.Memory = d.size(m.get("memory"), "memory", memoryLeast, memoryMost)
 	c.Removed = d.enum(m.get("on_removed"), "on_removed", "", "keep", "drop")
 	c.Spec.LateCount = d.enum(m.get("late"), "late", "rows", "rows", "count") == "count"
 	outputs := m.get("outputs")
@@ -373,6 +375,28 @@ func (d *decoder) detect(n *yaml.Node) {
 	}
 	d.outputs(outputs)
 	d.finish()
+}
+
+// What `memory` may be.
+const (
+	memoryLeast = 16 << 20
+	memoryMost  = 1 << 40
+)
+
+// size reads a number of bytes, 0 if it is not there.
+func (d *decoder) size(n *yaml.Node, what string, least, most int64) int64 {
+	if n == nil {
+		return 0
+	}
+	if n.Kind != yaml.ScalarNode {
+		d.wrong(n, "%s must be a size like 512MiB, not %s", what, shown(n))
+		return 0
+	}
+	size, err := parseSize(what, n.Value, least, most)
+	if err != nil {
+		d.wrong(n, "%v", err)
+	}
+	return size
 }
 
 // outputs marks the operators whose rows leave: those that are named, alert, or that nobody reads.

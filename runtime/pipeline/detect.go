@@ -135,7 +135,7 @@ func (b *detect) open() (err error) {
 		return err
 	}
 	b.runner, err = engine.Start(b.conf.Spec, b.store, engine.Options{Shards: b.conf.Shards, BlockRows: b.conf.BlockRows,
-		Retries: b.conf.Retries, Removed: b.conf.Removed, Warn: b.log.Warnf})
+		Retries: b.conf.Retries, Memory: b.conf.Memory, Removed: b.conf.Removed, Warn: b.log.Warnf})
 	if err != nil {
 		b.store.Close()
 	}

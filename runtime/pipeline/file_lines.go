@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 
@@ -130,20 +129,10 @@ func checkNotYet(conf *service.ParsedConfig) error {
 	return nil
 }
 
-// parseLineMax reads a size like 1MiB, 500kB or 4096.
+// parseLineMax reads max_line.
 func parseLineMax(s string) (int, error) {
-	digits := strings.TrimRight(s, "kKMmiIbB ")
-	unit, ok := map[string]int{
-		"": 1, "b": 1, "kb": 1000, "kib": 1 << 10, "mb": 1000 * 1000, "mib": 1 << 20,
-	}[strings.ToLower(strings.TrimSpace(s[len(digits):]))]
-	n, err := strconv.Atoi(digits)
-	if !ok || err != nil {
-		return 0, fmt.Errorf("max_line: %q is no size; write it like 256KiB or 1MiB", s)
-	}
-	if n < 1 || n > lineLimit/unit {
-		return 0, fmt.Errorf("max_line: %s is not between 1B and 64MiB", s)
-	}
-	return n * unit, nil
+	n, err := parseSize("max_line", s, 1, lineLimit)
+	return int(n), err
 }
 
 // fileLines is the input. Connect plans the partitions and starts a goroutine for each; ReadBatch first announces all of

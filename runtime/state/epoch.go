@@ -26,23 +26,31 @@ type Epoch struct {
 
 	packed, packedRows []byte // as they are written
 	last               uint64 // number of the last outbox row
-	n                  int
+	n, changes         int
 }
 
-// Put sets the record of a key.
-func (e *Epoch) Put(space uint32, key, rec []byte) {
+// Put adds a record of a key. A record that is the key's whole state says when it is due next; due is Never if it is not.
+func (e *Epoch) Put(space uint32, key []byte, due int64, rec []byte) {
 	e.change(space, key, 1)
+	e.body = binary.AppendVarint(e.body, due)
 	e.body = event.AppendBytes(e.body, rec)
+	e.changes++
 }
 
 // Drop says that a key is gone.
-func (e *Epoch) Drop(space uint32, key []byte) { e.change(space, key, 0) }
+func (e *Epoch) Drop(space uint32, key []byte) {
+	e.change(space, key, 0)
+	e.changes++
+}
 
 func (e *Epoch) change(space uint32, key []byte, kind byte) {
 	e.body = binary.AppendUvarint(e.body, uint64(space))
 	e.body = event.AppendBytes(e.body, key)
 	e.body = append(e.body, kind)
 }
+
+// Changes is the number of records collected.
+func (e *Epoch) Changes() int { return e.changes }
 
 // Send puts a row into the outbox under a number; numbers only grow.
 func (e *Epoch) Send(seq uint64, row []byte) {
@@ -59,6 +67,7 @@ func (e *Epoch) Size() int { return len(e.body) + len(e.rows) }
 func (e *Epoch) Reset() {
 	e.Header, e.Beyond = e.Header[:0], e.Beyond[:0]
 	e.body, e.rows, e.n = e.body[:0], e.rows[:0], 0
+	e.changes = 0
 }
 
 // record is what an epoch's record says.

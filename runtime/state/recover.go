@@ -11,10 +11,13 @@ import (
 	"github.com/seed-98920119/tocsin/runtime/event"
 )
 
-// Visitor is told what a state holds, all views: first records of keys in the order of writing (an entry's whole record
-// first, then those of later epochs; nil: the key is gone), then the outbox rows that nobody acknowledged, by number.
+// Visitor is told what a state holds, in this order, all views: what the last epoch said; the pages, each with the epoch that it
+// is as of; the changes of the log in the order of writing (nil: the key is gone), of which those at or before a page's epoch
+// are in it already; the outbox rows that nobody acknowledged, by number. Of functions that are nil nothing is read.
 type Visitor struct {
-	Record func(space uint32, key, rec []byte) error
+	Start  func(r Recovered) error
+	Page   func(space, bucket uint32, epoch uint64, data []byte) error
+	Record func(epoch uint64, space uint32, key []byte, due int64, rec []byte) error
 	Row    func(seq uint64, row []byte) error
 }
 
@@ -39,11 +42,16 @@ func (s *Store) Recover(v Visitor) (Recovered, error) {
 		if len(mark) == 8 {
 			s.through = be64(mark)
 		}
-		if err := s.entries(txn, v, &w); err != nil {
-			return err
-		}
 		recs, err := s.records(txn)
 		if err != nil {
+			return err
+		}
+		if out = s.last(recs); v.Start != nil {
+			if err := v.Start(out); err != nil {
+				return err
+			}
+		}
+		if err := s.pages(txn, v, &w); err != nil {
 			return err
 		}
 		for i := range recs {
@@ -51,13 +59,7 @@ func (s *Store) Recover(v Visitor) (Recovered, error) {
 				return err
 			}
 		}
-		if n := len(recs); n > 0 {
-			last := &recs[n-1]
-			s.epoch = last.epoch
-			out = Recovered{last.epoch, last.header, 0, last.cursor, last.beyond}
-		}
 		for i := range recs {
-			out.Next = max(out.Next, recs[i].last, out.Cursor)
 			if err := s.resend(txn, &recs[i], &out, v); err != nil {
 				return err
 			}
@@ -78,56 +80,60 @@ func (s *Store) Recover(v Visitor) (Recovered, error) {
 	return out, s.failed
 }
 
-// entries gives each key's newest whole version, and deletes the versions that do not count.
-func (s *Store) entries(txn *badger.Txn, v Visitor, w *writer) error {
-	it := txn.NewIterator(badger.IteratorOptions{Prefix: []byte("k"), PrefetchValues: true, PrefetchSize: 100})
-	defer it.Close()
-	var name, value []byte
-	var at version
-	give := func() error {
-		if name == nil {
-			return nil
-		}
-		if len(value) == 0 { // gone; what is left of it goes too
-			w.forget(name, at)
-			return nil
-		}
-		s.live[string(name)] = at
-		space, key, rec, err := splitEntry(name, value)
-		if err != nil {
-			return err
-		}
-		return v.Record(space, key, rec)
+func (s *Store) last(recs []savedEpoch) (out Recovered) {
+	n := len(recs)
+	if n == 0 {
+		return out
 	}
+	last := &recs[n-1]
+	s.epoch = last.epoch
+	out = Recovered{last.epoch, last.header, last.cursor, last.cursor, last.beyond}
+	for i := range recs {
+		out.Next = max(out.Next, recs[i].last)
+	}
+	return out
+}
+
+// pages gives each page, and deletes pieces that belong to none.
+func (s *Store) pages(txn *badger.Txn, v Visitor, w *writer) error {
+	it := txn.NewIterator(badger.IteratorOptions{Prefix: []byte("k"), PrefetchValues: v.Page != nil, PrefetchSize: 100})
+	defer it.Close()
 	for it.Rewind(); it.Valid(); it.Next() {
-		k := it.Item().KeyCopy(nil)
-		if len(k) < 11 {
-			return errors.New("a key of its entries is damaged")
+		k := it.Item().Key()
+		if len(k) != 9 {
+			return errors.New("a key of its pages is damaged")
 		}
-		n, ver := k[1:len(k)-10], be64(k[len(k)-10:])
-		if ver > s.through { // of a consolidation that did not end
-			w.del(k)
-			continue
-		}
-		val, err := it.Item().ValueCopy(nil)
-		if err != nil {
-			return err
-		}
-		switch {
-		case string(n) != string(name):
-			if err := give(); err != nil {
+		at := pieces{binary.BigEndian.Uint32(k[1:]), binary.BigEndian.Uint32(k[5:])}
+		err := it.Item().Value(func(b []byte) error {
+			ver, data, err := whole(txn, at, b)
+			if err != nil {
 				return err
 			}
-			name, at, value = n, version{ver, 1}, val
-		case ver != at.epoch:
-			w.forget(name, at)
-			at, value = version{ver, 1}, val
-		default:
-			at.chunks++
-			value = append(value, val...)
+			if ver.pieces > 0 {
+				s.long[at] = ver
+			}
+			if v.Page == nil {
+				return nil
+			}
+			return v.Page(at.space, at.bucket, ver.epoch, data)
+		})
+		if err != nil {
+			return err
 		}
 	}
-	return give()
+	lone := txn.NewIterator(badger.IteratorOptions{Prefix: []byte("l")})
+	defer lone.Close()
+	for lone.Rewind(); lone.Valid(); lone.Next() {
+		k := lone.Item().KeyCopy(nil)
+		if len(k) != 21 {
+			return errors.New("a key of its pages is damaged")
+		}
+		at := pieces{binary.BigEndian.Uint32(k[1:]), binary.BigEndian.Uint32(k[5:])}
+		if ver, ok := s.long[at]; !ok || ver.epoch != be64(k[9:]) || int(binary.BigEndian.Uint32(k[17:])) >= ver.pieces {
+			w.del(k)
+		}
+	}
+	return nil
 }
 
 type savedEpoch struct {
@@ -170,9 +176,9 @@ func (s *Store) body(txn *badger.Txn, kind byte, id epochKey, pages int) (body [
 	return body, nil
 }
 
-// replay gives the changes of an epoch that no consolidation has covered.
+// replay gives the changes of an epoch that pages may need.
 func (s *Store) replay(txn *badger.Txn, r *savedEpoch, v Visitor) error {
-	if r.epoch <= s.through {
+	if r.epoch <= s.through || v.Record == nil {
 		return nil
 	}
 	body, err := s.body(txn, 'p', r.epochKey, r.pages)
@@ -185,24 +191,28 @@ func (s *Store) replay(txn *badger.Txn, r *savedEpoch, v Visitor) error {
 	if body, err = unpack(body); err != nil {
 		return err
 	}
-	return readChanges(body, v.Record)
+	return readChanges(body, func(space uint32, key []byte, due int64, rec []byte) error {
+		return v.Record(r.epoch, space, key, due, rec)
+	})
 }
 
 // readChanges takes the body of an epoch apart.
-func readChanges(body []byte, give func(space uint32, key, rec []byte) error) error {
+func readChanges(body []byte, give func(space uint32, key []byte, due int64, rec []byte) error) error {
 	d := event.Reader{B: body}
 	for len(d.B) > 0 {
 		space, key, kind := d.Uint(), d.Bytes(), d.Take(1)
 		if d.Bad || space > 1<<32-1 || kind[0] > 1 {
 			return errors.New("an epoch's pages are damaged")
 		}
+		var due int64
 		var rec []byte
 		if kind[0] == 1 {
+			due = d.Int()
 			if rec = d.Bytes(); d.Bad {
 				return errors.New("an epoch's pages are damaged")
 			}
 		}
-		if err := give(uint32(space), key, rec); err != nil {
+		if err := give(uint32(space), key, due, rec); err != nil {
 			return err
 		}
 	}
@@ -226,7 +236,7 @@ func (s *Store) resend(txn *badger.Txn, r *savedEpoch, out *Recovered, v Visitor
 	}
 	s.pending = append(s.pending, outbox{r.epochKey, r.rowPages, r.last})
 	return readRows(body, func(seq uint64, row []byte) error {
-		if seq < out.Cursor || slices.Contains(out.Beyond, seq) {
+		if seq < out.Cursor || slices.Contains(out.Beyond, seq) || v.Row == nil {
 			return nil
 		}
 		return v.Row(seq, row)
@@ -247,7 +257,7 @@ func readRows(body []byte, give func(seq uint64, row []byte) error) error {
 	return nil
 }
 
-// orphans deletes pages that belong to no epoch, or to one that is consolidated.
+// orphans deletes pages of the log that belong to no epoch, or to one that is not needed.
 func (s *Store) orphans(txn *badger.Txn, recs []savedEpoch, w *writer) error {
 	known := map[epochKey]bool{}
 	for i := range recs {
@@ -273,26 +283,4 @@ func (s *Store) orphans(txn *badger.Txn, recs []savedEpoch, w *writer) error {
 		it.Close()
 	}
 	return nil
-}
-
-// The name of an entry: space, length, key. A key beyond nameMax is named by its hash and stands in the value.
-const nameMax = 1024
-
-// splitEntry takes an entry apart: the value is the key's length and bytes if the name has only its hash, else 0; then the
-// record.
-func splitEntry(name, value []byte) (space uint32, key, rec []byte, err error) {
-	d := event.Reader{B: value}
-	if key = d.Bytes(); len(key) == 0 && len(name) >= 6 {
-		key = name[6:]
-	}
-	if d.Bad || len(name) < 6 {
-		return 0, nil, nil, errors.New("an entry is damaged; restore the folder, or start over with --fresh")
-	}
-	return binary.BigEndian.Uint32(name), key, d.B, nil
-}
-
-func entryKey(name []byte, version uint64, chunk int) []byte {
-	k := append(make([]byte, 0, len(name)+11), 'k')
-	k = put64(append(k, name...), version)
-	return binary.BigEndian.AppendUint16(k, uint16(chunk))
 }

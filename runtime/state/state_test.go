@@ -11,46 +11,67 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/seed-98920119/tocsin/runtime/event"
 )
 
-// model is what a store must hold: records as lists of parts (a whole record replaces, an added one appends), and unsent rows.
+// model is what a store must hold: the parts of each key, in pages of four keys a space and in the log, and unsent rows.
 type model struct {
-	recs map[string][]string
+	recs map[string]string
 	rows map[uint64]string
 }
 
-func newModel() *model { return &model{map[string][]string{}, map[uint64]string{}} }
+func newModel() *model { return &model{map[string]string{}, map[uint64]string{}} }
 
-func (m *model) clone() *model {
-	c := newModel()
-	for k, v := range m.recs {
-		c.recs[k] = slices.Clone(v)
+func (m *model) clone() *model { return &model{maps.Clone(m.recs), maps.Clone(m.rows)} }
+
+func name(space uint32, key string) string { return fmt.Sprint(space, " ", key) }
+
+// bucketOf deals the keys out.
+func bucketOf(key string) uint32 { return uint32(key[len(key)-1]) % 3 }
+
+// page is what a page of the model holds: keys and values, by key.
+func (m *model) page(space, bucket uint32) []byte {
+	var b []byte
+	for _, n := range slices.Sorted(maps.Keys(m.recs)) {
+		var of uint32
+		var key string
+		fmt.Sscan(n, &of, &key)
+		if of == space && bucketOf(key) == bucket {
+			b = event.AppendBytes(event.AppendBytes(b, []byte(key)), []byte(m.recs[n]))
+		}
 	}
-	c.rows = maps.Clone(m.rows)
-	return c
-}
-
-func name(space uint32, key []byte) string { return fmt.Sprint(space, " ", string(key)) }
-
-// take applies a record as an operator would: 'W' replaces, 'A' appends.
-func (m *model) take(space uint32, key, rec []byte) {
-	n := name(space, key)
-	switch {
-	case rec == nil:
-		delete(m.recs, n)
-	case rec[0] == 'W':
-		m.recs[n] = strings.Split(string(rec[1:]), "\x00")
-	default:
-		m.recs[n] = append(m.recs[n], strings.Split(string(rec[1:]), "\x00")...)
-	}
+	return b
 }
 
 func recoverModel(t *testing.T, s *Store) (*model, Recovered) {
 	t.Helper()
 	m := newModel()
+	asOf := map[[2]uint32]uint64{}
 	got, err := s.Recover(Visitor{
-		Record: func(space uint32, key, rec []byte) error { m.take(space, key, rec); return nil },
-		Row:    func(seq uint64, row []byte) error { m.rows[seq] = string(row); return nil },
+		Page: func(space, bucket uint32, epoch uint64, data []byte) error {
+			asOf[[2]uint32{space, bucket}] = epoch
+			for r := (event.Reader{B: data}); len(r.B) > 0; {
+				m.recs[name(space, string(r.Bytes()))] = string(r.Bytes())
+			}
+			again, err := s.Page(space, bucket)
+			if string(again) != string(data) {
+				t.Errorf("page %d of space %d is read otherwise", bucket, space)
+			}
+			return err
+		},
+		Record: func(epoch uint64, space uint32, key []byte, due int64, rec []byte) error {
+			if epoch <= asOf[[2]uint32{space, bucketOf(string(key))}] {
+				return nil
+			}
+			if rec == nil {
+				delete(m.recs, name(space, string(key)))
+			} else {
+				m.recs[name(space, string(key))] = fmt.Sprint(due, string(rec))
+			}
+			return nil
+		},
+		Row: func(seq uint64, row []byte) error { m.rows[seq] = string(row); return nil },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -59,7 +80,7 @@ func recoverModel(t *testing.T, s *Store) (*model, Recovered) {
 }
 
 func (m *model) equal(o *model) bool {
-	return maps.Equal(m.rows, o.rows) && maps.EqualFunc(m.recs, o.recs, func(a, b []string) bool { return slices.Equal(a, b) })
+	return maps.Equal(m.rows, o.rows) && maps.Equal(m.recs, o.recs)
 }
 
 func open(t *testing.T, dir string) *Store {
@@ -74,7 +95,7 @@ func open(t *testing.T, dir string) *Store {
 var errCrash = errors.New("crash")
 
 // Whatever transaction a crash falls into, what is recovered is the last epoch that was committed, or the one that was
-// being committed, whole. Random epochs with large and small records, consolidations, outbox rows and acknowledgements.
+// being committed, whole. Random epochs with large and small records, pages written now and then, outbox rows and acknowledgements.
 func TestCrashesAtEveryTransaction(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
@@ -82,7 +103,7 @@ func TestCrashesAtEveryTransaction(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "state")
 	want, maybe := newModel(), newModel()
 	epoch, cursor, next, crashes, resumed := uint64(0), uint64(0), uint64(0), 0, 0
-	stale := map[string]bool{} // keys changed since the last consolidation
+	first := map[[2]uint32]uint64{} // pages by the epoch of their first change
 	for range 24 {
 		s := open(t, dir)
 		got, rec := recoverModel(t, s)
@@ -103,8 +124,10 @@ func TestCrashesAtEveryTransaction(t *testing.T) {
 		for _, seq := range rec.Beyond {
 			beyond[seq] = true
 		}
-		for k := range want.recs {
-			stale[k] = true
+		for space := range uint32(2) { // of pages that were not written for sure nothing is known
+			for bucket := range uint32(3) {
+				first[[2]uint32{space, bucket}] = s.through + 1
+			}
 		}
 		left := r.IntN(30)
 		s.hook = func() error {
@@ -117,24 +140,24 @@ func TestCrashesAtEveryTransaction(t *testing.T) {
 			e := &Epoch{Header: fmt.Append(nil, "header ", epoch+1)}
 			maybe = want.clone()
 			for range r.IntN(6) {
-				key := []byte(fmt.Sprint("key", r.IntN(12)))
-				if r.IntN(4) == 0 {
-					key = []byte(strings.Repeat(string(key), 400)) // named by its hash
-				}
+				key := fmt.Sprint("key", r.IntN(12))
 				space := uint32(r.IntN(2))
-				stale[name(space, key)] = true
+				at := [2]uint32{space, bucketOf(key)}
+				if first[at] == 0 {
+					first[at] = epoch + 1
+				}
 				if r.IntN(3) == 0 {
-					e.Drop(space, key)
-					maybe.take(space, key, nil)
+					e.Drop(space, []byte(key))
+					delete(maybe.recs, name(space, key))
 					continue
 				}
 				part := fmt.Sprint(r.IntN(1000))
 				if r.IntN(25) == 0 {
-					part = strings.Repeat("x", r.IntN(3<<20)) // pages, transactions
+					part = strings.Repeat(part, r.IntN(1<<20)) // pages, transactions
 				}
-				put := append([]byte{"WA"[r.IntN(2)]}, part...)
-				e.Put(space, key, put)
-				maybe.take(space, key, put)
+				due := r.Int64() - r.Int64()
+				e.Put(space, []byte(key), due, []byte(part))
+				maybe.recs[name(space, key)] = fmt.Sprint(due, part)
 			}
 			for range r.IntN(3) {
 				e.Send(next, fmt.Append(nil, "row ", next))
@@ -162,22 +185,19 @@ func TestCrashesAtEveryTransaction(t *testing.T) {
 			if err == nil {
 				want = maybe.clone()
 				epoch++
-				if r.IntN(4) == 0 {
-					c := &Consolidation{}
-					for n := range stale {
-						var space uint32
-						var key string
-						fmt.Sscan(n, &space, &key)
-						if parts, ok := want.recs[n]; ok {
-							c.Put(space, []byte(key), append([]byte{'W'}, strings.Join(parts, "\x00")...))
-						} else {
-							c.Drop(space, []byte(key))
+				f := &Flush{Through: epoch}
+				for at, since := range first {
+					if r.IntN(4) == 0 {
+						f.Put(at[0], at[1], want.page(at[0], at[1]))
+						if first[at] = 0; r.IntN(2) == 0 {
+							f.End()
 						}
-					}
-					if err = s.Consolidate(c); err == nil {
-						clear(stale)
+					} else if since > 0 {
+						f.Through = min(f.Through, since-1)
 					}
 				}
+				f.End()
+				err = s.Flush(f)
 			}
 			if err != nil {
 				crashes++
@@ -230,7 +250,7 @@ func TestOpenRefuses(t *testing.T) {
 	refuses(Options{Dir: mine, Pipeline: "other"}, `belongs to pipeline "p", not "other"`)
 	refuses(Options{Dir: mine, Pipeline: "p", Free: func(string) (uint64, error) { return FreeMin - 1, nil }}, "MiB are free")
 	os.WriteFile(filepath.Join(mine, "TOCSIN"), []byte(`{"format":7,"pipeline":"p"}`), 0o644)
-	refuses(Options{Dir: mine, Pipeline: "p"}, "this binary reads format 1")
+	refuses(Options{Dir: mine, Pipeline: "p"}, "this binary reads format 2")
 	os.WriteFile(filepath.Join(dir, "photo.jpg"), nil, 0o644)
 	refuses(Options{Dir: dir, Pipeline: "p"}, "not empty and is no Tocsin state")
 	file := filepath.Join(dir, "photo.jpg")
@@ -256,7 +276,7 @@ func TestFreshRemoves(t *testing.T) {
 	s := open(t, dir)
 	recoverModel(t, s)
 	e := &Epoch{}
-	e.Put(1, []byte("k"), []byte("Wv"))
+	e.Put(1, []byte("k"), 5, []byte("v"))
 	if err := s.Commit(e); err != nil {
 		t.Fatal(err)
 	}
@@ -275,7 +295,7 @@ func TestFreshRemoves(t *testing.T) {
 func FuzzDecoders(f *testing.F) {
 	f.Add((&record{pages: 1, header: []byte("h"), beyond: []uint64{3}}).append(nil))
 	var e Epoch
-	e.Put(1, []byte("k"), []byte("rec"))
+	e.Put(1, []byte("k"), -5, []byte("rec"))
 	e.Drop(2, []byte("gone"))
 	e.Send(7, []byte("row"))
 	f.Add(e.body)
@@ -287,8 +307,8 @@ func FuzzDecoders(f *testing.F) {
 			}
 		}
 		_, _ = unpack(b)
-		_ = readChanges(b, func(uint32, []byte, []byte) error { return nil })
+		_ = readChanges(b, func(uint32, []byte, int64, []byte) error { return nil })
 		_ = readRows(b, func(uint64, []byte) error { return nil })
-		_, _, _, _ = splitEntry(b, b)
+		_, _, _ = readHead(b)
 	})
 }
