@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"runtime/pprof"
 	"strings"
 	"syscall"
@@ -101,7 +102,20 @@ func (e *env) run(args []string) int {
 	defer stop()
 	pipeline.Process.Fresh.Store(f.fresh)
 	pipeline.Process.Own(conf)
+	limitMemory(conf)
 	return e.stream(f, conf, src)
+}
+
+// limitMemory has the garbage collector keep to what the pipeline may take, since it would otherwise let the heap double.
+func limitMemory(conf *pipeline.Config) {
+	if conf == nil || os.Getenv("GOMEMLIMIT") != "" {
+		return
+	}
+	keys := conf.Memory
+	if keys == 0 {
+		keys = engine.MemoryDefault
+	}
+	debug.SetMemoryLimit(keys + keys/2 + 256<<20)
 }
 
 // stream builds and runs the pipeline, and says at the end what it did.
