@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/bits"
 	"slices"
+	"unsafe"
 
 	"github.com/dchest/siphash"
 
@@ -30,6 +31,7 @@ type cold struct {
 	tails  int64 // bytes
 	pages  int64 // bytes in memory
 	stored int64 // bytes of pages, in memory or not
+	rest   int64 // bytes of buckets and filters
 	allow  int64 // what pages may take of memory
 	goal   int64 // mean bytes of a page
 	offs   []int // scratch
@@ -67,17 +69,18 @@ func (r *root) crowded(goal int64) bool {
 type bucket struct {
 	page   []byte // with its head; nil: not in memory, or none
 	tail   []byte
-	base   int64  // of the tail's due times
-	wake   int64  // the timer that counts, or Never
-	last   int64  // the latest due time of a key, or -inf
-	first  uint64 // the epoch of the first change that no page has; 0: none
-	epoch  uint64 // at recovery: what the page on disk is as of
-	size   int32  // of the page
-	hot    int32  // one more than the first slot of its keys in use
-	stored bool   // there is a page on disk
-	flies  bool   // it is being written
-	recent bool   // for the clock
-	ringed bool   // in the ring
+	filter keyFilter // of the page, if it is stored
+	base   int64     // of the tail's due times
+	wake   int64     // the timer that counts, or Never
+	last   int64     // the latest due time of a key, or -inf
+	first  uint64    // the epoch of the first change that no page has; 0: none
+	epoch  uint64    // at recovery: what the page on disk is as of
+	size   int32     // of the page
+	hot    int32     // one more than the first slot of its keys in use
+	stored bool      // there is a page on disk
+	flies  bool      // it is being written
+	recent bool      // for the clock
+	ringed bool      // in the ring
 }
 
 func newCold() cold {
@@ -125,9 +128,9 @@ func (c *cold) read(id uint32) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	_, recs, err := readPage(page)
+	h, recs, err := readPage(page)
 	if err == nil {
-		err = checkRecords(recs)
+		err = checkRecords(h.keys, recs)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("bucket %d: %w; restore the folder, or start over with --fresh", id, err)
@@ -202,6 +205,9 @@ func (c *cold) find(id uint32, tag byte, key []byte) (due int64, rec []byte, whe
 	if where != nowhere {
 		return due, rec, where, nil
 	}
+	if b.filter.lacks(key) {
+		return 0, nil, nowhere, nil
+	}
 	page, err := c.read(id)
 	if page == nil || err != nil {
 		return 0, nil, nowhere, err
@@ -223,18 +229,18 @@ func (c *cold) put(id uint32, tag byte, key []byte, due int64, rec []byte) {
 	if len(b.tail) == 0 {
 		b.base = due
 	}
-	n := len(b.tail)
+	n := cap(b.tail)
 	b.tail = appendPacked(b.tail, tag, key, due-b.base, rec)
-	c.lengthen(id, len(b.tail)-n)
+	c.lengthen(id, cap(b.tail)-n)
 	b.last = max(b.last, due)
 }
 
 // hide says in the tail that a key is gone.
 func (c *cold) hide(id uint32, tag byte, key []byte) {
 	b := c.bucket(id)
-	n := len(b.tail)
+	n := cap(b.tail)
 	b.tail = appendGone(b.tail, tag, key)
-	c.lengthen(id, len(b.tail)-n)
+	c.lengthen(id, cap(b.tail)-n)
 }
 
 // lengthen notes that a tail has become longer, or shorter.
@@ -314,14 +320,28 @@ func (c *cold) oldest() (change, bool) {
 // replace makes page the bucket's page, which is on its way to the disk, and all that is packed of it.
 func (c *cold) replace(id uint32, page []byte, h pageHead) {
 	b := c.bucket(id)
-	c.lengthen(id, -len(b.tail))
+	c.lengthen(id, -cap(b.tail))
 	b.tail, b.first, b.last = nil, 0, h.max
 	size := int64(len(page))
 	c.roots[rootIn(id)].bytes += size - int64(b.size)
 	c.stored += size - int64(b.size)
 	b.size, b.stored, b.flies = int32(size), true, true
+	c.filter(b, page)
 	c.hold(id, page)
 	c.flying = append(c.flying, id)
+}
+
+// filter makes the filter of a bucket's page.
+func (c *cold) filter(b *bucket, page []byte) {
+	h, recs, _ := readPage(page)
+	c.rest -= int64(len(b.filter)) * 8
+	b.filter = newKeyFilter(h.keys)
+	c.rest += int64(len(b.filter)) * 8
+	for len(recs) > 0 {
+		var p packed
+		p, recs = pull(recs)
+		b.filter.add(p.key())
+	}
 }
 
 // landed says that pages are on disk.
@@ -336,7 +356,7 @@ func (c *cold) landed() {
 // forget drops all that is packed of a bucket, which is over.
 func (c *cold) forget(id uint32) {
 	b := c.bucket(id)
-	c.lengthen(id, -len(b.tail))
+	c.lengthen(id, -cap(b.tail))
 	if b.tail, b.last = nil, operator.NegInf; b.page != nil {
 		c.hold(id, emptyPage)
 	}
@@ -354,22 +374,23 @@ func (c *cold) adopt(id uint32, epoch uint64, page []byte) error {
 		if w <= 0 || n > indexMax {
 			return errPacked
 		}
-		c.roots[rootIn(id)].grow(int(n))
+		c.grow(&c.roots[rootIn(id)], int(n))
 		c.roots[rootIn(id)].known = int(n)
 		return nil
 	}
 	h, recs, err := readPage(page)
 	if err == nil {
-		err = checkRecords(recs)
+		err = checkRecords(h.keys, recs)
 	}
 	if err != nil {
 		return errPacked
 	}
 	r := &c.roots[rootIn(id)]
-	r.grow(int(id&indexMax) + 1)
+	c.grow(r, int(id&indexMax)+1)
 	b := c.bucket(id)
 	b.stored, b.epoch, b.size = true, epoch, int32(len(page))
 	b.wake, b.last = h.min, h.max
+	c.filter(b, page)
 	r.bytes += int64(len(page))
 	c.stored += int64(len(page))
 	if c.pages+int64(len(page)) <= c.allow {
@@ -378,8 +399,10 @@ func (c *cold) adopt(id uint32, epoch uint64, page []byte) error {
 	return nil
 }
 
-func (r *root) grow(n int) {
+func (c *cold) grow(r *root, n int) {
+	from := cap(r.buckets)
 	for len(r.buckets) < n {
 		r.buckets = append(r.buckets, emptyBucket())
 	}
+	c.rest += int64(cap(r.buckets)-from) * int64(unsafe.Sizeof(bucket{}))
 }

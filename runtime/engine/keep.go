@@ -161,7 +161,49 @@ func (k *keyed[S]) chill(most int64) error {
 			k.pack(k.sweep)
 		}
 	}
+	if len(k.free) > len(k.at)+slotBlock {
+		k.compact()
+	}
 	return nil
+}
+
+// compact gives the memory of free slots back: those in use move together. None is dirty.
+func (k *keyed[S]) compact() {
+	old, armed := k.slots, k.timers
+	moved := make([]int32, len(old)*slotBlock)
+	k.slots, k.free, k.at, k.hot, k.sweep = nil, nil, make(map[string]int32, len(k.at)), 0, 0
+	for i := range k.cold.roots {
+		r := &k.cold.roots[i]
+		r.hot = 0
+		for j := range r.buckets {
+			r.buckets[j].hot = 0
+		}
+	}
+	for i := range old {
+		for j := range old[i] {
+			x := &old[i][j]
+			if !x.used {
+				continue
+			}
+			ref := k.use(x.key, x.hash)
+			s := k.slot(ref)
+			k.hot += int64(x.size - s.size)
+			x.next, x.prev = s.next, s.prev
+			*s = *x
+			moved[i*slotBlock+j] = ref + 1
+		}
+	}
+	k.timers = make(timers, 0, len(k.at)+1024)
+	for _, t := range armed {
+		if t.ref >= 0 {
+			if t.ref = moved[t.ref] - 1; t.ref < 0 || k.slot(t.ref).armed != t.due {
+				continue
+			}
+		} else if k.cold.bucket(uint32(-1-t.ref)).wake != t.due {
+			continue
+		}
+		k.timers.push(t)
+	}
 }
 
 // pack makes a key cold.
@@ -219,8 +261,12 @@ func (k *keyed[S]) gather(id uint32, moves func(key []byte, h uint64) bool) erro
 		return &k.out
 	}
 	b := k.cold.bucket(id)
+	var used [256]bool
+	for at := b.hot; at != 0; at = k.slot(at - 1).next {
+		used[tagOf(k.slot(at-1).hash)] = true
+	}
 	k.cold.each(b, page, func(tag byte, key []byte, due int64, rec []byte) {
-		if b.hot != 0 && k.inUse(key) || k.over(due) {
+		if used[tag] && k.inUse(key) || k.over(due) {
 			return
 		}
 		to(key, func() uint64 { return hashKey(k.cold.seed, key) }).add(tag, key, due, rec)
@@ -274,7 +320,7 @@ func (k *keyed[S]) split(space, root uint32, f *state.Flush) error {
 			return err
 		}
 	}
-	r.grow(n + 1)
+	k.cold.grow(r, n+1)
 	a, b := k.cold.bucket(from), k.cold.bucket(to)
 	for at := a.hot; at != 0; {
 		ref, s := at-1, k.slot(at-1)

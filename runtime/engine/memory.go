@@ -32,26 +32,26 @@ func (m *memory) balance(g *Graph, spaces []uint32, epoch uint64, changes int, f
 	if err != nil {
 		return err
 	}
-	hot, tails, stored := g.usage()
-	if limit := m.budget * 3 / 4; hot+tails > limit {
-		want := m.budget / 4
+	u := g.usage()
+	if u.hot+u.tails+u.rest > m.budget*3/4 {
+		want := m.budget / 8
 		err := g.each(func(_ int, s shard) error {
 			mine, _ := s.usage()
-			return s.chill(int64(float64(mine) * float64(want) / float64(max(hot, 1))))
+			return s.chill(int64(float64(mine) * float64(want) / float64(max(u.hot, 1))))
 		})
 		if err != nil {
 			return err
 		}
-		hot, tails, stored = g.usage()
+		u = g.usage()
 	}
-	shrink := min(1, float64(m.budget)*0.4/float64(max(tails, 1)))
+	shrink := min(1, float64(m.budget)*0.3/float64(max(u.tails, 1)))
 	err = g.each(func(op int, s shard) error {
 		_, c := s.usage()
 		if c == nil {
 			return nil
 		}
 		most, left := c.tails, max(64, len(c.queue)/16)
-		if tails > m.budget/2 {
+		if u.tails > m.budget*3/8 {
 			most = int64(float64(most) * shrink)
 		}
 		return s.flush(spaces[op], f, func(c *cold) bool {
@@ -63,8 +63,8 @@ func (m *memory) balance(g *Graph, spaces []uint32, epoch uint64, changes int, f
 	if err != nil {
 		return err
 	}
-	hot, tails, stored = g.usage()
-	m.share(g, max(m.budget-hot-tails, m.budget/8), stored)
+	u = g.usage()
+	m.share(g, max(m.budget-u.hot-u.tails-u.rest, m.budget/8), u.stored)
 	f.Through = g.through(epoch)
 	return nil
 }
@@ -93,17 +93,20 @@ func (m *memory) due(epoch uint64, changes int) uint64 {
 	return 0
 }
 
-// usage sums what keys take: those in use, packed changes, and pages on disk.
-func (g *Graph) usage() (hot, tails, stored int64) {
+// usage is what keys take, in bytes: those in use, packed changes, pages on disk, and what knows of them.
+type usage struct{ hot, tails, stored, rest int64 }
+
+func (g *Graph) usage() (u usage) {
 	_ = g.each(func(_ int, s shard) error {
-		h, c := s.usage()
-		if hot += h; c != nil {
-			tails += c.tails
-			stored += c.stored
+		hot, c := s.usage()
+		if u.hot += hot; c != nil {
+			u.tails += c.tails
+			u.stored += c.stored
+			u.rest += c.rest
 		}
 		return nil
 	})
-	return hot, tails, stored
+	return u
 }
 
 // through is the last epoch whose changes are all in pages.

@@ -39,9 +39,9 @@ func readPage(b []byte) (h pageHead, recs []byte, err error) {
 	return h, r.B, nil
 }
 
-// checkRecords says whether records are whole: what is in memory is walked without looking.
-func checkRecords(b []byte) error {
-	for len(b) > 0 {
+// checkRecords says whether there are so many records, and whole: what is in memory is walked without looking.
+func checkRecords(keys int, b []byte) error {
+	for ; len(b) > 0; keys-- {
 		r := event.Reader{B: b[1:]}
 		n := r.Uint()
 		body := event.Reader{B: r.Take(n >> 1)}
@@ -53,6 +53,9 @@ func checkRecords(b []byte) error {
 			return errPacked
 		}
 		b = r.B
+	}
+	if keys != 0 {
+		return errPacked
 	}
 	return nil
 }

@@ -316,7 +316,7 @@ func FuzzRecords(f *testing.F) {
 			}
 		}
 		_, _ = readHeader(b)
-		if _, recs, err := readPage(b); err == nil && checkRecords(recs) == nil {
+		if h, recs, err := readPage(b); err == nil && checkRecords(h.keys, recs) == nil {
 			c := newCold()
 			_ = c.adopt(0, 1, b)
 		}
