@@ -2,7 +2,6 @@ package event
 
 import (
 	"errors"
-	"math"
 	"strconv"
 	"unicode/utf8"
 )
@@ -17,8 +16,7 @@ const (
 	tagJSON   = 'j' // objects and arrays, by their text
 )
 
-// AppendKey appends the canonical encoding of a cell (SEMANTICS: keys). Integers that fit int64 are kept exactly, other
-// numbers as the shortest text of their float64.
+// AppendKey appends the canonical encoding of a cell (SEMANTICS: keys). Numbers are kept exactly, however long.
 func AppendKey(dst []byte, v Value) []byte {
 	switch v.Kind {
 	case String:
@@ -41,14 +39,10 @@ func appendNumberKey(dst, text []byte) []byte {
 	if n, err := strconv.ParseInt(string(text), 10, 64); err == nil {
 		return AppendBytes(dst, strconv.AppendInt(scratch[:0], n, 10))
 	}
-	f, err := strconv.ParseFloat(string(text), 64)
-	switch {
-	case err != nil: // beyond float64: by its text
-		return AppendBytes(dst, text)
-	case f == math.Trunc(f) && math.Abs(f) < 1<<63:
-		return AppendBytes(dst, strconv.AppendInt(scratch[:0], int64(f), 10))
+	if d, ok := ParseDecimal(text); ok {
+		return AppendBytes(dst, []byte(d.number()))
 	}
-	return AppendBytes(dst, strconv.AppendFloat(scratch[:0], f, 'g', -1, 64))
+	return AppendBytes(dst, text)
 }
 
 // ReadKey takes the first cell off an encoded key; its text is a view.

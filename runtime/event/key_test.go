@@ -5,13 +5,17 @@ import (
 	"math/big"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 )
 
 func TestKeys(t *testing.T) {
 	same := [][]Value{
 		{num("1"), num("1.0"), num("10e-1"), num("0.1e1")}, {num("0"), num("-0"), num("0.0"), num("-0e5")}, {num("1e20"), num("100000000000000000000")},
-		{str("1")}, {str("")}, {{Null, nil}, {Absent, nil}}, {{Bool, []byte("true")}}, {str("true")}, {num("9007199254740993")}, {num("9007199254740992")}, {num("0.1")}, {{Object, []byte("{}")}}, {{Array, []byte("[]")}}, {str("null")},
+		{num("18446744073709551615"), num("18446744073709551615.0"), num("1844674407370955161500e-2")},
+		{num("18446744073709551616")}, {num("9007199254740993.0"), num("9007199254740993")}, {num("1e400"), num("10e399"), num("0.1e401")}, {num("2e400")}, {num("-1e400")},
+		{num("1e-400")}, {num("0.1"), num("1e-1")}, {num("0.1000000000000000055511151231257827"), num("1000000000000000055511151231257827e-34")}, {num("1.5"), num("15e-1")},
+		{str("1")}, {str("")}, {{Null, nil}, {Absent, nil}}, {{Bool, []byte("true")}}, {str("true")}, {num("9007199254740992")}, {{Object, []byte("{}")}}, {{Array, []byte("[]")}}, {str("null")},
 	}
 	seen := map[string]int{}
 	for i, group := range same {
@@ -36,23 +40,57 @@ func FuzzKey(f *testing.F) {
 		if err != nil || v.Kind != String || string(v.Text) != s || len(rest) != 2 {
 			t.Fatalf("%q came back as %v %q, %v", s, v.Kind, v.Text, err)
 		}
-		if isNumber([]byte(n1)) && isNumber([]byte(n2)) && len(n1) < 30 && len(n2) < 30 {
+		p, q := rational(n1), rational(n2)
+		if p != nil && q != nil {
 			a, b := AppendKey(nil, num(n1)), AppendKey(nil, num(n2))
-			x, err1 := strconv.ParseFloat(n1, 64)
-			y, err2 := strconv.ParseFloat(n2, 64)
-			if err1 == nil && err2 == nil && slices.Equal(a, b) && x != y {
-				t.Fatalf("%s and %s have one key", n1, n2)
+			if (p.Cmp(q) == 0) != slices.Equal(a, b) {
+				t.Fatalf("%s has the key %q, %s %q", n1, a, n2, b)
 			}
-			p, _ := new(big.Rat).SetString(n1)
-			q, _ := new(big.Rat).SetString(n2)
-			if err1 == nil && err2 == nil && p != nil && q != nil && p.Cmp(q) == 0 && !slices.Equal(a, b) && (x < 1<<53 && x > -(1<<53)) {
-				t.Fatalf("%s and %s have two keys", n1, n2)
-			}
-			if v, _, err := ReadKey(a); err1 == nil && (err != nil || v.Kind != Number) {
-				t.Fatalf("the key of %s does not read: %v", n1, err)
+			v, _, err := ReadKey(a)
+			if back := rational(string(v.Text)); err != nil || v.Kind != Number || back == nil || back.Cmp(p) != 0 {
+				t.Fatalf("the key of %s reads %s, %v", n1, v.Text, err)
 			}
 		}
 		_, _, _ = ReadKey(raw)
+	})
+}
+
+// rational is a JSON number by math/big, nil if it is none, or of an exponent that would take long.
+func rational(s string) *big.Rat {
+	if i := strings.IndexAny(s, "eE"); i >= 0 && len(s)-i > 5 || !json.Valid([]byte(s)) || s == "null" {
+		return nil
+	}
+	r, _ := new(big.Rat).SetString(strings.TrimSpace(s))
+	if r == nil || !isNumber([]byte(s)) {
+		return nil
+	}
+	return r
+}
+
+// Floor is that of math/big, wherever the point is put.
+func FuzzFloor(f *testing.F) {
+	for i, s := range []string{"1591367999.305", "-0.5", "-1", "9223372036854775807.9", "-9223372036854775808.5", "1e30", "123e-5"} {
+		f.Add(s, int8(i-3))
+	}
+	f.Fuzz(func(t *testing.T, s string, shift int8) {
+		r := rational(s)
+		if r == nil {
+			return
+		}
+		d, _ := ParseDecimal([]byte(s))
+		got, ok := d.Floor(int(shift))
+		ten := new(big.Rat).SetInt(new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(max(shift, -shift))), nil))
+		if int(shift) == -128 {
+			return // its negation is itself
+		}
+		if shift < 0 {
+			ten.Inv(ten)
+		}
+		r.Mul(r, ten)
+		want := new(big.Int).Div(r.Num(), r.Denom()) // Euclidean, and the denominator is positive: the floor
+		if ok != want.IsInt64() || ok && got != want.Int64() {
+			t.Fatalf("%s shifted by %d: %d %v, want %s", s, shift, got, ok, want)
+		}
 	})
 }
 

@@ -89,14 +89,15 @@ func (t *TimeFormat) epoch(v Value) (int64, error) {
 		}
 		return n * 1000, nil
 	}
-	f, ok := v.Float()
-	if !ok {
+	d, ok := ParseDecimal(v.Text)
+	if !ok || v.Kind != Number && v.Kind != String {
 		return 0, fmt.Errorf("%q is not a number, and the format is %s", cut(v.Text), t.name)
 	}
-	if f = math.Floor(f / float64(t.unit) * 1000); math.Abs(f) > 1e15 {
+	ms, ok := d.Floor(map[int64]int{1: 3, 1e3: 0, 1e6: -3, 1e9: -6}[t.unit]) // exact: a float64 takes .999999999 for the next one
+	if !ok {
 		return 0, fmt.Errorf("%s is out of range", cut(v.Text))
 	}
-	return int64(f), nil
+	return ms, nil
 }
 
 func floorDiv(a, b int64) int64 {
@@ -213,7 +214,8 @@ func daysTo(year, month, day int) int64 {
 	return era*146097 + yoe*365 + yoe/4 - yoe/100 + doy - 719468
 }
 
-// AppendTime appends ms as RFC 3339 in UTC with exactly three digits of milliseconds.
+// AppendTime appends ms as RFC 3339 in UTC with exactly three digits of milliseconds. Beyond its years 0 to 9999, where the
+// window of an event within them may end, years have a sign and six digits, as ISO 8601 and ECMAScript write them.
 func AppendTime(dst []byte, ms int64) []byte {
 	secs := floorDiv(ms, 1000)
 	days := floorDiv(secs, 86400)
@@ -228,6 +230,13 @@ func AppendTime(dst []byte, ms int64) []byte {
 	if month > 12 {
 		month -= 12
 		year++
+	}
+	if year < 0 || year > 9999 {
+		sign := byte('+')
+		if year < 0 {
+			sign, year = '-', -year
+		}
+		dst = digits(append(dst, sign), year/10000, 0, 0)
 	}
 	dst = digits(dst, year/100, '-', 0)
 	dst = digits(dst, year%100, '-', 1)

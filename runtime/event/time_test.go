@@ -1,6 +1,7 @@
 package event
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"testing"
 	"time"
@@ -31,7 +32,9 @@ func TestTimes(t *testing.T) {
 		{"", "", str("2026-01-01T00:00:00.Z"), ""}, {"", "", str("2026-01-01T00:00:00+0100"), ""}, {"", "", num("1700000000"), ""}, {"", "", str(""), ""},
 		{"epoch_s", "", num("1700000000"), "2023-11-14T22:13:20Z"}, {"epoch_s", "", str("1700000000.5"), "2023-11-14T22:13:20.5Z"}, {"epoch_ms", "", num("-1"), "1969-12-31T23:59:59.999Z"},
 		{"epoch_us", "", num("-1"), "1969-12-31T23:59:59.999Z"}, {"epoch_ns", "", num("1700000000123456789"), "2023-11-14T22:13:20.123Z"}, {"epoch_s", "", num("1e300"), ""}, {"epoch_s", "", num("9223372036854775807"), ""},
-		{"epoch_ms", "", str("x"), ""}, {"02/Jan/2006:15:04:05 -0700", "", str("10/Oct/2000:13:55:36 -0700"), "2000-10-10T20:55:36Z"}, {"2006-01-02 15:04", "America/New_York", str("2026-01-05 12:00"), "2026-01-05T17:00:00Z"},
+		{"epoch_s", "", num("1591367999.305988"), "2020-06-05T14:39:59.305Z"}, {"epoch_s", "", num("-0.0005"), "1969-12-31T23:59:59.999Z"}, {"epoch_s", "", str("1e400"), ""}, {"epoch_ms", "", num("1.7e12"), "2023-11-14T22:13:20Z"},
+		{"epoch_ms", "", str("x"), ""}, {"epoch_s", "", str("NaN"), ""}, {"epoch_s", "", str("Infinity"), ""}, {"epoch_s", "", Value{Bool, []byte("true")}, ""}, {"epoch_s", "", Value{Array, []byte("[1]")}, ""},
+		{"", "", str("0001-01-01T00:00:00Z"), "0001-01-01T00:00:00Z"}, {"", "", str("9999-12-31T23:59:59.999Z"), "9999-12-31T23:59:59.999Z"}, {"", "", str("9999-12-31T23:59:59.999-00:01"), ""}, {"", "", str("0000-01-01T00:00:00+00:01"), ""}, {"02/Jan/2006:15:04:05 -0700", "", str("10/Oct/2000:13:55:36 -0700"), "2000-10-10T20:55:36Z"}, {"2006-01-02 15:04", "America/New_York", str("2026-01-05 12:00"), "2026-01-05T17:00:00Z"},
 	} {
 		got, err := millis(t, x.format, x.zone, x.v)
 		if x.want == "" {
@@ -48,6 +51,30 @@ func TestTimes(t *testing.T) {
 	for _, bad := range [][2]string{{"rfc", ""}, {"15:04:05", ""}, {"", "Mars/Olympus"}} {
 		if _, err := NewTimeFormat(bad[0], bad[1]); err == nil {
 			t.Errorf("%v is no format", bad)
+		}
+	}
+}
+
+// Years beyond those of RFC 3339, where windows of events within them end, are ECMAScript's.
+func TestExpandedYears(t *testing.T) {
+	for want, at := range map[string]time.Time{
+		"+010000-01-01T00:00:00.000Z": time.Date(10_000, 1, 1, 0, 0, 0, 0, time.UTC), "9999-12-31T23:59:59.999Z": time.Date(9999, 12, 31, 23, 59, 59, 999e6, time.UTC),
+		"0000-01-01T00:00:00.000Z": time.Date(0, 1, 1, 0, 0, 0, 0, time.UTC), "-000001-12-31T23:59:59.999Z": time.Date(-1, 12, 31, 23, 59, 59, 999e6, time.UTC),
+		"+123456-07-08T00:00:00.001Z": time.Date(123_456, 7, 8, 0, 0, 0, 1e6, time.UTC), "-004711-02-28T12:00:00.000Z": time.Date(-4711, 2, 28, 12, 0, 0, 0, time.UTC),
+	} {
+		if got := string(AppendTime(nil, at.UnixMilli())); got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+}
+
+// A fraction of an epoch is cut exactly: a float64 would take .999999999 for the next millisecond.
+func TestEpochFractions(t *testing.T) {
+	for ms := range int64(1000) {
+		for format, text := range map[string]string{"epoch_s": fmt.Sprintf("1591367999.%03d999999", ms), "epoch_us": fmt.Sprintf("1591367999%03d999.999999", ms), "epoch_ns": fmt.Sprintf("1591367999%03d.0e6", ms)} {
+			if got, err := millis(t, format, "", num(text)); err != nil || got != 1_591_367_999_000+ms {
+				t.Fatalf("%s %s: %d, %v", format, text, got, err)
+			}
 		}
 	}
 }

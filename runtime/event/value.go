@@ -92,36 +92,6 @@ func smallInt(b []byte) (int64, bool) {
 
 // isNumber says whether b is a number as RFC 8259 section 6 writes them.
 func isNumber(b []byte) bool {
-	i := 0
-	digits := func() bool {
-		from := i
-		for i < len(b) && b[i] >= '0' && b[i] <= '9' {
-			i++
-		}
-		return i > from
-	}
-	if i < len(b) && b[i] == '-' {
-		i++
-	}
-	zero := i < len(b) && b[i] == '0'
-	from := i
-	if !digits() || zero && i-from > 1 {
-		return false
-	}
-	if i < len(b) && b[i] == '.' {
-		i++
-		if !digits() {
-			return false
-		}
-	}
-	if i < len(b) && (b[i] == 'e' || b[i] == 'E') {
-		i++
-		if i < len(b) && (b[i] == '+' || b[i] == '-') {
-			i++
-		}
-		if !digits() {
-			return false
-		}
-	}
-	return i == len(b)
+	_, ok := ParseDecimal(b)
+	return ok
 }

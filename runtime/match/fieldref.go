@@ -107,9 +107,9 @@ func equalNumbers(a, b []byte) bool {
 			return i == j
 		}
 	}
-	x, okX := parseDecimal(a)
-	y, okY := parseDecimal(b)
-	return okX && okY && x.compare(&y) == 0
+	x, okX := event.ParseDecimal(a)
+	y, okY := event.ParseDecimal(b)
+	return okX && okY && x.Compare(&y) == 0
 }
 
 // prefixFold returns where the prefix ends in the text, by simple folding, or -1.
