@@ -155,22 +155,26 @@ func (b *Batch) fill(c *Column, h *hit, line []byte) {
 	} else {
 		c.Data = append(c.Data, text...)
 	}
-	if !utf8.Valid(c.Data[from:]) {
+	if text := Mend(c.Data[from:]); len(text) > len(c.Data)-from {
 		b.InvalidUTF8++
-		c.Data = append(c.Data[:from], strings.ToValidUTF8(replaceEach(c.Data[from:]), "\uFFFD")...)
+		c.Data = append(c.Data[:from], text...)
 	}
 	c.Ends = append(c.Ends, uint32(len(c.Data)))
 }
 
-// replaceEach replaces each invalid byte by U+FFFD, as encoding/json does, and not runs of them by one.
-func replaceEach(b []byte) string {
-	var out strings.Builder
+// Mend replaces each invalid byte by U+FFFD, as encoding/json does, and not runs of them by one. Without any it returns b, else a
+// longer copy.
+func Mend(b []byte) []byte {
+	if utf8.Valid(b) {
+		return b
+	}
+	out := make([]byte, 0, len(b)+len(b)/2)
 	for len(b) > 0 {
 		r, n := utf8.DecodeRune(b)
-		out.WriteRune(r)
+		out = utf8.AppendRune(out, r)
 		b = b[n:]
 	}
-	return out.String()
+	return out
 }
 
 // Members calls each with the members of a JSON object, in order: the decoded name, and the value as it stands. Both are valid
@@ -591,28 +595,28 @@ func (s *scanner) gather(w *wanted, v hit, depth uint8) {
 	}
 }
 
-// elements appends, each with a comma, what the path leads to in each object of a valid JSON array.
+// elements appends, each with a comma, what the path leads to in each object of a valid JSON array. Arrays within it are entered
+// where they are: reading each again would take time by length and depth.
 func elements(dst, array []byte, path []string) []byte {
 	fields := &Fields{}
 	f := fields.Add(strings.Join(escapeDots(path), "."))
 	p := NewProjection(fields, []Field{f})
-	s := scanner{b: array, i: 1}
-	for s.peek() != ']' {
-		if s.b[s.i] == ',' {
+	s := scanner{b: array}
+	for s.peek() != 0 {
+		switch s.b[s.i] {
+		case '[', ']', ',':
 			s.i++
 			continue
 		}
 		v := s.value(nil, 0)
-		switch v.kind {
-		case Object:
-			b := p.NewBatch()
-			if p.Append(b, array[v.start:v.end]) == nil {
-				if x := b.Value(f, 0); x.Kind != Absent {
-					dst = append(x.AppendJSON(dst), ',')
-				}
+		if v.kind != Object {
+			continue
+		}
+		b := p.NewBatch()
+		if p.Append(b, array[v.start:v.end]) == nil {
+			if x := b.Value(f, 0); x.Kind != Absent {
+				dst = append(x.AppendJSON(dst), ',')
 			}
-		case Array:
-			dst = elements(dst, array[v.start:v.end], path)
 		}
 	}
 	return dst

@@ -22,7 +22,8 @@ type Aggregate struct {
 }
 
 // Func is an aggregate function. Count counts rows or present values; Sum and Avg take numbers and numeric strings (exact
-// in int64 while all are integers and fit, float64 after, added up slice by slice where windows share slices); Min and Max take numbers, which come before strings; Distinct
+// in int64 while all are integers without point and exponent and fit, float64 after, added up slice by slice where windows share
+// slices; null if float64 cannot hold it or one of them); Min and Max take numbers, which come before strings, and compare exactly; Distinct
 // counts different present values, exactly, up to DistinctMax. First and Last are the present values of the earliest and
 // latest time, and Collect the list of the Max earliest ones; of equal times the row that arrived first comes first.
 type Func uint8
@@ -132,7 +133,7 @@ func (x *accumulator) plus(v event.Value) {
 			return
 		}
 	}
-	f, ok := v.Float()
+	f, ok := float(v)
 	if !ok {
 		return
 	}
@@ -141,6 +142,17 @@ func (x *accumulator) plus(v event.Value) {
 	}
 	x.fsum += f
 	x.n++
+}
+
+// float is the number that v holds; one that float64 cannot hold is infinite, and so is its sum.
+func float(v event.Value) (float64, bool) {
+	f, ok := v.Float()
+	if !ok && (v.Kind == event.Number || v.Kind == event.String) {
+		if _, ok = event.ParseDecimal(v.Text); ok {
+			f, _ = strconv.ParseFloat(string(v.Text), 64)
+		}
+	}
+	return f, ok
 }
 
 func (x *accumulator) total(y *accumulator) {
@@ -192,9 +204,9 @@ func order(a, b event.Value) int {
 				return compare(x, y)
 			}
 		}
-		x, _ := a.Float()
-		y, _ := b.Float()
-		return compare(x, y)
+		x, _ := event.ParseDecimal(a.Text)
+		y, _ := event.ParseDecimal(b.Text)
+		return x.Compare(&y)
 	}
 	return compare(string(a.Text), string(b.Text))
 }

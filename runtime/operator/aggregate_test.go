@@ -2,8 +2,11 @@ package operator
 
 import (
 	"fmt"
+	"math"
+	"math/big"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -104,6 +107,70 @@ func TestAggregateLimits(t *testing.T) {
 		acc, _ := aggregated(s, parts...)
 		if got, _ := s.value(&acc, nil); string(got.Text) != "1.8446744073709552e+19" {
 			t.Errorf("the sum is %s", got.Text)
+		}
+	}
+}
+
+// Numbers are what they are by math/big, however long and however written: the least, the greatest, how many different ones, and
+// the sum of integers, while it fits int64.
+func TestAggregatesAreExact(t *testing.T) {
+	r := rand.New(rand.NewPCG(11, 11))
+	spellings := []string{"0", "-0", "-0.0", "0e9", "1", "1.0", "10e-1", "9007199254740992", "9007199254740993", "9007199254740993.0", "9007199254740993.5", "-9007199254740993",
+		"9223372036854775807", "9223372036854775808", "18446744073709551615", "18446744073709551616", "1e300", "1e308", "10e307", "1e400", "1e401", "-1e400", "1e-400", "0.1", "0.10", "0.1000000000000000055511151231257827"}
+	cell := func(a *Aggregate, rows []kept) event.Value {
+		acc, _ := aggregated(a, rows)
+		v, _ := a.value(&acc, nil)
+		return v
+	}
+	rat := func(s []byte) *big.Rat {
+		x, ok := new(big.Rat).SetString(string(s))
+		if !ok {
+			t.Fatalf("%s is no number", s)
+		}
+		return x
+	}
+	for range 2000 {
+		var rows []kept
+		var texts []string
+		different := map[string]bool{}
+		var low, high *big.Rat
+		sum, scale, whole, beyond := new(big.Rat), 0.0, true, false
+		for range 1 + r.IntN(6) {
+			text := []byte(spellings[r.IntN(len(spellings))])
+			rows, texts = append(rows, kept{kind: event.Number, text: text}), append(texts, string(text))
+			x := rat(text)
+			if different[x.String()] = true; low == nil || x.Cmp(low) < 0 {
+				low = x
+			}
+			if high == nil || x.Cmp(high) > 0 {
+				high = x
+			}
+			f, _ := x.Float64()
+			scale += math.Abs(f)
+			beyond = beyond || math.IsInf(f, 0)
+			_, err := strconv.ParseInt(string(text), 10, 64)
+			sum.Add(sum, x)
+			whole = whole && err == nil && sum.IsInt() && sum.Num().IsInt64()
+		}
+		for f, want := range map[Func]*big.Rat{Min: low, Max: high, Distinct: new(big.Rat).SetInt64(int64(len(different)))} {
+			if got := cell(&Aggregate{Func: f}, rows); rat(got.Text).Cmp(want) != 0 {
+				t.Fatalf("function %d of %v: %s, want %s", f, texts, got.Text, want)
+			}
+		}
+		got := cell(&Aggregate{Func: Sum}, rows)
+		switch about, _ := sum.Float64(); {
+		case beyond || math.IsInf(about, 0):
+			if got.Kind != event.Null {
+				t.Fatalf("the sum of %v is %s, and no float64 can hold it", texts, got.Text)
+			}
+		case whole && rat(got.Text).Cmp(sum) != 0:
+			t.Fatalf("the sum of %v is %s, want %s", texts, got.Text, sum.Num())
+		case got.Kind == event.Number:
+			if f, _ := rat(got.Text).Float64(); math.Abs(f-about) > 1e-12*scale {
+				t.Fatalf("the sum of %v is %s, want about %g", texts, got.Text, about)
+			}
+		default:
+			t.Fatalf("the sum of %v is %s", texts, got.Kind)
 		}
 	}
 }
