@@ -233,7 +233,7 @@ func (e *env) counts(s engine.Stats, dir string, took time.Duration) {
 		e.say("  plugins failed on %s rows, and %s came while one was off after too many failures; nobody has judged them", count(s.Poisoned), count(s.Unjudged))
 	}
 	if n := s.InvalidUTF8 + s.Duplicates; n > 0 {
-		e.say("  mended  %s texts that were not UTF-8, %s keys that stood twice (the last counts)", count(s.InvalidUTF8), count(s.Duplicates))
+		e.say("  mended  %s lines that were not UTF-8, %s keys that stood twice (the last counts)", count(s.InvalidUTF8), count(s.Duplicates))
 	}
 	e.say("  took    %.2fs, %s events/s\n  state   %s", took.Seconds(), count(int64(float64(s.Events)/max(took.Seconds(), 1e-9))), dir)
 }

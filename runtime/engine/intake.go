@@ -44,7 +44,7 @@ type Stats struct {
 	Rows    int64 // rows of operators that leave
 
 	Duplicates  int64 // wanted keys that stood twice in an object: the last counts
-	InvalidUTF8 int64 // texts that were mended
+	InvalidUTF8 int64 // lines that were mended
 
 	Resent   int64 // rows of the last run that were not acknowledged, sent again
 	Sent     int64 // rows that outputs have acknowledged
@@ -273,6 +273,9 @@ func (in *intake) judge(d *decoded, i int) line {
 	if len(p.members) == 0 {
 		out.reason, out.detail = "no_stream", "no stream's `match` takes this source"
 		return out
+	}
+	if d.block.Mend(i) {
+		d.batch.InvalidUTF8++
 	}
 	row := d.batch.Rows
 	if err := p.proj.Append(d.batch, d.block.Line(i)); err != nil {

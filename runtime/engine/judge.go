@@ -53,6 +53,8 @@ func (j *Judge) Judge(lines [][]byte) ([]Said, error) {
 	j.batch.Source, j.items, j.at = &j.block, j.items[:0], j.at[:0]
 	timed := j.spec.Streams[0].Time.Format != nil
 	for i, line := range lines {
+		id := event.Hash(line)
+		line = event.Mend(line)
 		if err := j.proj.Append(j.batch, line); err != nil {
 			said[i].Fault, said[i].Detail = "bad_json", err.Error()
 			continue
@@ -62,7 +64,7 @@ func (j *Judge) Judge(lines [][]byte) ([]Said, error) {
 		j.block.Data = append(j.block.Data, bytes.TrimSpace(line)...)
 		j.block.Lines = append(j.block.Lines, event.Line{Start: from, End: uint32(len(j.block.Data))})
 		j.batch.Line = append(j.batch.Line, int32(row))
-		x := Item{Row: Row{ID: event.Hash(line), Batch: j.batch, Row: int32(row)}}
+		x := Item{Row: Row{ID: id, Batch: j.batch, Row: int32(row)}}
 		if timed {
 			ts, err := j.spec.Streams[0].Time.Format.Millis(j.batch.Value(j.spec.Streams[0].Time.Field, row))
 			if err != nil {

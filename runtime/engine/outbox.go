@@ -136,10 +136,10 @@ func (o *Operator) event(r *operator.Result) []byte {
 	return nil
 }
 
-// eventOf is a row's event as JSON, a copy, nil if the row is derived. Invalid UTF-8 becomes U+FFFD.
+// eventOf is a row's event as JSON, a copy, nil if the row is derived.
 func eventOf(b *event.Batch, row int32) []byte {
 	if raw := b.Raw(row); raw != nil {
-		return bytes.ToValidUTF8(bytes.TrimSpace(raw), []byte("\uFFFD"))
+		return bytes.Clone(bytes.TrimSpace(raw))
 	}
 	return nil
 }

@@ -50,3 +50,18 @@ func (b *Block) Release() {
 
 // Line returns the bytes of line i: a view, valid until Release.
 func (b *Block) Line(i int) []byte { return b.Data[b.Lines[i].Start:b.Lines[i].End] }
+
+// Mend replaces what is no UTF-8 in line i, and says whether there was any: what comes out is JSON, whoever reads it. The line
+// stands at the end of Data then.
+func (b *Block) Mend(i int) bool {
+	line := b.Line(i)
+	text := Mend(line)
+	if len(text) == len(line) {
+		return false
+	}
+	l := &b.Lines[i]
+	l.Start = uint32(len(b.Data))
+	b.Data = append(b.Data, text...)
+	l.End = uint32(len(b.Data))
+	return true
+}

@@ -221,7 +221,9 @@ func (o *Join) probe(c *Context, list *stock, row *stored, side uint8) {
 			live[i].hid = true
 			continue
 		}
-		o.hits = append(o.hits, i)
+		if o.hits = append(o.hits, i); side == 0 && !o.pairs && o.Matches != CountMatches {
+			break // one is enough, and partners do not count
+		}
 	}
 	row.hid = list.capped // trim has cleared what is over
 	if full && c != nil {
