@@ -128,6 +128,19 @@ func (d *Decimal) Int() (int64, bool) {
 	return n, err == nil
 }
 
+// Uint is Int for unsigned integers.
+func (d *Decimal) Uint() (uint64, bool) {
+	if d.exponent > 19 {
+		return 0, false
+	}
+	s, ok := d.whole()
+	if !ok {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(s, 10, 64)
+	return n, err == nil
+}
+
 // wholeMax is how long an integer is written out, in digits: as long as 128 bits can be.
 const wholeMax = 39
 

@@ -281,6 +281,11 @@ func (w *writer) number(dst []byte, v event.Value, t abi.Type) bool {
 		}
 		return ok
 	}
+	if t == abi.U64 {
+		n, ok := unsigned(v)
+		le.PutUint64(dst, n)
+		return ok
+	}
 	n, ok := integer(v)
 	low, high := int64(math.MinInt64), int64(math.MaxInt64)
 	switch t {
@@ -288,8 +293,6 @@ func (w *writer) number(dst []byte, v event.Value, t abi.Type) bool {
 		low, high = math.MinInt32, math.MaxInt32
 	case abi.U32:
 		low, high = 0, math.MaxUint32
-	case abi.U64:
-		low = 0
 	}
 	if !ok || n < low || n > high {
 		return false
@@ -307,6 +310,28 @@ func integer(v event.Value) (int64, bool) {
 	if n, ok := v.Int(); ok {
 		return n, true
 	}
-	f, ok := v.Float()
-	return int64(f), ok && f == math.Trunc(f) && math.Abs(f) < 1<<53
+	d, ok := decimal(v)
+	if !ok {
+		return 0, false
+	}
+	return d.Int()
+}
+
+// unsigned is a whole number up to 2^64 - 1.
+func unsigned(v event.Value) (uint64, bool) {
+	if n, ok := v.Int(); ok {
+		return uint64(n), n >= 0
+	}
+	d, ok := decimal(v)
+	if !ok {
+		return 0, false
+	}
+	return d.Uint()
+}
+
+func decimal(v event.Value) (d event.Decimal, ok bool) {
+	if v.Kind != event.Number && v.Kind != event.String {
+		return d, false
+	}
+	return event.ParseDecimal(v.Text)
 }
