@@ -95,6 +95,7 @@ func randomEvents(r *rand.Rand, streams []refStream) (evs []refEvent) {
 	up, early := 0, r.IntN(3) > 0
 	silent := r.IntN(4) == 0
 	now, spread, keys := r.Int64N(60)-30, 1+r.Int64N(12), 1+r.IntN(6)
+	now += []int64{0, 0, 1_772_438_400_000, -62_167_219_200_000, 253_402_300_799_999}[r.IntN(5)] // about the first and last of all times, too
 	for range 10 + r.IntN(150) {
 		for up < len(parts) && (up == 0 || early || r.IntN(20) == 0) {
 			say(parts[up], event.Announce)

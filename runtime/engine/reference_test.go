@@ -268,7 +268,7 @@ func (n *refNode) row(pipeline string, p int64, r refRow, side int, w int64) []r
 	if n.kind != operator.Tumbling {
 		return n.windowed(pipeline, p, r, key, w)
 	}
-	start := n.offset
+	start := n.offset + r.ts/n.size*n.size // one of them, from where to search
 	for start > r.ts {
 		start -= n.size
 	}

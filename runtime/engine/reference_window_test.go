@@ -100,12 +100,12 @@ func (n *refNode) covering(t refTaken, w int64) (in []*refOpen) {
 		in = append(in, n.open[i])
 	}
 	if n.kind == operator.Hopping {
-		for k := int64(-1000); k < 1000; k++ {
+		for k := t.ts/n.slide - 1000; k < t.ts/n.slide+1000; k++ {
 			add(n.offset+k*n.slide, n.offset+k*n.slide+n.size)
 		}
 		return in
 	}
-	for k := int64(-1000); k < 1000; k++ {
+	for k := t.ts/n.size - 1000; k < t.ts/n.size+1000; k++ {
 		for end := n.slide; end <= n.size; end += n.slide {
 			add(n.offset+k*n.size, n.offset+k*n.size+end)
 		}
