@@ -200,6 +200,9 @@ func TestQuickstart(t *testing.T) {
 		switch {
 		case r.Tocsin.Kind == "alert":
 			if alerts++; r.Tocsin.Operator == "suspicious_logins" {
+				if !strings.Contains(r.line, `"name":"login_attempts login attempts from source_ip"`) {
+					t.Errorf("the rule's name is not the same for all alerts: %s", r.line)
+				}
 				spans = append(spans, fmt.Sprint(r.Row.SourceIP, " ", r.First, " ", r.Last))
 			}
 		case r.Tocsin.Kind == "late":

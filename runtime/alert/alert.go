@@ -36,7 +36,7 @@ type Template struct {
 
 // Rule says which rule an alert comes from.
 type Rule struct {
-	ID, Name string
+	ID, Name string // the same for all alerts of the rule
 	Source   string // pipeline, or the module's name
 	Version  string
 }
@@ -105,6 +105,26 @@ func ParseText(s string, resolve func(name string) (event.Field, error)) (Text, 
 	}
 	t.lits = append(t.lits, lit.String())
 	return t, nil
+}
+
+// Constant is a text with the name of the field in each hole: what a rule is called, whatever its rows. A text that ParseText does
+// not take stays as it is.
+func Constant(s string) string {
+	var names []string
+	t, err := ParseText(s, func(name string) (event.Field, error) {
+		names = append(names, name)
+		return 0, nil
+	})
+	if err != nil {
+		return s
+	}
+	var b strings.Builder
+	for i, lit := range t.lits {
+		if b.WriteString(lit); i < len(names) {
+			b.WriteString(names[i])
+		}
+	}
+	return b.String()
 }
 
 // Fields returns the fields that the text reads.

@@ -113,3 +113,12 @@ func TestAppend(t *testing.T) {
 		t.Errorf("got %d members, want %d: %s", len(got), len(want), text)
 	}
 }
+
+// What a rule is called holds no row's values and no braces of the template.
+func TestConstant(t *testing.T) {
+	for text, want := range map[string]string{"Encoded PowerShell on {host.name}": "Encoded PowerShell on host.name", "{n} of {{all}} by {user}": "n of {all} by user", "plain": "plain", "{": "{", "": ""} {
+		if got := Constant(text); got != want {
+			t.Errorf("%q: %q, want %q", text, got, want)
+		}
+	}
+}

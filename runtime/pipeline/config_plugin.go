@@ -287,7 +287,7 @@ func (d *decoder) ruleAlert(man *abi.Manifest, u *abi.Rule, p *engine.Plugin, na
 		return t
 	}
 	t := &alert.Template{
-		Rule:  alert.Rule{ID: fmt.Sprintf("%s/%d", man.Name, u.ID), Name: u.Title, Source: man.Name, Version: man.Version},
+		Rule:  alert.Rule{ID: fmt.Sprintf("%s/%d", man.Name, u.ID), Name: alert.Constant(u.Title), Source: man.Name, Version: man.Version},
 		Title: text(u.Title), Description: text(u.Description), Severity: u.Severity, RiskScore: u.RiskScore,
 		Attack: u.Attack, References: u.References, Innocent: u.FalsePositives,
 	}

@@ -240,6 +240,9 @@ func (p *Plugin) failed(err error) {
 	p.failures++
 	p.Counts.Failures++
 	p.last = err
+	if p.in != nil {
+		p.in.good = false // it may have answered, but with an error
+	}
 	p.drop()
 }
 

@@ -31,6 +31,7 @@ type Instance struct {
 	size    uint32 // of the arena
 	born    uint32 // bytes of memory after init
 	stale   bool   // its memory has grown so far that a fresh one is better
+	good    bool   // it has started, and no call has failed
 	spent   int64  // fuel of the last call
 }
 
@@ -61,7 +62,7 @@ func (m *Module) Instantiate(config []byte, id Identity) (*Instance, error) {
 		return nil, err
 	}
 	g.seed = sha256.Sum256([]byte(id.Pipeline + "\x00" + id.Operator))
-	g.drawn, in.born = nil, in.memory.Size()
+	g.drawn, in.born, in.good = nil, in.memory.Size(), true
 	return in, nil
 }
 
@@ -124,6 +125,7 @@ func (in *Instance) call(f api.Function, args ...uint64) error {
 	if t == nil {
 		return nil
 	}
+	in.good = false
 	if g.last != "" {
 		t.Text += "; it had said: " + g.last
 	}
@@ -182,8 +184,13 @@ func (in *Instance) worn() bool {
 	return size > in.born && uint64(size) > uint64(in.module.Limits.MemoryMiB)<<20/4*3
 }
 
-// Close throws the instance away.
+// Close throws the instance away. One that has not failed is told before; what it makes of that changes nothing.
 func (in *Instance) Close() {
+	if in.good {
+		if f := in.mod.ExportedFunction(abi.ExportClose); f != nil {
+			_ = in.call(f)
+		}
+	}
 	if in.mod != nil {
 		_ = in.mod.Close(context.Background())
 	}
