@@ -40,10 +40,13 @@ func (p Problem) Error() string {
 // there is none. All problems are found, in the order of the text; with any of them the condition is nil and must not be
 // used. A nil or zero node is no condition: nil, which matches every row.
 func Compile(n *yaml.Node, resolve func(path string) (event.Field, error)) (*Condition, []Problem) {
+	return compile(n, compiler{resolve: resolve, seen: map[Problem]bool{}})
+}
+
+func compile(n *yaml.Node, c compiler) (*Condition, []Problem) {
 	if n == nil || n.IsZero() {
 		return nil, nil
 	}
-	c := compiler{resolve: resolve, seen: map[Problem]bool{}}
 	root := c.top(deref(n))
 	if root == nil && len(c.problems) == 0 { // nodes that no text gives
 		c.problem(n, "a condition is a map of `field: value`, or a list of such maps, not %s", describe(n))
@@ -60,6 +63,7 @@ func Compile(n *yaml.Node, resolve func(path string) (event.Field, error)) (*Con
 // compiler collects problems instead of stopping: its methods return nil for a part that has one.
 type compiler struct {
 	resolve          func(string) (event.Field, error)
+	typeOf           func(string) string // nil: no types are known
 	problems         []Problem
 	seen             map[Problem]bool // an aliased node complains once
 	literals, visits int
@@ -195,7 +199,9 @@ func (c *compiler) item(k, v *yaml.Node) *node {
 			return nil
 		}
 		l, ok := c.literal(n, key)
-		good = good && ok
+		if good = good && ok; ok {
+			c.fits(n, &key, &l)
+		}
 		it.literals = append(it.literals, l)
 		it.cased = it.cased || l.cased
 	}

@@ -20,7 +20,9 @@ func (c *compiler) references(k key, values []*yaml.Node, good bool) *node {
 	it := &item{field: k.field, path: k.path, test: k.test, all: k.all && len(values) > 1, cased: k.cased}
 	for _, n := range values {
 		r, ok := c.reference(n)
-		good = good && ok
+		if good = good && ok; ok {
+			c.meets(n, &k)
+		}
 		it.refs = append(it.refs, r)
 	}
 	if !good {

@@ -262,6 +262,9 @@ const day = 24 * time.Hour
 // spanMax is the longest duration anybody may ask for.
 const spanMax = 3650 * day
 
+// spanForm is the form of a duration, however long.
+var spanForm = regexp.MustCompile(`^-?(\d+(\.\d*)?(ns|us|µs|ms|s|m|h|d))+$`)
+
 var daysPart = regexp.MustCompile(`^(-?)(\d{1,5})d(.*)$`)
 
 // span reads a duration in ms: 20s, 1h30m, 2d, at least low and at most spanMax.
@@ -275,6 +278,8 @@ func (d *decoder) span(n *yaml.Node, what string, otherwise, low time.Duration) 
 	}
 	v, err := parseSpan(n)
 	switch {
+	case err != nil && spanForm.MatchString(n.Value):
+		d.wrong(n, "%s must be from %s to %dd, and %s is beyond any duration", what, spanText(low), spanMax/day, n.Value)
 	case err != nil:
 		d.wrong(n, "%s must be a duration such as 500ms, 20s, 1h30m or 2d, not %s", what, shown(n))
 	case v%time.Millisecond != 0:
@@ -374,6 +379,9 @@ func (d *decoder) detect(n *yaml.Node) {
 		d.operators(operators)
 	}
 	d.outputs(outputs)
+	if n := c.Spec.Fields.Len(); n > fieldsMax {
+		d.wrong(m.node, "detect reads and makes %d fields; at most %d may be", n, fieldsMax)
+	}
 	d.finish()
 }
 
@@ -398,6 +406,9 @@ func (d *decoder) size(n *yaml.Node, what string, least, most int64) int64 {
 	}
 	return size
 }
+
+// fieldsMax is how many fields a pipeline may have.
+const fieldsMax = 10_000
 
 // outputs marks the operators whose rows leave: those that are named, alert, or that nobody reads.
 func (d *decoder) outputs(n *yaml.Node) {

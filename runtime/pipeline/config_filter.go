@@ -19,7 +19,7 @@ func (d *decoder) filter(s *source) {
 	m.need("from", "the stream or operator, or a list of them, whose rows it passes on")
 	d.passOn(s)
 	where := m.need("where", "the condition that rows must meet, such as { status: failure }")
-	s.op.Where = d.condition(where, s.passes)
+	s.op.Where = d.condition(where, s.passes, s.typeOf)
 	m.done()
 	s.op.Filter = &engine.Filter{Ident: operator.Ident{Pipeline: d.conf.Spec.Name, Operator: s.name, Form: "filter/1"}}
 	s.print = append(s.print, "where of "+s.name+": "+s.op.Where.String())
@@ -32,11 +32,9 @@ func (d *decoder) filter(s *source) {
 func (d *decoder) passOn(s *source) {
 	s.passes = once(d.fieldOf(s))
 	s.events = true
-	for i, in := range d.inputs(s) {
-		if i == 0 {
-			s.types = maps.Clone(in.types)
-		}
-		maps.DeleteFunc(s.types, func(path, t string) bool { return in.types[path] != t })
+	s.types = d.sharedTypes(s)
+	for _, in := range d.inputs(s) {
+		s.whole = s.whole || in.whole
 		switch {
 		case in.events:
 		case s.events:
@@ -48,6 +46,30 @@ func (d *decoder) passOn(s *source) {
 	for _, c := range s.cols {
 		_, _ = s.passes(c) // streams beside operators must read them too
 	}
+}
+
+// sharedTypes are the types that fields have in all sources of an operator.
+func (d *decoder) sharedTypes(s *source) (types map[string]string) {
+	for i, in := range d.inputs(s) {
+		if i == 0 {
+			types = maps.Clone(in.types)
+		}
+		maps.DeleteFunc(types, func(path, t string) bool { return in.types[path] != t })
+	}
+	return types
+}
+
+// wholeOf is the event that a row of the source is, if it is one.
+func (d *decoder) wholeOf(s *source) event.Field {
+	if s.stream != nil {
+		_, _ = d.field(s, event.Whole)
+	}
+	for _, in := range d.inputs(s) {
+		if in.whole {
+			d.wholeOf(in)
+		}
+	}
+	return d.conf.Spec.Fields.Add(event.Whole)
 }
 
 // once asks for each path once: filters of filters would ask their sources again and again.

@@ -59,13 +59,38 @@ func TestColumnsOfFilters(t *testing.T) {
 		{columnNames(ops["counts"].Alert.Columns), "n,ip,window_start,window_end"},
 		{columnNames(ops["both"].Names), "ip,window_start,window_end,n,"},
 		{columnNames(ops["pairs"].Names), "events,counts.ip,counts.window_start,counts.window_end,counts.n,truncated"},
-		{columnNames(ops["follows"].Names), "x,y.ip,y.window_start,y.window_end,y.n,z.ip,z.window_start,z.window_end,z.n,truncated"},
+		{columnNames(ops["follows"].Names), "x,y,y.ip,y.window_start,y.window_end,y.n,z.ip,z.window_start,z.window_end,z.n,truncated"},
 		{columnNames(ops["named"].Names), "event,n,truncated"},
 		{columnNames(ops["news"].Names), ""}, {columnNames(ops["news"].Alert.Columns), "user,geo.country,x.y"},
 		{columnNames(ops["new_counts"].Names), "ip,window_start,window_end,n"},
 	} {
 		if x.got != x.want {
 			t.Errorf("got %q, want %q", x.got, x.want)
+		}
+	}
+}
+
+// What would not fit into a row's byte for its source, or a batch's number of columns, is said by lint.
+func TestSourcesAndFieldsAreLimited(t *testing.T) {
+	var streams, names, items []string
+	for i := range sourcesMax + 1 {
+		streams, names = append(streams, fmt.Sprintf("s%d: {time: {field: t}}", i)), append(names, fmt.Sprint("s", i))
+	}
+	for i := range fieldsMax + 1 {
+		items = append(items, fmt.Sprintf("f%d: 1", i))
+	}
+	for want, operators := range map[string]string{
+		"operator o has 256 sources; at most 255 may be": fmt.Sprintf("{o: {filter: {from: [%s], where: {a: 1}}}}", strings.Join(names, ",")),
+		"at most 10000 may be":                           fmt.Sprintf("{o: {filter: {from: s0, where: {%s}}}, p: {filter: {from: s1, where: {%s}}}}", strings.Join(items[:6000], ","), strings.Join(items[5000:], ",")),
+		"":                                               fmt.Sprintf("{o: {filter: {from: [%s], where: {a: 1}}}}", strings.Join(names[1:], ",")),
+	} {
+		var n yaml.Node
+		if err := yaml.Unmarshal([]byte("{name: p, state: s, streams: {"+strings.Join(streams, ",")+"}, operators: "+operators+"}"), &n); err != nil {
+			t.Fatal(err)
+		}
+		_, problems := DecodeDetect(n.Content[0])
+		if want == "" && len(problems) > 0 || want != "" && (len(problems) != 1 || !strings.Contains(problems[0].Text, want)) {
+			t.Errorf("%v, want %q", problems, want)
 		}
 	}
 }

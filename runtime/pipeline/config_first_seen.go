@@ -29,7 +29,7 @@ func (d *decoder) firstSeen(s *source) {
 	}
 	o.Keys = fields(m.get("key"), "key")
 	o.Values = fields(m.need("value", "the field that may bring something new, such as country"), "value")
-	s.op.Where = d.condition(m.get("where"), s.passes)
+	s.op.Where = d.condition(m.get("where"), s.passes, s.typeOf)
 	o.History = d.span(m.get("history"), "history", 0, time.Millisecond)
 	warmUp := m.get("warm_up")
 	o.WarmUp = d.span(warmUp, "warm_up", 0, 0)

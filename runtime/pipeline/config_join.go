@@ -10,6 +10,7 @@ import (
 
 	"github.com/seed-98920119/tocsin/runtime/engine"
 	"github.com/seed-98920119/tocsin/runtime/event"
+	"github.com/seed-98920119/tocsin/runtime/match"
 	"github.com/seed-98920119/tocsin/runtime/operator"
 )
 
@@ -110,6 +111,7 @@ func (d *decoder) bounds(j *operator.Join, m *mapping) {
 // on reads the fields of the key: the same on both sides, or a list for each.
 func (d *decoder) on(j *operator.Join, n *yaml.Node, sides [2]*source) {
 	lists := [2]*yaml.Node{n, n}
+	var types [2][]string
 	if n.Kind == yaml.MappingNode {
 		m := d.mapping(n, "on")
 		lists = [2]*yaml.Node{m.need("left", "its fields"), m.need("right", "its fields")}
@@ -117,12 +119,26 @@ func (d *decoder) on(j *operator.Join, n *yaml.Node, sides [2]*source) {
 	}
 	for side, list := range lists {
 		d.list(list, "on", func(x *yaml.Node) {
+			types[side] = append(types[side], sides[side].types[x.Value])
 			j.On[side] = append(j.On[side], d.column(x, "on", func(path string) (event.Field, error) { return d.field(sides[side], path) }))
 		})
 	}
 	if lists[0] != nil && lists[1] != nil && len(j.On[0]) != len(j.On[1]) {
 		d.wrong(n, "on has %d fields on the left and %d on the right; they must be as many", len(j.On[0]), len(j.On[1]))
+		return
 	}
+	for i := range j.On[0] {
+		if t, u := types[0][i], types[1][i]; !sameKey(t, u) {
+			d.wrong(n, "%s has the type %s in %s, and in %s it is %s of the type %s: such keys are never equal", d.conf.Spec.Fields.Path(j.On[0][i]), t, sides[0].name, sides[1].name, d.conf.Spec.Fields.Path(j.On[1][i]), u)
+		}
+	}
+}
+
+// sameKey says whether keys of two types may be equal: the text "1" is not the number 1, in keys.
+func sameKey(a, b string) bool {
+	text := func(t string) bool { return t == "string" }
+	number := func(t string) bool { return t == "int" || t == "float" || t == "bool" }
+	return match.Meet(a, b) && !(text(a) && number(b) || number(a) && text(b))
 }
 
 // pairField takes source.field apart: which side, and the field there. The source alone is its whole row.
@@ -131,9 +147,8 @@ func (d *decoder) pairField(path string, sides [2]*source) (side uint8, f event.
 		rest, ok := strings.CutPrefix(path, s.name)
 		switch {
 		case !ok:
-		case rest == "" && s.events:
-			f, err = d.field(s, event.Whole)
-			return uint8(i), f, err
+		case rest == "" && s.whole:
+			return uint8(i), d.wholeOf(s), nil
 		case rest == "":
 			return uint8(i), 0, fmt.Errorf("%s is an operator: name one of its columns, %s.COLUMN%s", s.name, s.name, suggest("", s.cols))
 		case rest[0] == '.':
@@ -151,6 +166,7 @@ func (d *decoder) leftSelects(s *source, j *operator.Join, n *yaml.Node, sides [
 			d.wrong(s.body.key("join"), "the rows of matches would share a column with their number, matches; name columns in select")
 		}
 		s.cols = append(s.cols, "matches")
+		s.typed("matches", "int")
 	}
 	d.selects(s, j, n, sides, 1)
 }
@@ -181,24 +197,37 @@ func (d *decoder) selects(s *source, j *operator.Join, n *yaml.Node, sides [2]*s
 			case side >= shown:
 				d.wrong(e.value, "rows of %s come out alone here; name fields of %s", sides[0].name, sides[0].name)
 			}
+			s.typed(e.key.Value, pairType(path, sides))
 			add(e.key.Value, side, f)
 		}
 	}
 	s.cols = append(s.cols, "truncated")
 }
 
-// wholeRows shows the rows of a source as columns of s, under an alias: the event, if they are events, and each column of operators.
+// pairType is the type of source.field, if it is known.
+func pairType(path string, sides [2]*source) string {
+	for _, s := range sides {
+		if rest, ok := strings.CutPrefix(path, s.name+"."); ok {
+			return s.types[rest]
+		}
+	}
+	return ""
+}
+
+// wholeRows shows the rows of a source as columns of s, under an alias: the event, if some are events, and each column of operators;
+// a row has what it is.
 func (d *decoder) wholeRows(s, in *source, alias string, add func(name string, f event.Field)) {
-	show := func(name, path string) {
-		f, _ := d.field(in, path)
+	show := func(name string, f event.Field) {
 		add(name, f)
 		s.cols = append(s.cols, name)
 	}
-	if in.events {
-		show(alias, event.Whole)
+	if in.whole {
+		show(alias, d.wholeOf(in))
 	}
 	for _, c := range in.cols {
-		show(alias+"."+c, c)
+		f, _ := d.field(in, c)
+		show(alias+"."+c, f)
+		s.typed(alias+"."+c, in.types[c])
 	}
 }
 
@@ -210,7 +239,7 @@ func (d *decoder) pairWhere(j *operator.Join, n *yaml.Node, sides [2]*source) {
 			j.Pair = append(j.Pair, operator.Output{Name: name, Side: side, Field: f})
 		}
 		return name, err
-	})
+	}, func(path string) string { return pairType(path, sides) })
 }
 
 func (d *decoder) joinPrint(j *operator.Join) []string {

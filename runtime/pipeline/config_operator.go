@@ -60,6 +60,9 @@ func (d *decoder) operators(n *yaml.Node) {
 
 var operatorsLater = []string{"enrich", "sigma"}
 
+// sourcesMax is how many sources an operator may have: rows carry which one they came by, in a byte.
+const sourcesMax = 255
+
 // head finds an operator's kind and sources.
 func (d *decoder) head(s *source, n *yaml.Node) {
 	m := d.mapping(n, "operator "+s.name)
@@ -84,6 +87,11 @@ func (d *decoder) head(s *source, n *yaml.Node) {
 			})
 		}
 	}
+	defer func() {
+		if len(s.from) > sourcesMax {
+			d.wrong(s.key, "operator %s has %d sources; at most %d may be: put filters in between, each of some of them", s.name, len(s.from), sourcesMax)
+		}
+	}()
 	m.later(operatorsLater...)
 	s.op.OnReset = d.enum(m.get("on_incompatible_state"), "on_incompatible_state", "refuse", "refuse", "reset") == "reset"
 	m.get("alert")
@@ -195,6 +203,12 @@ func (d *decoder) fieldOf(s *source) func(path string) (event.Field, error) {
 	}
 }
 
+// typeOf finds the type that a field has in all sources of an operator, empty if it is not known.
+func (d *decoder) typeOf(s *source) func(path string) string {
+	types := d.sharedTypes(s)
+	return func(path string) string { return types[path] }
+}
+
 // resolve is fieldOf for a scalar node.
 func (d *decoder) column(n *yaml.Node, what string, resolve func(string) (event.Field, error)) event.Field {
 	path := d.text(n, what)
@@ -223,9 +237,10 @@ func (d *decoder) window(s *source) {
 		if f := d.column(n, "key", resolve); n.Value != "" {
 			w.Keys = append(w.Keys, f)
 			d.addColumn(s, n)
+			s.typed(n.Value, d.typeOf(s)(n.Value))
 		}
 	})
-	s.op.Where = d.condition(m.get("where"), resolve)
+	s.op.Where = d.condition(m.get("where"), resolve, d.typeOf(s))
 	s.cols = append(s.cols, "window_start", "window_end")
 	s.typed("window_start", "timestamp")
 	s.typed("window_end", "timestamp")
@@ -236,7 +251,7 @@ func (d *decoder) window(s *source) {
 		s.cols = append(s.cols, "truncated")
 	}
 	having := m.get("having")
-	w.Having = d.condition(having, func(path string) (event.Field, error) { return d.field(s, path) })
+	w.Having = d.condition(having, func(path string) (event.Field, error) { return d.field(s, path) }, s.typeOf)
 	w.First = d.enum(m.get("emit"), "emit", "close", "close", "first") == "first"
 	switch {
 	case w.First && w.Kind == operator.Counting:
@@ -257,8 +272,15 @@ func (d *decoder) window(s *source) {
 	d.alert(s)
 }
 
+// columnMax is how long a column's name may be, in bytes.
+const columnMax = 512
+
 // addColumn adds a column under the name that a node gives.
 func (d *decoder) addColumn(s *source, n *yaml.Node) {
+	if n.Kind != yaml.ScalarNode || n.Value == "" || len(n.Value) > columnMax || n.Value == "_tocsin" {
+		d.wrong(n, "a column's name has 1 to %d characters, and _tocsin is taken; take another name", columnMax)
+		return
+	}
 	if slices.Contains(s.cols, n.Value) || n.Value == "window_start" || n.Value == "window_end" || n.Value == "truncated" {
 		d.wrong(n, "there is a column %q already; take another name", n.Value)
 		return
@@ -280,22 +302,22 @@ func (d *decoder) aggregates(s *source, w *operator.Window, n *yaml.Node, resolv
 	for _, e := range m.entries {
 		d.addColumn(s, e.key)
 		a := operator.Aggregate{Name: d.conf.Spec.Fields.Add(e.key.Value)}
+		t := "int"
 		if e.value.Kind == yaml.ScalarNode {
 			if a.All = true; e.value.Value != "count" {
 				d.wrong(e.value, "%s must be count, or a function of a field such as { sum: bytes }, not %s", e.key.Value, shown(e.value))
 			}
 		} else if f := d.mapping(e.value, "the aggregate "+e.key.Value); f != nil {
-			d.function(&a, f, resolve)
+			t = d.function(&a, f, resolve, d.typeOf(s))
 		}
-		if a.Func == functions["count"] || a.Func == functions["count_distinct"] {
-			s.typed(e.key.Value, "int")
-		}
+		s.typed(e.key.Value, t)
 		w.Aggregates = append(w.Aggregates, a)
 	}
 }
 
-func (d *decoder) function(a *operator.Aggregate, m *mapping, resolve func(string) (event.Field, error)) {
-	found := 0
+// function reads an aggregate with its field, and returns the type of its column.
+func (d *decoder) function(a *operator.Aggregate, m *mapping, resolve func(string) (event.Field, error), typeOf func(string) string) string {
+	found, t := 0, ""
 	for _, name := range []string{"collect", "count", "sum", "min", "max", "avg", "count_distinct", "first", "last"} {
 		n := m.get(name)
 		if n == nil {
@@ -309,17 +331,42 @@ func (d *decoder) function(a *operator.Aggregate, m *mapping, resolve func(strin
 		a.Func = functions[name]
 		if a.All = name == "count" && n.Value == "*"; !a.All {
 			a.Field = d.column(n, name, resolve)
+			t = d.aggregateType(n, name, a.Func, typeOf(n.Value))
+		} else {
+			t = "int"
 		}
 		if a.Func == operator.Collect {
 			a.Max = operator.CollectDefault
 		}
 	}
-	a.Where = d.condition(m.get("where"), resolve)
+	a.Where = d.condition(m.get("where"), resolve, typeOf)
 	m.later("top_k", "percentile", "p", "max_values")
 	m.done()
 	if found != 1 && len(m.entries) > 0 && m.entries[0].used {
 		d.wrong(m.node, "%s needs exactly one function: count, sum, min, max, avg, count_distinct, first, last or collect", m.what)
 	}
+	return t
+}
+
+// aggregateType is the type of an aggregate over a field of a type; one that takes nothing of it is wrong.
+func (d *decoder) aggregateType(n *yaml.Node, name string, f operator.Func, of string) string {
+	text := of == "timestamp" || of == "ip"
+	switch f {
+	case operator.Count, operator.Distinct:
+		return "int"
+	case operator.Sum, operator.Avg:
+		if text || of == "bool" {
+			d.wrong(n, "%s takes numbers, and %s is of the type %s; count, count_distinct, first and last take any", name, n.Value, of)
+		}
+		return "float"
+	case operator.Min, operator.Max:
+		if of == "bool" {
+			d.wrong(n, "%s takes numbers and texts, and %s is of the type bool; count, count_distinct, first and last take any", name, n.Value)
+		}
+	case operator.Collect:
+		return ""
+	}
+	return of
 }
 
 func (d *decoder) windowPrint(w *operator.Window, s *source) []string {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -75,7 +76,7 @@ func (d *decoder) plugin(s *source) {
 func (d *decoder) pluginBody(s *source, m *mapping) {
 	p := &engine.Plugin{Ident: operator.Ident{Pipeline: d.conf.Spec.Name, Operator: s.name, Form: "detect/1"}, Rules: map[uint32]*engine.Rule{}}
 	s.op.Plugin = p
-	s.op.Where = d.condition(m.get("where"), d.fieldOf(s))
+	s.op.Where = d.condition(m.get("where"), d.fieldOf(s), d.typeOf(s))
 	p.OnFailure = map[string]engine.Failure{"alert": engine.FailureAlert, "stop": engine.FailureStop, "skip": engine.FailureSkip}[d.enum(
 		m.get("on_failure"), "on_failure", "alert", "alert", "stop", "skip")]
 	limits := d.limits(m.get("limits"))
@@ -88,6 +89,10 @@ func (d *decoder) pluginBody(s *source, m *mapping) {
 	}
 	d.pluginConfig(p, path, config)
 	s.cols = []string{"rule_id", "severity", "note"}
+	s.types = maps.Clone(d.sharedTypes(s))
+	s.typed("rule_id", "int")
+	s.typed("severity", "string")
+	s.typed("note", "")
 	var pass []event.Field
 	resolve := d.fieldOf(s)
 	s.passes = func(path string) (event.Field, error) {
@@ -267,7 +272,7 @@ func (d *decoder) rules(s *source, p *engine.Plugin, n *yaml.Node, names map[str
 				r.Off = !d.bool(on, "enabled")
 			}
 			r.Severity = d.enum(o.get("severity"), "severity", "", alert.Severities...)
-			r.Except = d.condition(o.get("except"), d.fieldOf(s))
+			r.Except = d.condition(o.get("except"), d.fieldOf(s), d.typeOf(s))
 			o.done()
 		}
 	}

@@ -47,6 +47,7 @@ func (d *decoder) sequence(s *source) {
 	q := &operator.Sequence{Ident: operator.Ident{Pipeline: d.conf.Spec.Name, Operator: s.name, Form: "sequence/1"}}
 	d.list(m.need("by", "the field that the rows share, or a list, such as source_ip"), "by", func(n *yaml.Node) {
 		q.By = append(q.By, d.column(n, "by", d.fieldOf(s)))
+		d.sameKeys(n, d.inputs(s))
 	})
 	q.Within = d.span(m.need("within", "the time from the first row to the last, such as 10m"), "within", 0, time.Millisecond)
 	list, until, sel := m.need("steps", "a list of what follows on what, such as - { from: logins, where: { status: failure } }"), m.get("until"), m.get("select")
@@ -79,6 +80,18 @@ func (d *decoder) sequence(s *source) {
 		d.fillAlert(s)
 	}
 	d.alert(s)
+}
+
+// sameKeys checks that a field has types that may be equal in all sources.
+func (d *decoder) sameKeys(n *yaml.Node, sources []*source) {
+	for i, in := range sources {
+		for _, other := range sources[:i] {
+			if t, u := other.types[n.Value], in.types[n.Value]; !sameKey(t, u) {
+				d.wrong(n, "%s has the type %s in %s and %s in %s: such keys are never equal", n.Value, t, other.name, u, in.name)
+				return
+			}
+		}
+	}
 }
 
 // sequenceSteps reads the steps, and says whether they are whole: whether what refers to them can be checked.
@@ -146,7 +159,7 @@ func (d *decoder) stepBody(s *source, x *sequenceStep, m *mapping, from *yaml.No
 	}
 	x.in = d.nodes[from.Value]
 	x.step.Input = uint8(slices.IndexFunc(s.from, func(n *yaml.Node) bool { return n.Value == from.Value }))
-	x.step.Where = d.condition(where, func(path string) (event.Field, error) { return d.field(x.in, path) })
+	x.step.Where = d.condition(where, func(path string) (event.Field, error) { return d.field(x.in, path) }, x.in.typeOf)
 }
 
 func (d *decoder) untilStep(s *source, n *yaml.Node) (x sequenceStep) {
@@ -171,9 +184,8 @@ func (d *decoder) stepField(path string, steps []sequenceStep) (step int, f even
 		case dotted:
 			f, err = d.field(x.in, rest)
 			return i, f, err
-		case x.in.events:
-			f, err = d.field(x.in, event.Whole)
-			return i, f, err
+		case x.in.whole:
+			return i, d.wholeOf(x.in), nil
 		default:
 			return i, 0, fmt.Errorf("%s is an operator's row: name one of its columns, %s.COLUMN%s", alias, alias, suggest("COLUMN", x.in.cols))
 		}
@@ -205,6 +217,8 @@ func (d *decoder) stepSelects(s *source, q *operator.Sequence, n *yaml.Node, ste
 			step, f, err := d.stepField(path, steps)
 			if err != nil {
 				d.wrong(e.value, "%v", err)
+			} else if _, rest, dotted := strings.Cut(path, "."); dotted {
+				s.typed(e.key.Value, steps[step].in.types[rest])
 			}
 			add(e.key.Value, step, f)
 		}

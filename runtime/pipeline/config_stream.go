@@ -21,6 +21,7 @@ type source struct {
 	body   *mapping                               // of the operator, until it is compiled
 	kind   string                                 // window, join, sequence, plugin, filter or first_seen
 	events bool                                   // its rows are events: a stream, or what passes on nothing else
+	whole  bool                                   // some of them are
 	from   []*yaml.Node                           // names of its sources
 	cols   []string                               // of an operator's rows
 	types  map[string]string                      // of fields, where they are known: those of fieldTypes
@@ -59,7 +60,7 @@ func (d *decoder) streams(n *yaml.Node) {
 	for _, e := range m.entries {
 		e.used = true
 		d.name(e.key, "stream name")
-		s := &source{name: e.key.Value, key: e.key, stream: &engine.Stream{Name: e.key.Value, Idle: idleTimeout}, events: true}
+		s := &source{name: e.key.Value, key: e.key, stream: &engine.Stream{Name: e.key.Value, Idle: idleTimeout}, events: true, whole: true}
 		d.nodes[s.name] = s
 		d.stream(s, e.value)
 		d.conf.Spec.Streams = append(d.conf.Spec.Streams, *s.stream)
@@ -73,6 +74,13 @@ func (d *decoder) stream(s *source, n *yaml.Node) {
 	if m == nil {
 		return
 	}
+	if n := m.get("fields"); n != nil {
+		if f := d.mapping(n, "fields"); f != nil {
+			for _, e := range f.entries {
+				s.typed(e.key.Value, d.enum(e.value, "the type of "+e.key.Value, "", fieldTypes...))
+			}
+		}
+	}
 	if n := m.get("match"); n != nil {
 		d.match(s, n)
 	}
@@ -85,16 +93,12 @@ func (d *decoder) stream(s *source, n *yaml.Node) {
 	if n := m.get("format"); n != nil && n.Value != "json" {
 		d.wrong(n, "format %s is not in this version yet; json is", n.Value)
 	}
-	if n := m.get("fields"); n != nil {
-		if f := d.mapping(n, "fields"); f != nil {
-			for _, e := range f.entries {
-				s.typed(e.key.Value, d.enum(e.value, "the type of "+e.key.Value, "", fieldTypes...))
-			}
-		}
-	}
 	m.later("mapping")
 	m.done()
 }
+
+// typeOf is the type of a field, empty if it is not known.
+func (s *source) typeOf(path string) string { return s.types[path] }
 
 // typed notes the type of a field.
 func (s *source) typed(path, t string) {
@@ -112,19 +116,19 @@ func (d *decoder) match(s *source, n *yaml.Node) {
 	}
 	for _, e := range m.entries {
 		if e.key.Value == "where" {
-			s.stream.Where = d.condition(e.value, func(path string) (event.Field, error) { return d.field(s, path) })
+			s.stream.Where = d.condition(e.value, func(path string) (event.Field, error) { return d.field(s, path) }, s.typeOf)
 			continue
 		}
 		s.stream.Match = append(s.stream.Match, engine.Pattern{Key: e.key.Value, Globs: d.texts(e.value, "match "+e.key.Value)})
 	}
 }
 
-// condition compiles a condition; nil if there is none.
-func (d *decoder) condition(n *yaml.Node, resolve func(path string) (event.Field, error)) *match.Condition {
+// condition compiles a condition; nil if there is none. TypeOf says the types of fields, where they are known.
+func (d *decoder) condition(n *yaml.Node, resolve func(path string) (event.Field, error), typeOf func(path string) string) *match.Condition {
 	if n == nil {
 		return nil
 	}
-	c, problems := match.Compile(n, resolve)
+	c, problems := match.CompileTyped(n, resolve, typeOf)
 	d.problems = append(d.problems, problems...)
 	return c
 }
