@@ -2,7 +2,9 @@
 //
 //	go run ./bench                     the table
 //	go run ./bench -procs 2            the same on two threads
-//	go run ./bench -only plugins       what a row costs in a plugin, and a plugin's start; -only pipelines is the rest
+//	go run ./bench -only plugins       what a row costs in a plugin, and a plugin's start
+//	go run ./bench -only live          how long an event takes to its alert, and what commits take of a core, at a steady rate
+//	go run ./bench -only pipelines     the rest
 //	go run ./bench -profile count      the same, and CPU profiles of the pipelines in bench/out
 //
 // read, scan and floor are hand-written loops in this program; floor is the same scanner and a Go map, without commits,
@@ -23,6 +25,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -39,7 +42,8 @@ var (
 	seed    = flag.Uint64("seed", 1, "of the generated data")
 	dir     = flag.String("dir", filepath.Join("bench", "out"), "where data and states go")
 	profile = flag.String("profile", "", "write a CPU profile of this pipeline: count, join, detect ...")
-	only    = flag.String("only", "", "pipelines or plugins")
+	only    = flag.String("only", "", "pipelines, live or plugins")
+	live    = flag.Duration("live", 20*time.Second, "how long live input is measured, for each figure")
 	loop    = flag.String("loop", "", "run one of the hand-written loops (used by the harness itself)")
 )
 
@@ -59,19 +63,24 @@ type row struct {
 
 func main() {
 	flag.Parse()
-	if *loop != "" {
+	switch *loop {
+	case "":
+	case "commits":
+		runCommits(flag.Arg(0))
+		return
+	default:
 		runLoop(*loop, flag.Arg(0))
 		return
 	}
-	if *only != "" && *only != "pipelines" && *only != "plugins" {
-		log.Fatalf("-only %s: pipelines or plugins", *only)
+	if !slices.Contains([]string{"", "pipelines", "live", "plugins"}, *only) {
+		log.Fatalf("-only %s: pipelines, live or plugins", *only)
 	}
 	if *only != "plugins" {
 		if err := bench(); err != nil {
 			log.Fatal(err)
 		}
 	}
-	if *only != "pipelines" {
+	if *only == "" || *only == "plugins" {
 		if err := benchPlugins(); err != nil {
 			log.Fatal(err)
 		}
@@ -86,6 +95,9 @@ func bench() error {
 	say("building tocsin")
 	if out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
 		return fmt.Errorf("go build: %s", out)
+	}
+	if *only == "live" {
+		return benchLive(binary)
 	}
 	say("generating %d logins, and %d with %d IDS alerts over a day, seed %d", *events, *events, *alerts, *seed)
 	if err := generate(); err != nil {
@@ -116,7 +128,10 @@ func bench() error {
 		}
 	}
 	table(rows)
-	return firstAlert(binary)
+	if err := firstAlert(binary); err != nil || *only == "pipelines" {
+		return err
+	}
+	return benchLive(binary)
 }
 
 func say(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }
