@@ -220,3 +220,25 @@ func (d *Decimal) number() string {
 	}
 	return exact
 }
+
+// Hash is the same for equal numbers, whatever their notation.
+func (d *Decimal) Hash() uint64 {
+	const base = 1099511628211 // FNV's
+	h := uint64(d.Sign() + 1)
+	if d.Sign() == 0 {
+		return h
+	}
+	zeros := 0 // those at the end do not count
+	for i := 0; i < len(d.mantissa); {
+		var c byte
+		if c, i = digitAt(d.mantissa, i); c == '0' {
+			zeros++
+			continue
+		}
+		for ; zeros > 0; zeros-- {
+			h = h*base + '0'
+		}
+		h = h*base + uint64(c)
+	}
+	return h*base + uint64(d.exponent)
+}

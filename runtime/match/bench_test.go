@@ -2,6 +2,7 @@ package match
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"testing"
 
@@ -69,4 +70,64 @@ func BenchmarkCompile(b *testing.B) {
 		var fields event.Fields
 		mustCompile(b, &fields, `{a: {f: failure, g|gte: 5}, b: {h|startswith: [svc_, test_]}, condition: a and not 1 of b*}`)
 	}
+}
+
+// BenchmarkSet is what a login costs against the literals of many conditions at once, three literals each: the candidates are
+// found, and evaluated.
+func BenchmarkSet(b *testing.B) {
+	const row = `{"source_ip":"10.120.33.7","username":"user4711","status":"failure","user_agent":"Mozilla/5.0 (Windows NT 10.0; Win64)","session_id":"8f3a6bd2c41e0977","country":"DE"}`
+	for _, x := range []struct {
+		name      string
+		n         int
+		condition func(word func() string) string
+	}{
+		{"three contains of one field", 1000, func(w func() string) string {
+			return fmt.Sprintf(`user_agent|contains: [%s, %s, %s]`, w(), w(), w())
+		}},
+		{"three fields", 1000, func(w func() string) string {
+			return fmt.Sprintf(`{username: %s, user_agent|contains: %s, status: failure}`, w(), w())
+		}},
+		{"one of three fields", 1000, func(w func() string) string {
+			return fmt.Sprintf(`[{username|endswith: %s}, {user_agent|contains: %s}, {session_id|startswith: %s}]`, w(), w(), w())
+		}},
+		{"keywords", 1000, func(w func() string) string { return fmt.Sprintf(`[%s, %s, %s]`, w(), w(), w()) }},
+		{"networks", 1000, func(func() string) string { return "source_ip|cidr: [10.1.2.0/24, 10.7.0.0/16, 192.168.0.0/28]" }},
+		{"three contains of one field", 100_000, func(w func() string) string {
+			return fmt.Sprintf(`user_agent|contains: [%s, %s, %s]`, w(), w(), w())
+		}},
+	} {
+		b.Run(fmt.Sprintf("%d of %s", x.n, x.name), func(b *testing.B) {
+			var fields event.Fields
+			r := rand.New(rand.NewPCG(1, 1))
+			word := func() string { return syllables(r) }
+			var all []*Condition
+			for range x.n {
+				all = append(all, mustCompile(b, &fields, x.condition(word)))
+			}
+			s := NewSet(all)
+			if len(s.Always()) > 0 {
+				b.Fatalf("%d conditions without an index", len(s.Always()))
+			}
+			f := s.Finder()
+			var cells Row = rowOf(b, &fields, row)
+			found := 0
+			b.ReportAllocs()
+			for b.Loop() {
+				for _, c := range f.Find(cells) {
+					found++
+					all[c].Match(cells)
+				}
+			}
+			b.ReportMetric(float64(found)/float64(b.N), "candidates/op")
+		})
+	}
+}
+
+// syllables makes a word of 6 to 12 letters, which shares its grams with many others.
+func syllables(r *rand.Rand) string {
+	var b strings.Builder
+	for range 3 + r.IntN(2) {
+		b.WriteString([]string{"mo", "zil", "la", "win", "do", "ws", "user", "lin", "ux", "ed", "ge", "saf", "ri", "cur", "ssh", "ver"}[r.IntN(16)])
+	}
+	return b.String()
 }

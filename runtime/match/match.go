@@ -37,6 +37,32 @@ func newCondition(root *node) *Condition {
 	return c
 }
 
+// All returns the condition that all of the given hold, and Any that one of them does. nil is the condition that holds for every
+// row, also as the result.
+func All(conditions ...*Condition) *Condition {
+	conditions = slices.DeleteFunc(slices.Clone(conditions), func(c *Condition) bool { return c == nil })
+	return joined(opAnd, conditions)
+}
+
+// Any is All's counterpart.
+func Any(conditions ...*Condition) *Condition {
+	if slices.Contains(conditions, nil) {
+		return nil
+	}
+	return joined(opOr, conditions)
+}
+
+func joined(o op, conditions []*Condition) *Condition {
+	if len(conditions) == 0 {
+		return nil
+	}
+	var roots []*node
+	for _, c := range conditions {
+		roots = append(roots, c.root)
+	}
+	return newCondition(combine(o, roots))
+}
+
 // Match says whether the condition holds for a row. A nil condition holds for every row.
 func (c *Condition) Match(r Row) bool { return c == nil || c.root.match(r) }
 
