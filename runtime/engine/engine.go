@@ -16,6 +16,7 @@ import (
 	"sync"
 
 	"github.com/seed-98920119/tocsin/runtime/event"
+	"github.com/seed-98920119/tocsin/runtime/match"
 	"github.com/seed-98920119/tocsin/runtime/operator"
 	"github.com/seed-98920119/tocsin/runtime/state"
 )
@@ -42,6 +43,7 @@ type Item struct {
 type lane struct {
 	rows  []Row
 	steps []step
+	own   []step // of steps that are not those of the operator
 }
 
 // Graph is the running form of a Spec, without storage or clock.
@@ -51,6 +53,9 @@ type Graph struct {
 	src   []*source
 	ops   []*node
 	lanes []lane
+
+	indices []*index // by node; nil: its readers look at every row
+
 	seed  [2]uint64 // of the hash of keys
 	alone int       // an operator with fewer rows in a block runs its shards one after the other
 }
@@ -58,17 +63,21 @@ type Graph struct {
 // node is an operator at work.
 type node struct {
 	spec   *Operator
+	admits *match.Condition // on input rows
 	shards []shard
-	in     []mark // of each input, as far as the block was walked
-	w      mark   // the operator's own, after the block
-	stored int64  // the last finite w.w, with what the end fired
-	steps  []step // of w in the block
-	cur    []int  // cursors of merges
+	in     []mark    // of each input, as far as the block was walked
+	picked []bool    // by input: rows has those of the block that may be taken, otherwise it is all of them
+	rows   [][]int32 // places in the input's lane
+	w      mark      // the operator's own, after the block
+	stored int64     // the last finite w.w, with what the end fired
+	steps  []step    // of w in the block: those of the only input, or own
+	own    []step
+	cur    []int // cursors of merges
 	said   []operator.Result
 	row    operator.In // the row that is being dealt out, and its key
 	key    []byte
 	late   int64 // rows that came too late
-	rows   int64 // rows said that leave
+	left   int64 // rows said that leave
 	began  int64 // first_seen: the time of its first row, or -inf
 }
 
@@ -80,7 +89,7 @@ func NewGraph(spec *Spec, shards int) *Graph {
 	}
 	for i := range spec.Operators {
 		o := &spec.Operators[i]
-		n := &node{spec: o, w: mark{operator.NegInf, active}, stored: operator.NegInf, began: operator.NegInf, cur: make([]int, max(len(o.Inputs), shards))}
+		n := &node{spec: o, admits: o.admits(), picked: make([]bool, len(o.Inputs)), rows: make([][]int32, len(o.Inputs)), w: mark{operator.NegInf, active}, stored: operator.NegInf, began: operator.NegInf, cur: make([]int, max(len(o.Inputs), shards))}
 		for range o.Inputs {
 			n.in = append(n.in, mark{operator.NegInf, active})
 		}
@@ -89,6 +98,7 @@ func NewGraph(spec *Spec, shards int) *Graph {
 		}
 		g.ops = append(g.ops, n)
 	}
+	g.index(indexFrom, shards)
 	return g
 }
 
@@ -118,6 +128,9 @@ func newShard(fields *event.Fields, o *Operator) shard {
 // Block takes a block's items through the graph. What it leaves in the lanes and in said is good until the next call.
 func (g *Graph) Block(items []Item) error {
 	g.sequence(items)
+	for i := range g.src {
+		g.pick(i)
+	}
 	for i, n := range g.ops {
 		before := n.w.w
 		n.watermark(g.lanes)
@@ -126,6 +139,7 @@ func (g *Graph) Block(items []Item) error {
 			return fmt.Errorf("operator %s: %w", n.spec.Name, err)
 		}
 		n.gather(&g.lanes[len(g.src)+i])
+		g.pick(len(g.src) + i)
 	}
 	return nil
 }
@@ -161,9 +175,35 @@ func (g *Graph) sequence(items []Item) {
 	}
 }
 
-// watermark derives the operator's watermark from its inputs, step by step.
+// watermark derives the operator's watermark from its inputs.
 func (n *node) watermark(lanes []lane) {
-	n.steps = n.steps[:0]
+	if len(n.in) == 1 && n.in[0] == n.w {
+		n.follow(lanes[n.spec.Inputs[0]].steps)
+	} else {
+		n.combine(lanes)
+	}
+}
+
+// follow takes over the steps of an only input, from which the operator's watermark differs only after a restart: there may
+// be thousands of operators, and a step a row.
+func (n *node) follow(steps []step) {
+	n.steps = steps
+	n.stored = finite(n.stored, n.w.w)
+	for i := len(steps) - 1; i >= 0; i-- {
+		if w := steps[i].w; w != operator.PosInf {
+			n.stored = w
+			break
+		}
+	}
+	if len(steps) > 0 {
+		n.w = steps[len(steps)-1].mark
+		n.in[0] = n.w
+	}
+}
+
+// combine goes through the inputs step by step.
+func (n *node) combine(lanes []lane) {
+	n.own = n.own[:0]
 	cur := n.cur[:len(n.in)]
 	clear(cur)
 	for {
@@ -174,7 +214,7 @@ func (n *node) watermark(lanes []lane) {
 			}
 		}
 		if p == operator.Never {
-			n.stored = finite(n.stored, n.w.w)
+			n.stored, n.steps = finite(n.stored, n.w.w), n.own
 			return
 		}
 		for k, x := range n.spec.Inputs {
@@ -186,7 +226,7 @@ func (n *node) watermark(lanes []lane) {
 		n.stored = finite(n.stored, n.w.w)
 		if w := n.w.advance(combine(len(n.in), func(i int) mark { return n.in[i] })); w != n.w {
 			n.w = w
-			n.steps = append(n.steps, step{p, w})
+			n.own = append(n.own, step{p, w})
 		}
 	}
 }
@@ -203,22 +243,21 @@ func (n *node) distribute(g *Graph, w int64) (rows int) {
 	for {
 		src := -1
 		var r *Row
-		for k, x := range n.spec.Inputs {
-			if l := g.lanes[x].rows; cur[k] < len(l) && (src < 0 || l[cur[k]].P < r.P) {
-				src, r = k, &l[cur[k]]
+		for k := range n.in {
+			if x := n.head(g.lanes, k, cur[k]); x != nil && (src < 0 || x.P < r.P) {
+				src, r = k, x
 			}
 		}
 		if src < 0 {
 			return rows
 		}
 		cur[src]++
-		for at < len(n.steps) && n.steps[at].p < r.P {
-			w = n.steps[at].w
-			at++
+		if to := before(n.steps, at, r.P); to > at {
+			at, w = to, n.steps[to-1].w
 		}
 		in := &n.row
 		*in = operator.In{P: r.P, TS: r.TS, W: w, First: r.First, Last: r.Last, ID: r.ID, Batch: r.Batch, Row: r.Row, Idx: int32(rows), Input: uint8(src)}
-		if n.spec.Where != nil && !n.spec.Where.Match(in) || !n.keyOf(in) {
+		if n.admits != nil && !n.admits.Match(in) || !n.keyOf(in) {
 			continue
 		}
 		if q := n.spec.Sequence; q != nil {
@@ -240,6 +279,25 @@ func (n *node) distribute(g *Graph, w int64) (rows int) {
 		n.shards[to].push(in)
 		rows++
 	}
+}
+
+// before returns the end of the steps, from at on, that lie before position p. Rows may be near one another or far apart: it
+// goes on in strides that double, and then halves the last.
+func before(steps []step, at int, p int64) int {
+	stride := 1
+	for at+stride <= len(steps) && steps[at+stride-1].p < p {
+		at += stride
+		stride *= 2
+	}
+	to := min(at+stride, len(steps))
+	for at < to {
+		if middle := (at + to) / 2; steps[middle].p < p {
+			at = middle + 1
+		} else {
+			to = middle
+		}
+	}
+	return at
 }
 
 // learns notes the time of the operator's first row, and says whether a row belongs to the warm-up after it.
@@ -292,7 +350,7 @@ func (n *node) run(alone bool) error {
 
 // gather merges what the shards said, each already in order, and derives the output watermark.
 func (n *node) gather(l *lane) {
-	l.rows, l.steps, n.said = l.rows[:0], l.steps[:0], n.said[:0]
+	l.rows, n.said = l.rows[:0], n.said[:0]
 	heads := n.cur[:len(n.shards)]
 	clear(heads)
 	for {
@@ -315,12 +373,18 @@ func (n *node) gather(l *lane) {
 			continue
 		}
 		if n.spec.Leaves {
-			n.rows++
+			n.left++
 		}
 		l.rows = append(l.rows, Row{least.P, least.TS, least.First, least.Last, least.ID, least.Batch, least.Row})
 	}
-	for _, s := range n.steps {
-		l.steps = append(l.steps, step{s.p, s.minus(n.spec.hold())})
+	if hold := n.spec.hold(); hold == 0 {
+		l.steps = n.steps
+	} else {
+		l.steps = l.own[:0]
+		for _, s := range n.steps {
+			l.steps = append(l.steps, step{s.p, s.minus(hold)})
+		}
+		l.own = l.steps
 	}
 	for _, s := range n.shards {
 		n.stored = max(n.stored, s.top())

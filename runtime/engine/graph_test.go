@@ -75,9 +75,24 @@ func randomOps(r *rand.Rand, streams int) (ops []refOp) {
 		} else {
 			o = randomPassing(r, o)
 		}
+		if r.IntN(2) == 0 {
+			o.only = randomWhere(r)
+		}
 		ops = append(ops, o)
 	}
 	return ops
+}
+
+// randomWhere draws a condition that a good part of the rows meets, as keys and values are few.
+func randomWhere(r *rand.Rand) *refWhere {
+	w := &refWhere{field: []string{"k", "k", "v", "n"}[r.IntN(4)], inside: r.IntN(2) == 0}
+	for range 1 + r.IntN(4) {
+		w.texts = append(w.texts, []string{"a", "B", "c", "D", "1"}[r.IntN(5)])
+	}
+	for range r.IntN(3) {
+		w.numbers = append(w.numbers, r.IntN(4))
+	}
+	return w
 }
 
 // randomEvents draws a recorded order: partitions with disorder, late rows, ties, null and odd keys; announced late,
@@ -183,6 +198,14 @@ func compileCase(t testing.TB, streams []refStream, ops []refOp) *Spec {
 			}
 			x.Window.Init(f)
 		}
+		if o.only != nil {
+			c := condition(t, o.only.text(), f)
+			if o.judge && o.only.inside {
+				x.Plugin.When = c
+			} else {
+				x.Where = match.All(x.Where, c)
+			}
+		}
 		spec.Operators = append(spec.Operators, x)
 	}
 	return spec
@@ -254,6 +277,16 @@ func newCaseGraph(spec *Spec, streams []refStream, shards int, alone int) *Graph
 	return g
 }
 
+// indexed is how many inputs of the operator an index looks through.
+func (n *node) indexed() (inputs int) {
+	for _, p := range n.picked {
+		if p {
+			inputs++
+		}
+	}
+	return inputs
+}
+
 // shown is a result as the reference writes it.
 func shown(spec *Spec, op int, r *operator.Result) refRow {
 	out := refRow{p: r.P, ts: r.TS, id: r.ID, late: r.Kind == operator.Late, cells: map[string]refCell{}}
@@ -299,7 +332,7 @@ func compareCase(t *testing.T, seed uint64, how string, op int, want []refRow, g
 
 // A block is indistinguishable from one row at a time, whatever its size and however many shards there are.
 func TestBlocksAreInvisible(t *testing.T) {
-	var rows, lates, pairs, hits, seqs, passed, cut int
+	var rows, lates, pairs, hits, seqs, passed, cut, indexed int
 	kinds, joins := map[operator.WindowKind]int{}, map[refJoin]int{}
 	seed := *firstSeed
 	t.Logf("first seed %d", seed)
@@ -348,6 +381,10 @@ func TestBlocksAreInvisible(t *testing.T) {
 					}
 				}
 				g := newCaseGraph(spec, streams, shards, 256*r.IntN(2))
+				g.index([]int{1, 2, 1000}[r.IntN(3)], shards)
+				for _, n := range g.ops {
+					indexed += n.indexed()
+				}
 				items := itemsOf(spec, evs)
 				got := make([][]refRow, len(ops))
 				for len(items) > 0 {
@@ -369,9 +406,9 @@ func TestBlocksAreInvisible(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("seeds to %d: %d windows, %d pairs (%d marked truncated), %d hits of plugins, %d sequences, %d rows passed on, %d late rows; windows by kind: %v, rows of joins by type, matches, where: %v",
-		seed-1, rows, pairs, cut, hits, seqs, passed, lates, kinds, joins)
-	if len(kinds) < 5 || *caseCount >= 1000 && len(joins) < 20 || passed == 0 || hits == 0 || seqs == 0 || pairs == 0 || lates == 0 || cut == 0 {
-		t.Error("the cases do not cover windows of every kind, joins of every type, pairs, hits, sequences, rows passed on, late rows and caps")
+	t.Logf("seeds to %d: %d windows, %d pairs (%d marked truncated), %d hits of plugins, %d sequences, %d rows passed on, %d late rows; %d inputs behind an index; windows by kind: %v, rows of joins by type, matches, where: %v",
+		seed-1, rows, pairs, cut, hits, seqs, passed, lates, indexed, kinds, joins)
+	if len(kinds) < 5 || *caseCount >= 1000 && len(joins) < 20 || passed == 0 || hits == 0 || indexed == 0 || seqs == 0 || pairs == 0 || lates == 0 || cut == 0 {
+		t.Error("the cases do not cover windows of every kind, joins of every type, pairs, hits, sequences, rows passed on, late rows, caps and indices")
 	}
 }

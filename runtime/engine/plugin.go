@@ -31,8 +31,9 @@ const (
 type Plugin struct {
 	Ident     operator.Ident
 	Module    *wasm.Module
-	Config    []byte        // JSON
-	Fields    []event.Field // of the manifest's reads
+	Config    []byte           // JSON
+	Fields    []event.Field    // of the manifest's reads
+	When      *match.Condition // of the manifest: on the rows that it wants to see
 	Rules     map[uint32]*Rule
 	OnFailure Failure
 	Log       func(level int, text string)

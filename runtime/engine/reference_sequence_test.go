@@ -27,12 +27,13 @@ type refSeq struct {
 	most   int // open matches, rows that wait
 }
 
-// refStep takes the rows of an input whose field is at least least; an empty field takes all.
+// refStep takes the rows of an input whose field is at least least, or exactly that; an empty field takes all.
 type refStep struct {
 	input   int
 	missing bool
 	field   string
 	least   int64
+	exact   bool
 }
 
 func (s *refStep) fits(t *refTaken) bool {
@@ -40,7 +41,7 @@ func (s *refStep) fits(t *refTaken) bool {
 		return false
 	}
 	f, err := strconv.ParseFloat(t.cells[s.field].text, 64)
-	return s.field == "" || err == nil && f >= float64(s.least)
+	return s.field == "" || err == nil && f >= float64(s.least) && (!s.exact || f == float64(s.least))
 }
 
 // randomSeq draws a sequence over the inputs of o, and perhaps over more.
@@ -50,7 +51,7 @@ func randomSeq(r *rand.Rand, o *refOp, pick func() int) {
 		o.inputs = append(o.inputs, other)
 	}
 	step := func() refStep {
-		return refStep{input: r.IntN(len(o.inputs)), field: []string{"", "v", "v", "n", "a"}[r.IntN(5)], least: r.Int64N(4)}
+		return refStep{input: r.IntN(len(o.inputs)), field: []string{"", "v", "v", "n", "a"}[r.IntN(5)], least: r.Int64N(4), exact: r.IntN(3) == 0}
 	}
 	q := &refSeq{within: r.Int64N(20), most: 10_000}
 	for range 2 + r.IntN(2) {
@@ -89,7 +90,11 @@ func compileSequence(t testing.TB, f *event.Fields, o refOp) *operator.Sequence 
 	compile := func(s refStep) operator.Step {
 		out := operator.Step{Input: uint8(s.input), Missing: s.missing}
 		if s.field != "" {
-			out.Where = condition(t, fmt.Sprintf("{%s|gte: %d}", s.field, s.least), f)
+			modifier := "|gte"
+			if s.exact {
+				modifier = ""
+			}
+			out.Where = condition(t, fmt.Sprintf("{%s%s: %d}", s.field, modifier, s.least), f)
 		}
 		return out
 	}

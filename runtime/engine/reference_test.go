@@ -59,6 +59,7 @@ type refOp struct {
 	value    string  // first_seen: of key, within history, after warmUp
 	history  int64
 	warmUp   int64
+	only     *refWhere
 	inputs   []int
 	key      string // one field; "" groups everything
 	size     int64
@@ -73,6 +74,35 @@ type refOp struct {
 	policy   operator.Policy
 	refJoin
 	refWindow
+}
+
+// refWhere is a condition on an operator's rows: a field is one of some texts and numbers.
+type refWhere struct {
+	field   string
+	texts   []string
+	numbers []int
+	inside  bool // of a plugin: its module says so, not the pipeline
+}
+
+func (w *refWhere) text() string {
+	var values []string
+	for _, t := range w.texts {
+		values = append(values, strconv.Quote(t))
+	}
+	for _, n := range w.numbers {
+		values = append(values, strconv.Itoa(n))
+	}
+	return fmt.Sprintf("{%s: [%s]}", w.field, strings.Join(values, ", "))
+}
+
+func (w *refWhere) takes(r refRow) bool {
+	c := r.cells[w.field]
+	if c.kind != event.String && c.kind != event.Number {
+		return false
+	}
+	f, err := strconv.ParseFloat(c.text, 64)
+	return slices.ContainsFunc(w.texts, func(t string) bool { return strings.EqualFold(t, c.text) }) ||
+		err == nil && slices.ContainsFunc(w.numbers, func(n int) bool { return float64(n) == f })
 }
 
 type refStream struct {
@@ -217,6 +247,12 @@ func reference(name string, streams []refStream, ops []refOp, evs []refEvent, li
 
 // step is one position of one operator: its rows, then what is due.
 func (n *refNode) step(pipeline string, p int64, at [][]refRow, before, now int64) (out []refRow) {
+	if n.only != nil {
+		at = slices.Clone(at)
+		for i := range at {
+			at[i] = slices.DeleteFunc(slices.Clone(at[i]), func(r refRow) bool { return !n.only.takes(r) })
+		}
+	}
 	if n.seq != nil {
 		return n.sequence(pipeline, p, at, before, now)
 	}

@@ -404,7 +404,7 @@ func (r *Runner) finish() error {
 func (r *Runner) total() Stats {
 	s := r.intake.stats
 	for _, n := range r.graph.ops {
-		s.Rows += n.rows
+		s.Rows += n.left
 		s.Late += n.late
 	}
 	c := r.graph.Counts()

@@ -1,0 +1,143 @@
+package engine
+
+import (
+	"slices"
+	"sync"
+
+	"github.com/seed-98920119/tocsin/runtime/match"
+)
+
+// indexFrom is the number of conditions on the rows of one node from which on an index costs less than each by itself.
+const indexFrom = 4
+
+// index finds which rows of a node may be for which of its readers. What it finds they still judge by themselves: the index
+// changes what a row costs, and never what becomes of it.
+type index struct {
+	readers []reader // by condition of the set
+	pickers []picker // one a shard, each for a stretch of the rows
+}
+
+// reader is an input of an operator.
+type reader struct {
+	node  *node
+	input int
+}
+
+type picker struct {
+	finder *match.Finder
+	row    batchRow
+	picks  []pick
+}
+
+type pick struct{ row, condition int32 }
+
+// wants returns the condition that the rows of an input must meet to matter to the operator; nil if all do.
+func (o *Operator) wants(input int) *match.Condition {
+	if o.Sequence == nil {
+		return o.admits()
+	}
+	var fits []*match.Condition
+	for _, s := range o.Sequence.Steps {
+		if int(s.Input) == input {
+			fits = append(fits, s.Where)
+		}
+	}
+	if s := o.Sequence.Until; s != nil && int(s.Input) == input {
+		fits = append(fits, s.Where)
+	}
+	return match.All(o.Where, match.Any(fits...))
+}
+
+// admits is the condition on all input rows: the pipeline's, and that of a plugin's manifest.
+func (o *Operator) admits() *match.Condition {
+	if o.Plugin == nil {
+		return o.Where
+	}
+	return match.All(o.Where, o.Plugin.When)
+}
+
+// index makes the indices of all nodes with at least so many conditions that an index helps.
+func (g *Graph) index(least, shards int) {
+	g.indices = make([]*index, len(g.lanes))
+	for x := range g.lanes {
+		var readers []reader
+		var conditions []*match.Condition
+		for _, n := range g.ops {
+			for k, from := range n.spec.Inputs {
+				if from == x {
+					n.picked[k], n.rows[k] = false, nil
+					readers, conditions = append(readers, reader{n, k}), append(conditions, n.spec.wants(k))
+				}
+			}
+		}
+		set := match.NewSet(conditions)
+		always := set.Always()
+		if len(readers)-len(always) < least {
+			continue
+		}
+		for i, r := range readers {
+			r.node.picked[r.input] = !slices.Contains(always, int32(i))
+		}
+		ix := &index{readers: readers}
+		for range shards {
+			ix.pickers = append(ix.pickers, picker{finder: set.Finder()})
+		}
+		g.indices[x] = ix
+	}
+}
+
+// pick gives the readers of node x the rows of the block that may be theirs.
+func (g *Graph) pick(x int) {
+	ix, rows := g.indices[x], g.lanes[x].rows
+	if ix == nil {
+		return
+	}
+	for _, r := range ix.readers {
+		r.node.rows[r.input] = r.node.rows[r.input][:0]
+	}
+	parts := len(ix.pickers)
+	if len(rows) < g.alone {
+		parts = 1
+	}
+	var wg sync.WaitGroup
+	for i := range parts {
+		from, to := i*len(rows)/parts, (i+1)*len(rows)/parts
+		if parts == 1 {
+			ix.pickers[i].find(rows, from, to)
+		} else {
+			wg.Go(func() { ix.pickers[i].find(rows, from, to) })
+		}
+	}
+	wg.Wait()
+	for i := range parts {
+		for _, p := range ix.pickers[i].picks {
+			r := ix.readers[p.condition]
+			r.node.rows[r.input] = append(r.node.rows[r.input], p.row)
+		}
+	}
+}
+
+func (p *picker) find(rows []Row, from, to int) {
+	p.picks = p.picks[:0]
+	for i := from; i < to; i++ {
+		p.row = batchRow{rows[i].Batch, int(rows[i].Row)}
+		for _, c := range p.finder.Find(&p.row) {
+			p.picks = append(p.picks, pick{int32(i), c})
+		}
+	}
+}
+
+// head is the next row of an input, cur being how many were taken; nil after the last.
+func (n *node) head(lanes []lane, input, cur int) *Row {
+	rows := lanes[n.spec.Inputs[input]].rows
+	if n.picked[input] {
+		if cur == len(n.rows[input]) {
+			return nil
+		}
+		return &rows[n.rows[input][cur]]
+	}
+	if cur == len(rows) {
+		return nil
+	}
+	return &rows[cur]
+}
