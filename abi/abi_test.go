@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math"
 	"os"
 	"path/filepath"
@@ -234,6 +235,9 @@ func TestManifestFaults(t *testing.T) {
 		}
 		return strings.Replace(minimal, old, new, 1)
 	}
+	pattern := func(patterns, when string) string {
+		return change(`"rules"`, `"patterns":[`+patterns+`],"when":`+when+`,"rules"`)
+	}
 	for _, c := range []struct{ text, want string }{
 		{"", "1:1: not JSON"},
 		{"{", "1:1: not JSON"},
@@ -276,6 +280,29 @@ func TestManifestFaults(t *testing.T) {
 		{change(`"rules"`, `"limits":{"fuel_per_row":1},"rules"`), `unknown key "fuel_per_row"`},
 		{change(`"rules"`, `"config_schema":[],"rules"`), "config_schema must be an object"},
 		{change(`"rules"`, `"key_by":["x"],"rules"`), "key_by is not served"},
+		{pattern(`{"id":64,"field":0,"op":"equals","values":["a"]}`, `{"any":[0]}`), "id must be a whole number from 0 to 63"},
+		{pattern(`{"id":1,"field":0,"op":"equals","values":["a"]},{"id":1,"field":0,"op":"equals","values":["a"]}`, `{"any":[1]}`), "pattern 1 is there twice"},
+		{pattern(`{"id":0,"field":1,"op":"equals","values":["a"]}`, `{"any":[0]}`), "field must be a whole number from 0 to 0"},
+		{pattern(`{"id":0,"field":0,"op":"like","values":["a"]}`, `{"any":[0]}`), `op must be one of equals, contains, startswith, endswith, cidr, re; it is "like"`},
+		{pattern(`{"id":0,"field":0,"op":"equals","values":[]}`, `{"any":[0]}`), "values must be a list of texts; it has none"},
+		{pattern(`{"id":0,"field":0,"op":"equals","values":[5]}`, `{"any":[0]}`), "1:171: a value is a text"},
+		{pattern(`{"id":0,"field":0,"op":"contains","values":["-e"]}`, `{"any":[0]}`), `"-e" is too short`},
+		{pattern(`{"id":0,"field":0,"op":"contains","values":["`+strings.Repeat("a", 4097)+`"]}`, `{"any":[0]}`), "has 4097 bytes; at most 4096"},
+		{pattern(`{"id":0,"field":0,"op":"contains","values":["`+strings.Repeat(strings.Repeat("a", 2731)+`","`, 2)+strings.Repeat("a", 2731)+`"]}`, `{"any":[0]}`), "more than 8192 bytes of values"},
+		{pattern(strings.TrimSuffix(numbered(9, `{"id":%d,"field":0,"op":"re","values":["abc"]},`), ","), `{"any":[0]}`), "more than 8 regular expressions"},
+		{pattern(strings.TrimSuffix(numbered(65, `{"id":%d,"field":0,"op":"re","values":["abc"]},`), ","), `{"any":[0]}`), "patterns has 65 entries; at most 64"},
+		{pattern(`{"id":0,"field":0,"op":"cidr","values":["10.0.0.1/8"]}`, `{"any":[0]}`), `"10.0.0.1/8" is not a network`},
+		{pattern(`{"id":0,"field":0,"op":"cidr","values":["10.0.0.0/8"],"nocase":true}`, `{"any":[0]}`), "cidr compares addresses"},
+		{pattern(`{"id":0,"field":0,"op":"re","values":["(abc"]}`, `{"any":[0]}`), "missing closing )"},
+		{pattern(`{"id":0,"field":0,"op":"re","values":["abc|x*"]}`, `{"any":[0]}`), "need not have any given text of 3 bytes"},
+		{pattern(`{"id":0,"field":0,"op":"re","values":["abc"],"case":true}`, `{"any":[0]}`), `unknown key "case" in a pattern`},
+		{pattern(`{"id":0,"field":0,"op":"equals","values":["a"]}`, `null`), "1:128: patterns without `when` rule out no row"},
+		{pattern(`{"id":0,"field":0,"op":"equals","values":["a"]}`, `[0]`), "when must be an object"},
+		{pattern(`{"id":0,"field":0,"op":"equals","values":["a"]}`, `{"any":[0],"all":[0]}`), `when is {"any": [...]} or {"all": [...]}`},
+		{pattern(`{"id":0,"field":0,"op":"equals","values":["a"]}`, `{"any":[{"all":[]}]}`), "all has no pattern"},
+		{pattern(`{"id":0,"field":0,"op":"equals","values":["a"]}`, `{"all":[{"any":[0, 3]}]}`), "there is no pattern 3"},
+		{pattern(`{"id":0,"field":0,"op":"equals","values":["a"]}`, `{"none":[0]}`), `unknown key "none" in when`},
+		{change(`"rules"`, `"when":{"any":[0]},"rules"`), "there is no pattern 0"},
 		{change(`"rules"`, `"colour":1,"rules"`), `unknown key "colour" in the manifest`},
 	} {
 		_, err := ParseManifest([]byte(c.text))
@@ -289,9 +316,36 @@ func TestManifestFaults(t *testing.T) {
 	}
 }
 
+// numbered repeats a text with numbers from 0 in it.
+func numbered(n int, format string) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, format, i)
+	}
+	return b.String()
+}
+
+// What is right of patterns is read as it stands.
+func TestPatterns(t *testing.T) {
+	m, err := ParseManifest([]byte(strings.Replace(minimal, `"rules"`, `"when":{"any":[{"all":[7,0]},7]},"patterns":[{"id":7,"field":0,"op":"contains","values":["-enc","\u0000a\u0000"],"nocase":true},
+		{"id":0,"field":0,"op":"equals","values":[""]}, {"id":63,"field":0,"op":"re","values":["x?(abc|ABCD)+","(?:def){2}"]}, {"id":1,"field":0,"op":"cidr","values":["::1","10.0.0.0/8"]}],"rules"`, 1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []Pattern{{7, 0, "contains", []string{"-enc", "\x00a\x00"}, true}, {0, 0, "equals", []string{""}, false},
+		{63, 0, "re", []string{"x?(abc|ABCD)+", "(?:def){2}"}, false}, {1, 0, "cidr", []string{"::1", "10.0.0.0/8"}, false}}
+	if !slices.EqualFunc(m.Patterns, want, func(a, b Pattern) bool { return fmt.Sprint(a) == fmt.Sprint(b) }) {
+		t.Errorf("%+v", m.Patterns)
+	}
+	if got := fmt.Sprintf("%+v", *m.When); got != `{Pattern:0 Any:[{Pattern:0 Any:[] All:[{Pattern:7 Any:[] All:[]} {Pattern:0 Any:[] All:[]}]} {Pattern:7 Any:[] All:[]}] All:[]}` {
+		t.Error(got)
+	}
+}
+
 // Any bytes end in a manifest or a located error.
 func FuzzManifest(f *testing.F) {
 	f.Add([]byte(minimal))
+	f.Add([]byte(strings.Replace(minimal, `"rules"`, `"patterns":[{"id":0,"field":0,"op":"re","values":["(abc|def)+"]}],"when":{"any":[0,{"all":[0]}]},"rules"`, 1)))
 	f.Add([]byte(`{"rules":[{"title":"{{ {x}","id":1}],"reads":[{"path":"x"}]}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		m, err := ParseManifest(text)

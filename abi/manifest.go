@@ -22,6 +22,8 @@ type Manifest struct {
 	License     string
 	Roles       []Role
 	Reads       []Read
+	Patterns    []Pattern
+	When        *When // nil: every row reaches the module
 	Limits      Limits
 	Rules       []Rule
 	Schema      json.RawMessage // of the configuration, a JSON Schema; nil if the module takes none
@@ -126,6 +128,9 @@ func (r *reader) manifest(n *node) *Manifest {
 	m.License = r.text(n.get("license"), "license", 256)
 	r.roles(m, r.need(n, "roles", `["detect"]`))
 	r.each(r.need(n, "reads", "the fields that the module reads"), "reads", readsMax, func(x *node) { r.read(m, x) })
+	patterns := n.get("patterns")
+	r.patterns(m, patterns)
+	r.when(m, patterns, n.get("when"))
 	r.limits(m, n.get("limits"))
 	r.each(n.get("rules"), "rules", rulesMax, func(x *node) { r.rule(m, x) })
 	r.titles(m, n)
@@ -143,7 +148,7 @@ func (r *reader) manifest(n *node) *Manifest {
 
 // later are keys whose meaning the contract has and this version does not serve: empty is the same as absent.
 func (r *reader) later(n *node) {
-	for _, name := range []string{"patterns", "when", "key_by", "state", "writes", "aggregate", "capabilities", "wants", "accepts", "timer_step", "metrics", "tables"} {
+	for _, name := range []string{"key_by", "state", "writes", "aggregate", "capabilities", "wants", "accepts", "timer_step", "metrics", "tables"} {
 		if x := n.get(name); x != nil && x.value != nil && (x.value != json.Delim('[') || len(x.items) > 0) {
 			r.wrong(x.off, "%s is not served by this version of the host", name)
 		}

@@ -103,6 +103,10 @@ func bench() error {
 	if err := generate(); err != nil {
 		return err
 	}
+	plugins, err := pluginsYAML(binary)
+	if err != nil {
+		return err
+	}
 	rows := []*row{
 		handWritten("read", "read the file, find the lines"),
 		handWritten("scan", "and project two fields"),
@@ -119,6 +123,7 @@ func bench() error {
           { from: logins, as: third, where: { status: success, session_id|startswith: "ff0" } }], select: { username: first.username } } }`)),
 		pipelineRow(binary, "first_seen", *events, "280MiB", loginsYAML("first_seen", `{ first_seen: { from: logins, key: username, value: country, history: 30d } }`)),
 		pipelineRow(binary, "rules", *events, "280MiB", rulesYAML()),
+		pipelineRow(binary, "plugins", *events, "280MiB", plugins),
 	}
 	for i := range *runs {
 		for _, r := range rows {
@@ -327,7 +332,7 @@ func table(rows []*row) {
 			must = "<= 800 ns"
 		case "session", "sequence":
 			must = "<= 2500 ns"
-		case "rules":
+		case "rules", "plugins":
 			must = "<= 3000 ns"
 		}
 		fmt.Printf("| %s | %.0f | %.0f | %.0f | %d | %s |\n", r.name, ns, float64(r.events)/r.wall.Seconds(), float64(r.rss)/1024, r.out, must)

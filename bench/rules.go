@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"os/exec"
 	"strings"
 )
 
@@ -39,4 +41,27 @@ func rulesYAML() string {
 		fmt.Fprintf(&b, "      rule%d: { filter: { from: logins, where: %s } }\n", i, condition(r, i))
 	}
 	return operatorsYAML("rules", b.String())
+}
+
+// pluginsCount is how many plugins the pipeline of plugins has on one stream.
+const pluginsCount = 100
+
+// pluginsYAML is a pipeline of plugins on the logins, each with a pattern that lets 1 of 90 through; their modules are written
+// beside the data.
+func pluginsYAML(binary string) (string, error) {
+	var b strings.Builder
+	for i := range pluginsCount {
+		manifest, module := path("pattern.json"), path(fmt.Sprintf("pattern%d.wasm", i))
+		text := fmt.Sprintf(`{"abi": {"major": 1, "minor": 0}, "name": "bench.pattern%d", "version": "1.0.0", "roles": ["detect"],
+  "reads": [{"path": "command", "type": "utf8"}, {"path": "user", "type": "utf8"}], "rules": [{"id": 1, "title": "-enc in the command, or user999 in the user"}],
+  "patterns": [{"id": 0, "field": 1, "op": "startswith", "values": ["user%d"]}], "when": {"any": [0]}}`, i, 10+i%90)
+		if err := os.WriteFile(manifest, []byte(text), 0o644); err != nil {
+			return "", err
+		}
+		if out, err := exec.Command(binary, "plugin", "pack", "-o", module, "--manifest", manifest, "bench/rules/helper.wasm").CombinedOutput(); err != nil {
+			return "", fmt.Errorf("plugin pack: %w: %s", err, out)
+		}
+		fmt.Fprintf(&b, "      rule%d: { plugin: { from: logins, module: %s, fields: { command: user_agent, user: username } } }\n", i, module)
+	}
+	return operatorsYAML("plugins", b.String()), nil
 }

@@ -141,6 +141,13 @@ func (e *env) inspect(path, config string) int {
 		}
 		line("reads", "%s (%s%s)", f.Path, f.Type, required)
 	}
+	for _, p := range m.Patterns {
+		nocase := ""
+		if p.NoCase {
+			nocase = ", in any case"
+		}
+		line("pattern", "%d %s %s %q%s", p.ID, m.Reads[p.Field].Path, p.Op, p.Values, nocase)
+	}
 	for _, u := range m.Rules {
 		line("rule", "%d %s: %s", u.ID, u.Severity, strings.Join(append([]string{u.Title}, u.Attack...), "  "))
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/seed-98920119/tocsin/abi"
 	"github.com/seed-98920119/tocsin/runtime/event"
+	"github.com/seed-98920119/tocsin/runtime/match"
 	"github.com/seed-98920119/tocsin/runtime/wasm"
 )
 
@@ -121,6 +122,10 @@ func (r *CaseReport) run(m *wasm.Module, path string, cases []PluginCase) error 
 	if err != nil {
 		return err
 	}
+	when, err := pluginWhen(m.Manifest, fields)
+	if err != nil {
+		return err
+	}
 	ways := []struct {
 		size  int
 		fresh bool
@@ -131,7 +136,7 @@ func (r *CaseReport) run(m *wasm.Module, path string, cases []PluginCase) error 
 	for _, way := range ways {
 		p := wasm.NewPlugin(m, config, fields, wasm.Identity{Pipeline: "test", Operator: m.Manifest.Name})
 		p.Fresh = way.fresh
-		got, err := answers(p, m, rows, way.size)
+		got, err := answers(p, m, when, rows, way.size)
 		p.Close()
 		if err != nil {
 			return err
@@ -163,11 +168,25 @@ func caseRows(reads []abi.Read, path string, cases []PluginCase) (rows []wasm.Ro
 	return rows, fields, nil
 }
 
+// caseRow is a row that a condition reads.
+type caseRow struct{ wasm.Row }
+
+func (r caseRow) Value(f event.Field) event.Value { return r.Batch.Value(f, int(r.Row.Row)) }
+
 // answers is what a plugin says of each row, as text.
-func answers(p *wasm.Plugin, m *wasm.Module, rows []wasm.Row, size int) ([]string, error) {
+func answers(p *wasm.Plugin, m *wasm.Module, when *match.Condition, rows []wasm.Row, size int) ([]string, error) {
 	out := make([]string, len(rows))
-	for at := 0; at < len(rows); at += size {
-		part := rows[at:min(at+size, len(rows))]
+	var at []int // of the rows that the module wants to see
+	for i := range rows {
+		if out[i] = hitsText(m.Manifest, nil); when.Match(caseRow{rows[i]}) {
+			at = append(at, i)
+		}
+	}
+	for ; len(at) > 0; at = at[min(size, len(at)):] {
+		var part []wasm.Row
+		for _, i := range at[:min(size, len(at))] {
+			part = append(part, rows[i])
+		}
 		hits, poison, judged, err := p.Detect(nil, part)
 		if judged < len(part) {
 			return nil, fmt.Errorf("it was switched off: %w", err)
@@ -177,10 +196,10 @@ func answers(p *wasm.Plugin, m *wasm.Module, rows []wasm.Row, size int) ([]strin
 			said[h.Row] = append(said[h.Row], PluginHit{h.Rule, abi.Severities[h.Severity], h.Note})
 		}
 		for i := range part {
-			out[at+i] = hitsText(m.Manifest, said[i])
+			out[at[i]] = hitsText(m.Manifest, said[i])
 		}
 		for _, x := range poison {
-			out[at+x.Row] = "it failed: " + x.Err.Error()
+			out[at[x.Row]] = "it failed: " + x.Err.Error()
 		}
 	}
 	return out, nil

@@ -101,6 +101,10 @@ func (d *decoder) pluginBody(s *source, m *mapping) {
 		return f, err
 	}
 	names := d.pluginReads(s, p, path, fields)
+	when, err := pluginWhen(p.Module.Manifest, p.Fields)
+	if p.When = when; err != nil {
+		d.wrong(path, "%s: %v", path.Value, err)
+	}
 	d.rules(s, p, rules, names)
 	s.init = func(spec *engine.Spec) { d.initPlugin(s, p, append(pass, p.Fields...)) }
 }
