@@ -7,8 +7,9 @@ import (
 	"github.com/seed-98920119/tocsin/runtime/match"
 )
 
-// indexFrom is the number of conditions on the rows of one node from which on an index costs less than each by itself.
-const indexFrom = 4
+// indexFrom is the number of conditions on the rows of one node from which on an index costs less than each by itself
+// (BenchmarkFilters).
+const indexFrom = 2
 
 // index finds which rows of a node may be for which of its readers. What it finds they still judge by themselves: the index
 // changes what a row costs, and never what becomes of it.
@@ -95,26 +96,29 @@ func (g *Graph) pick(x int) {
 	for _, r := range ix.readers {
 		r.node.rows[r.input] = r.node.rows[r.input][:0]
 	}
-	parts := len(ix.pickers)
-	if len(rows) < g.alone {
-		parts = 1
+	pickers := ix.pickers
+	if len(rows) < g.alone || len(pickers) == 1 {
+		pickers = pickers[:1]
+		pickers[0].find(rows, 0, len(rows))
+	} else {
+		together(pickers, rows)
 	}
-	var wg sync.WaitGroup
-	for i := range parts {
-		from, to := i*len(rows)/parts, (i+1)*len(rows)/parts
-		if parts == 1 {
-			ix.pickers[i].find(rows, from, to)
-		} else {
-			wg.Go(func() { ix.pickers[i].find(rows, from, to) })
-		}
-	}
-	wg.Wait()
-	for i := range parts {
-		for _, p := range ix.pickers[i].picks {
+	for i := range pickers {
+		for _, p := range pickers[i].picks {
 			r := ix.readers[p.condition]
 			r.node.rows[r.input] = append(r.node.rows[r.input], p.row)
 		}
 	}
+}
+
+// together lets each picker go through a stretch of the rows.
+func together(pickers []picker, rows []Row) {
+	var wg sync.WaitGroup
+	for i := range pickers {
+		from, to := i*len(rows)/len(pickers), (i+1)*len(rows)/len(pickers)
+		wg.Go(func() { pickers[i].find(rows, from, to) })
+	}
+	wg.Wait()
 }
 
 func (p *picker) find(rows []Row, from, to int) {

@@ -21,6 +21,7 @@ type grams struct {
 	slotShift int
 	slots     []slot // by hash, an open table
 	fragments []fragment
+	first     int32 // the mark of the first fragment: many searches share the marks
 }
 
 // slot has a gram and its fragments. A slot without fragments is free.
@@ -118,10 +119,18 @@ func commonness(c byte) int {
 	return 0
 }
 
-// find calls nothing: it appends to found the indices of fragments that the text has, some of them more than once.
-func (g *grams) find(text []byte, found []int32) []int32 {
+// found is what a search has found so far: those fragments whose mark is round, and their numbers in order. Texts may repeat
+// a fragment as often as they like: it is noted once, and not compared again.
+type found struct {
+	marks   []uint32 // by fragment
+	round   uint32
+	numbers []int32
+}
+
+// find notes the fragments that the text has.
+func (g *grams) find(text []byte, into *found) {
 	if len(text) < g.width {
-		return found
+		return
 	}
 	var x uint32
 	for _, c := range text[:g.width-1] {
@@ -133,28 +142,31 @@ func (g *grams) find(text []byte, found []int32) []int32 {
 		x = x>>8 | uint32(c)<<24
 		h := x & keep * gramHash >> shift
 		if filter[h>>6]>>(h&63)&1 != 0 {
-			found = g.compare(text, i, x&keep, found)
+			g.compare(text, i, x&keep, into)
 		}
 	}
-	return found
 }
 
 // compare looks at the fragments whose gram may stand at i.
-func (g *grams) compare(text []byte, i int, gram uint32, found []int32) []int32 {
+func (g *grams) compare(text []byte, i int, gram uint32, into *found) {
 	k := gram * gramHash >> (g.slotShift & 31)
 	for ; g.slots[k].gram != gram; k = (k + 1) & uint32(len(g.slots)-1) {
 		if g.slots[k].to == 0 {
-			return found
+			return
 		}
 	}
 	for j := g.slots[k].from; j < g.slots[k].to; j++ {
+		mark := &into.marks[g.first+j]
+		if *mark == into.round {
+			continue
+		}
 		f := &g.fragments[j]
 		from := i - int(f.at)
 		end := from + len(f.text)
 		if from < 0 || end > len(text) || f.start && from > 0 || f.end && end < len(text) || string(text[from:end]) != f.text {
 			continue
 		}
-		found = append(found, j)
+		*mark = into.round
+		into.numbers = append(into.numbers, j)
 	}
-	return found
 }

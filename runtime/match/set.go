@@ -13,10 +13,11 @@ import (
 // row's cells are searched for the terms of all conditions at once, and what is found are the candidates: all conditions that
 // hold are among them, and few others. A Set does not change, so any number of goroutines may use it.
 type Set struct {
-	size    int
-	always  []int32
-	columns []column
-	posts   []int32 // conditions, by term
+	size      int
+	fragments int
+	always    []int32
+	columns   []column
+	posts     []int32 // conditions, by term
 }
 
 // post is who asks for a term: posts[from:to] of the set.
@@ -109,7 +110,14 @@ func (s *Set) build(terms []term, askers map[term][]int32) {
 		}
 	}
 	for i := range s.columns {
-		s.columns[i].wide, s.columns[i].narrow = newGrams(gramWide, fragments[i].wide), newGrams(gramNarrow, fragments[i].narrow)
+		c := &s.columns[i]
+		c.wide, c.narrow = newGrams(gramWide, fragments[i].wide), newGrams(gramNarrow, fragments[i].narrow)
+		for _, g := range [2]*grams{c.wide, c.narrow} {
+			if g != nil {
+				g.first = int32(s.fragments)
+				s.fragments += len(g.fragments)
+			}
+		}
 	}
 }
 
@@ -138,15 +146,17 @@ func (s *Set) Fields() []event.Field {
 // Finder finds candidates, one row after the other. It is for one goroutine.
 type Finder struct {
 	set    *Set
-	seen   []uint32 // by condition: the last round it was found in
+	seen   []uint32 // by condition: the last round, which is a row, that it was found in
 	round  uint32
 	found  []int32 // conditions
-	parts  []int32 // fragments
+	parts  found   // fragments
 	folded []byte
 }
 
 // Finder returns a new finder of the set.
-func (s *Set) Finder() *Finder { return &Finder{set: s, seen: make([]uint32, s.size)} }
+func (s *Set) Finder() *Finder {
+	return &Finder{set: s, seen: make([]uint32, s.size), parts: found{marks: make([]uint32, s.fragments)}}
+}
 
 // Find returns the conditions, other than those of Always, that may hold for a row: each once, in no order. The slice is
 // good until the next call.
@@ -154,8 +164,10 @@ func (f *Finder) Find(r Row) []int32 {
 	f.found = f.found[:0]
 	if f.round++; f.round == 0 {
 		clear(f.seen)
+		clear(f.parts.marks)
 		f.round = 1
 	}
+	f.parts.round = f.round
 	for i := range f.set.columns {
 		c := &f.set.columns[i]
 		switch v := r.Value(c.field); {
@@ -200,8 +212,9 @@ func (f *Finder) text(c *column, text []byte) {
 		if g == nil {
 			continue
 		}
-		f.parts = g.find(f.folded, f.parts[:0])
-		for _, i := range f.parts {
+		f.parts.numbers = f.parts.numbers[:0]
+		g.find(f.folded, &f.parts)
+		for _, i := range f.parts.numbers {
 			f.add(g.fragments[i].post)
 		}
 	}
