@@ -337,7 +337,7 @@ func TestPatterns(t *testing.T) {
 	if !slices.EqualFunc(m.Patterns, want, func(a, b Pattern) bool { return fmt.Sprint(a) == fmt.Sprint(b) }) {
 		t.Errorf("%+v", m.Patterns)
 	}
-	if got := fmt.Sprintf("%+v", *m.When); got != `{Pattern:0 Any:[{Pattern:0 Any:[] All:[{Pattern:7 Any:[] All:[]} {Pattern:0 Any:[] All:[]}]} {Pattern:7 Any:[] All:[]}] All:[]}` {
+	if got := m.When.String(); got != "any of (all of (7, 0), 7)" {
 		t.Error(got)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"regexp/syntax"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -24,6 +25,22 @@ var PatternOps = []string{"equals", "contains", "startswith", "endswith", "cidr"
 type When struct {
 	Pattern  int // an ID, if Any and All are empty
 	Any, All []When
+}
+
+// String is the choice as people read it: any of (0, all of (1, 2)).
+func (w When) String() string {
+	name, list := "any of ", w.Any
+	switch {
+	case len(w.All) > 0:
+		name, list = "all of ", w.All
+	case len(w.Any) == 0:
+		return strconv.Itoa(w.Pattern)
+	}
+	var parts []string
+	for _, x := range list {
+		parts = append(parts, x.String())
+	}
+	return name + "(" + strings.Join(parts, ", ") + ")"
 }
 
 // Caps of patterns: what they cost is not the guest's time, so they are few.

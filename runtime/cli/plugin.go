@@ -148,6 +148,9 @@ func (e *env) inspect(path, config string) int {
 		}
 		line("pattern", "%d %s %s %q%s", p.ID, m.Reads[p.Field].Path, p.Op, p.Values, nocase)
 	}
+	if m.When != nil {
+		line("when", "%s", m.When)
+	}
 	for _, u := range m.Rules {
 		line("rule", "%d %s: %s", u.ID, u.Severity, strings.Join(append([]string{u.Title}, u.Attack...), "  "))
 	}

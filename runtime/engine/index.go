@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"slices"
 	"sync"
 
 	"github.com/seed-98920119/tocsin/runtime/match"
@@ -60,26 +59,30 @@ func (o *Operator) admits() *match.Condition {
 // index makes the indices of all nodes with at least so many conditions that an index helps.
 func (g *Graph) index(least, shards int) {
 	g.indices = make([]*index, len(g.lanes))
-	for x := range g.lanes {
-		var readers []reader
+	readers := make([][]reader, len(g.lanes))
+	for _, n := range g.ops {
+		for k, x := range n.spec.Inputs {
+			n.picked[k], n.rows[k] = false, nil
+			readers[x] = append(readers[x], reader{n, k})
+		}
+	}
+	for x, all := range readers {
 		var conditions []*match.Condition
-		for _, n := range g.ops {
-			for k, from := range n.spec.Inputs {
-				if from == x {
-					n.picked[k], n.rows[k] = false, nil
-					readers, conditions = append(readers, reader{n, k}), append(conditions, n.spec.wants(k))
-				}
-			}
+		for _, r := range all {
+			conditions = append(conditions, r.node.spec.wants(r.input))
 		}
 		set := match.NewSet(conditions)
 		always := set.Always()
-		if len(readers)-len(always) < least {
+		if len(all)-len(always) < least {
 			continue
 		}
-		for i, r := range readers {
-			r.node.picked[r.input] = !slices.Contains(always, int32(i))
+		for _, r := range all {
+			r.node.picked[r.input] = true
 		}
-		ix := &index{readers: readers}
+		for _, i := range always {
+			all[i].node.picked[all[i].input] = false
+		}
+		ix := &index{readers: all}
 		for range shards {
 			ix.pickers = append(ix.pickers, picker{finder: set.Finder()})
 		}

@@ -53,6 +53,14 @@
 // wildcard never backtracks further than its last star, and a regular expression not at all: time is at most the product of
 // both lengths. Networks of one list are searched in the logarithm of their number; LiteralsMax is their limit.
 //
+// # Many at once
+//
+// A Set finds which of many conditions may hold for a row (set.go). From each it takes terms of which one is in every row that meets
+// it (need.go): of an AND those of the rarest part, of an OR those of all parts. Equality is a look-up of the folded text, or of the
+// number's value; cidr a look-up a length of mask; contains and its kin, wildcards, keywords and what a regular expression cannot do
+// without are texts to be found, all at once (gram.go). lt and gt, exists, null, fieldref, texts of one byte and whatever is negated give
+// no terms: where a condition has nothing else it is a candidate in every row.
+//
 // # What it costs
 //
 // On one core of an AMD EPYC, Go 1.26, `go test -bench Match`, the call included: equality of a short ASCII text 13 to 23
@@ -61,4 +69,7 @@
 // 90 ns, an IPv6 address 20 ns more; fieldref 27 ns, with contains 5 ns a byte; windash 2 ns a byte and base64offset 1.5 ns;
 // keywords 1 ns a byte of the event each; a regular expression 25 ns a byte of the cell, unless it is anchored
 // or begins with a text: where contains will do, it is thirty times as fast.
+//
+// A Set of 1 000 conditions with three literals each 0.1 to 0.3 us a row of six fields, 0.7 us for keywords (`go test -bench Set`):
+// a nanosecond a byte of what is searched and some 20 ns a field, and then what the candidates cost.
 package match

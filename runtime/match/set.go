@@ -1,7 +1,6 @@
 package match
 
 import (
-	"maps"
 	"math"
 	"net/netip"
 	"slices"
@@ -34,10 +33,10 @@ type column struct {
 	masks    []mask
 }
 
-// mask has the networks of one kind of address whose masks have the same number of bits.
+// mask has the networks whose masks have the same number of bits.
 type mask struct {
-	bits, length int
-	of           map[netip.Prefix]post
+	bits int
+	of   map[netip.Prefix]post
 }
 
 // NewSet indexes conditions; each is known by its place in the list. nil conditions hold for every row.
@@ -122,26 +121,16 @@ func (s *Set) build(terms []term, askers map[term][]int32) {
 }
 
 func (c *column) network(n netip.Prefix, p post) {
-	length := n.Addr().BitLen()
-	i := slices.IndexFunc(c.masks, func(x mask) bool { return x.bits == n.Bits() && x.length == length })
+	i := slices.IndexFunc(c.masks, func(x mask) bool { return x.bits == n.Bits() })
 	if i < 0 {
 		i = len(c.masks)
-		c.masks = append(c.masks, mask{n.Bits(), length, map[netip.Prefix]post{}})
+		c.masks = append(c.masks, mask{n.Bits(), map[netip.Prefix]post{}})
 	}
 	c.masks[i].of[n] = p
 }
 
-// Always returns the conditions that no literal can rule out: they are candidates in every row.
+// Always returns the conditions that no literal can rule out, in order: they are candidates in every row.
 func (s *Set) Always() []int32 { return slices.Clone(s.always) }
-
-// Fields returns the fields that the index reads.
-func (s *Set) Fields() []event.Field {
-	fields := map[event.Field]bool{}
-	for i := range s.columns {
-		fields[s.columns[i].field] = true
-	}
-	return slices.Sorted(maps.Keys(fields))
-}
 
 // Finder finds candidates, one row after the other. It is for one goroutine.
 type Finder struct {
@@ -227,9 +216,8 @@ func (f *Finder) address(c *column, text []byte) {
 	}
 	a = a.Unmap()
 	for i := range c.masks {
-		n := &c.masks[i]
-		if p, err := a.Prefix(n.bits); err == nil && n.length == a.BitLen() {
-			f.add(n.of[p])
+		if p, err := a.Prefix(c.masks[i].bits); err == nil {
+			f.add(c.masks[i].of[p])
 		}
 	}
 }

@@ -52,8 +52,10 @@ func TestSetMissesNothing(t *testing.T) {
 			}
 			s := NewSet(all)
 			f := s.Finder()
-			f.round = ^uint32(0) - uint32(g.IntN(40)) // it wraps
-			for range 20 {
+			for i := range 20 {
+				if i == 10 { // it wraps, and what the first rounds noted must not count
+					f.round = ^uint32(0) - 1
+				}
 				text := kind.row()
 				row := rowOf(t, &fields, text)
 				is := candidates(t, s, f, row)
