@@ -119,16 +119,16 @@ func commonness(c byte) int {
 	return 0
 }
 
-// found is what a search has found so far: those fragments whose mark is round, and their numbers in order. Texts may repeat
+// findings are what a search has found so far: those fragments whose mark is round, and their numbers in order. Texts may repeat
 // a fragment as often as they like: it is noted once, and not compared again.
-type found struct {
+type findings struct {
 	marks   []uint32 // by fragment
 	round   uint32
 	numbers []int32
 }
 
 // find notes the fragments that the text has.
-func (g *grams) find(text []byte, into *found) {
+func (g *grams) find(text []byte, into *findings) {
 	if len(text) < g.width {
 		return
 	}
@@ -148,7 +148,7 @@ func (g *grams) find(text []byte, into *found) {
 }
 
 // compare looks at the fragments whose gram may stand at i.
-func (g *grams) compare(text []byte, i int, gram uint32, into *found) {
+func (g *grams) compare(text []byte, i int, gram uint32, into *findings) {
 	k := gram * gramHash >> (g.slotShift & 31)
 	for ; g.slots[k].gram != gram; k = (k + 1) & uint32(len(g.slots)-1) {
 		if g.slots[k].to == 0 {

@@ -137,14 +137,14 @@ type Finder struct {
 	set    *Set
 	seen   []uint32 // by condition: the last round, which is a row, that it was found in
 	round  uint32
-	found  []int32 // conditions
-	parts  found   // fragments
+	found  []int32  // conditions
+	parts  findings // fragments
 	folded []byte
 }
 
 // Finder returns a new finder of the set.
 func (s *Set) Finder() *Finder {
-	return &Finder{set: s, seen: make([]uint32, s.size), parts: found{marks: make([]uint32, s.fragments)}}
+	return &Finder{set: s, seen: make([]uint32, s.size), parts: findings{marks: make([]uint32, s.fragments)}}
 }
 
 // Find returns the conditions, other than those of Always, that may hold for a row: each once, in no order. The slice is

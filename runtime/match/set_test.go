@@ -298,7 +298,7 @@ func FuzzGrams(f *testing.F) {
 			if g == nil {
 				continue
 			}
-			into := found{marks: make([]uint32, len(g.fragments)), round: 1}
+			into := findings{marks: make([]uint32, len(g.fragments)), round: 1}
 			g.find([]byte(text), &into)
 			for i, x := range g.fragments {
 				want := strings.Contains(text, x.text) && (!x.start || strings.HasPrefix(text, x.text)) && (!x.end || strings.HasSuffix(text, x.text)) && (!x.start || !x.end || text == x.text)
