@@ -8,7 +8,7 @@
 //	go run ./bench -profile count      the same, and CPU profiles of the pipelines in bench/out
 //
 // read, scan and floor are hand-written loops in this program; floor is the same scanner and a Go map, without commits,
-// and the count's measure. count and join are the tocsin binary running a pipeline, commits and all. CPU is user + system
+// and the count's measure. All others are the tocsin binary running a pipeline, commits and all. CPU is user + system
 // of the process, less that of a run over an empty file; the least of -runs. RSS is anonymous memory. All of them run on one
 // thread, because two threads that share a core, as virtual processors often do, each look slower than the work is: the
 // same count takes 1.2 to 1.5 times the CPU on two. -procs 2 shows what is gained in time.
