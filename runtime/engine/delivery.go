@@ -5,6 +5,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/seed-98920119/tocsin/runtime/event"
 )
 
 // Rows that Next gives at once, and how long rejected ones wait: doubling from backoffMin to backoffMax.
@@ -28,7 +30,8 @@ type outbox struct {
 	settled  bool // nothing is out and something changed: worth an epoch of its own
 	retries  int
 	tries    map[uint64]*tries
-	accepted int64 // acknowledged in this run
+	open     map[event.ID]*pending // rows that may be revised
+	accepted int64                 // acknowledged in this run
 	sent     int64
 	alerts   int64
 	rejected int64
@@ -48,9 +51,11 @@ type tries struct {
 }
 
 func (b *outbox) add(rows []*Out) {
-	b.rows = append(b.rows, rows...)
 	for _, o := range rows {
 		b.size += len(o.Payload) + 200
+		if !b.joins(o) {
+			b.rows = append(b.rows, o)
+		}
 	}
 	b.settled = false
 }
@@ -63,6 +68,7 @@ func (b *outbox) take(now time.Time) ([]*Out, time.Duration) {
 		if d := x.at.Sub(now); d <= 0 {
 			b.again = slices.Delete(b.again, i, i+1)
 			b.flying++
+			b.leaves(x.row)
 			return []*Out{x.row}, 0
 		} else if wait == 0 || d < wait {
 			wait = d
@@ -75,6 +81,9 @@ func (b *outbox) take(now time.Time) ([]*Out, time.Duration) {
 	rows := slices.Clone(b.rows[:n])
 	b.rows = b.rows[n:]
 	b.flying += n
+	for _, o := range rows {
+		b.leaves(o)
+	}
 	return rows, 0
 }
 
@@ -87,6 +96,7 @@ func (b *outbox) accept(rows []*Out) {
 		}
 		delete(b.tries, o.Seq)
 		b.mark(o.Seq)
+		b.landed(o)
 	}
 	b.accepted += int64(len(rows))
 	b.flying -= len(rows)
@@ -116,6 +126,7 @@ func (b *outbox) reject(rows []*Out, now time.Time) (said string) {
 		b.tries = map[uint64]*tries{}
 	}
 	for _, o := range rows {
+		o = b.returned(o)
 		t := b.tries[o.Seq]
 		if t == nil {
 			t = &tries{seen: b.accepted}

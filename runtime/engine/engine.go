@@ -62,23 +62,24 @@ type Graph struct {
 
 // node is an operator at work.
 type node struct {
-	spec   *Operator
-	admits *match.Condition // on input rows
-	shards []shard
-	in     []mark    // of each input, as far as the block was walked
-	picked []bool    // by input: rows has those of the block that may be taken, otherwise it is all of them
-	rows   [][]int32 // places in the input's lane
-	w      mark      // the operator's own, after the block
-	stored int64     // the last finite w.w, with what the end fired
-	steps  []step    // of w in the block: those of the only input, or own
-	own    []step
-	cur    []int // cursors of merges
-	said   []operator.Result
-	row    operator.In // the row that is being dealt out, and its key
-	key    []byte
-	late   int64 // rows that came too late
-	left   int64 // rows said that leave
-	began  int64 // first_seen: the time of its first row, or -inf
+	spec    *Operator
+	admits  *match.Condition // on input rows
+	shards  []shard
+	in      []mark    // of each input, as far as the block was walked
+	picked  []bool    // by input: rows has those of the block that may be taken, otherwise it is all of them
+	rows    [][]int32 // places in the input's lane
+	w       mark      // the operator's own, after the block
+	stored  int64     // the last finite w.w, with what the end fired
+	steps   []step    // of w in the block: those of the only input, or own
+	own     []step
+	cur     []int // cursors of merges
+	said    []operator.Result
+	row     operator.In // the row that is being dealt out, and its key
+	key     []byte
+	late    int64 // rows that came too late
+	left    int64 // rows said that leave
+	revised int64 // revisions of them
+	began   int64 // first_seen: the time of its first row, or -inf
 }
 
 // NewGraph makes a graph whose operators are split over shards by key. Shards never change results.
@@ -366,14 +367,9 @@ func (n *node) gather(l *lane) {
 		}
 		heads[from]++
 		n.said = append(n.said, *least)
-		if least.Kind != operator.Data {
-			if least.Kind == operator.Late {
-				n.late++
-			}
+		n.tally(least)
+		if least.Kind != operator.Data && least.Kind != operator.Final {
 			continue
-		}
-		if n.spec.Leaves {
-			n.left++
 		}
 		l.rows = append(l.rows, Row{least.P, least.TS, least.First, least.Last, least.ID, least.Batch, least.Row})
 	}
@@ -388,6 +384,19 @@ func (n *node) gather(l *lane) {
 	}
 	for _, s := range n.shards {
 		n.stored = max(n.stored, s.top())
+	}
+}
+
+// tally counts what was said.
+func (n *node) tally(r *operator.Result) {
+	switch {
+	case r.Kind == operator.Late:
+		n.late++
+	case !n.spec.Leaves || r.Kind == operator.Failed || r.Kind == operator.Final:
+	case r.Revision > 0:
+		n.revised++
+	default:
+		n.left++
 	}
 }
 

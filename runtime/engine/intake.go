@@ -42,6 +42,7 @@ type Stats struct {
 	Skipped int64 // read again after a restart
 	Bytes   int64
 	Rows    int64 // rows of operators that leave
+	Revised int64 // times that one of them was said anew, because of a late row
 
 	Duplicates  int64 // wanted keys that stood twice in an object: the last counts
 	InvalidUTF8 int64 // lines that were mended

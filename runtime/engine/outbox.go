@@ -26,6 +26,7 @@ type Out struct {
 	TS       int64 // event time, ms; 0 if it has none
 	LateBy   int64 // late rows: ms behind the watermark
 	Payload  []byte
+	Open     bool // other revisions may be on their way; not kept
 }
 
 // append is the row's form in the outbox.
@@ -70,7 +71,7 @@ func (g *Graph) leaving(outs []*Out, items []Item, faults []fault) []*Out {
 	}
 	for i, n := range g.ops {
 		for j := range n.said {
-			if r := &n.said[j]; r.Kind == operator.Late && !g.spec.LateCount || r.Kind == operator.Data && n.spec.Leaves || r.Kind == operator.Failed {
+			if r := &n.said[j]; r.Kind == operator.Late && !g.spec.LateCount || (r.Kind == operator.Data || r.Kind == operator.Revised) && n.spec.Leaves || r.Kind == operator.Failed {
 				refs = append(refs, ref{r.P, i, j})
 			}
 		}
@@ -97,13 +98,14 @@ type cells struct{ *operator.Result }
 func (c cells) Value(f event.Field) event.Value { return c.Batch.Value(f, int(c.Row)) }
 
 func (g *Graph) said(outs []*Out, o *Operator, r *operator.Result) []*Out {
-	outs = append(outs, &Out{Kind: "row", Operator: o.Name, ID: r.ID, TS: r.TS, Payload: o.payload(r)})
+	open := r.Kind == operator.Revised
+	outs = append(outs, &Out{Kind: "row", Operator: o.Name, ID: r.ID, Revision: r.Revision, TS: r.TS, Payload: o.payload(r), Open: open})
 	x := alert.Facts{ID: g.id(o.Name, "alert", "1", r.ID[:]), TS: r.TS, First: r.First, Last: r.Last}
 	t := o.alert(&x, r)
 	if t == nil {
 		return outs
 	}
-	return append(outs, &Out{Kind: "alert", Operator: o.Name, ID: x.ID, TS: r.TS, Payload: t.Append(nil, x, cells{r})})
+	return append(outs, &Out{Kind: "alert", Operator: o.Name, ID: x.ID, Revision: r.Revision, TS: r.TS, Open: open, Payload: t.Append(nil, x, cells{r})})
 }
 
 // payload is a row's columns; an event that was passed on is its own payload.

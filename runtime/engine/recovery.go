@@ -85,6 +85,7 @@ func (r *Runner) recover() error {
 	for _, seq := range got.Beyond {
 		r.box.mark(seq)
 	}
+	r.spec.reopen(rows)
 	r.box.add(rows)
 	r.stats.Resent = int64(len(rows))
 	r.intake.stats.Resent = r.stats.Resent

@@ -319,6 +319,7 @@ func (r *Runner) begin() error {
 	e, f := &r.epochs[r.turn], &r.flushes[r.turn]
 	r.turn = 1 - r.turn
 	e.Reset()
+	r.outs = newest(r.outs)
 	f.Reset()
 	if err := r.save(e, f); err != nil {
 		return err
@@ -405,6 +406,7 @@ func (r *Runner) total() Stats {
 	s := r.intake.stats
 	for _, n := range r.graph.ops {
 		s.Rows += n.left
+		s.Revised += n.revised
 		s.Late += n.late
 	}
 	c := r.graph.Counts()

@@ -88,6 +88,9 @@ func (o *Operator) hold() int64 {
 	if o.Join != nil {
 		return max(o.Join.Upper, -o.Join.Lower, 0)
 	}
+	if o.Window != nil {
+		return o.Window.Lateness
+	}
 	return 0
 }
 

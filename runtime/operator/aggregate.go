@@ -2,7 +2,6 @@ package operator
 
 import (
 	"encoding/binary"
-	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -17,15 +16,18 @@ type Aggregate struct {
 	Func  Func
 	Field event.Field // what it reads; unused by Count of "*"
 	All   bool        // Count: rows, not values
-	Max   int         // Collect: how many values it keeps, at least 1
+	Max   int         // Collect: how many values it keeps, at least 1; TopK: how many it lists
+	P     float64     // Percentile: from 0 to 1
 	Where *match.Condition
 }
 
 // Func is an aggregate function. Count counts rows or present values; Sum and Avg take numbers and numeric strings (exact
 // in int64 while all are integers without point and exponent and fit, float64 after, added up slice by slice where windows share
 // slices; null if float64 cannot hold it or one of them); Min and Max take numbers, which come before strings, and compare exactly; Distinct
-// counts different present values, exactly, up to DistinctMax. First and Last are the present values of the earliest and
-// latest time, and Collect the list of the Max earliest ones; of equal times the row that arrived first comes first.
+// counts different present values (distinct.go). First and Last are the present values of the earliest and latest time, and
+// Collect the list of the Max earliest ones; of equal times the row that arrived first comes first. TopK is the list of the
+// Max most frequent present values with their counts (top.go). Percentile takes what Sum takes and is, within 1 %, the number
+// whose place in ascending order is floor(P * (n-1)), from 0 (percentile.go).
 type Func uint8
 
 // The aggregate functions.
@@ -39,18 +41,24 @@ const (
 	First
 	Last
 	Collect
+	TopK
+	Percentile
 )
 
-// Limits of one aggregate of one key and window. What goes beyond is left out and the row is marked truncated.
+// Limits of one aggregate of one key and window. What goes beyond is left out and the row is marked truncated, or is
+// estimated from there on and the row says so.
 const (
-	DistinctMax    = 10_000  // different values that a count_distinct holds
+	DistinctMax    = 10_000  // different values that a count_distinct counts exactly
 	CollectDefault = 20      // values that a collect keeps, if it does not say
 	CollectMax     = 1_000   // and may ask for
 	CollectBytes   = 4 << 10 // the longest of them
 )
 
 // limited says whether the function may leave something out.
-func (f Func) limited() bool { return f == Distinct || f == Collect }
+func (f Func) limited() bool { return f == Collect || f == TopK || f == Percentile }
+
+// estimates says whether the function may become an estimate.
+func (f Func) estimates() bool { return f == Distinct || f == TopK }
 
 // accumulator is the running value of one aggregate. Accumulators of disjoint rows merge: slices of time make windows,
 // sessions become one.
@@ -58,10 +66,13 @@ type accumulator struct {
 	n     int64 // values taken
 	sum   int64
 	fsum  float64
-	float bool            // fsum is the sum: a value was no integer, or the sum left int64
-	best  []byte          // min, max: the canonical key of the best value
-	set   map[string]bool // distinct: canonical keys
-	kept  []kept          // first, last: one; collect: the earliest, by (ts, arrival)
+	float bool   // fsum is the sum: a value was no integer, or the sum left int64
+	best  []byte // min, max: the canonical key of the best value
+	kept  []kept // first, last: one; collect: the earliest, by (ts, arrival)
+
+	distinct  *distinct // these three are nil before the first value
+	top       *top
+	quantiles *quantiles
 }
 
 // kept is a value and when it was.
@@ -92,11 +103,19 @@ func (a *Aggregate) add(x *accumulator, in *In) (cut bool) {
 	case Min, Max:
 		a.compare(x, v)
 	case Distinct:
-		return x.distinct(v)
+		var scratch [64]byte
+		if x.distinct == nil {
+			x.distinct = &distinct{}
+		}
+		x.distinct.add(event.AppendKey(scratch[:0], v))
 	case First, Last:
 		a.edge(x, in.TS, v)
 	case Collect:
 		return a.collect(x, kept{in.TS, v.Kind, v.Text}, slices.Clone)
+	case TopK:
+		return x.tally(v)
+	case Percentile:
+		return x.place(v)
 	}
 	return false
 }
@@ -112,7 +131,12 @@ func (a *Aggregate) merge(x, y *accumulator) (cut bool) {
 	case Min, Max:
 		a.better(x, y)
 	case Distinct:
-		return x.union(y)
+		if y.distinct != nil {
+			if x.distinct == nil {
+				x.distinct = &distinct{}
+			}
+			x.distinct.merge(y.distinct)
+		}
 	case First, Last:
 		if len(y.kept) > 0 && (len(x.kept) == 0 || a.edges(x.kept[0].ts, y.kept[0].ts)) {
 			x.kept = append(x.kept[:0], y.kept[0])
@@ -120,6 +144,21 @@ func (a *Aggregate) merge(x, y *accumulator) (cut bool) {
 	case Collect:
 		for _, k := range y.kept {
 			cut = a.collect(x, k, same) || cut
+		}
+	case TopK:
+		if y.top != nil {
+			if x.top == nil {
+				x.top = &top{}
+			}
+			x.top.merge(y.top)
+		}
+	case Percentile:
+		if y.quantiles != nil {
+			if x.quantiles == nil {
+				x.quantiles = &quantiles{}
+			}
+			cut = x.quantiles.merge(y.quantiles, x.n == 0)
+			x.n += y.n
 		}
 	}
 	return cut
@@ -221,39 +260,38 @@ func compare[T int64 | float64 | string](a, b T) int {
 	return 0
 }
 
-func (x *accumulator) distinct(v event.Value) (cut bool) {
+// tally counts a value of a TopK.
+func (x *accumulator) tally(v event.Value) (cut bool) {
 	var scratch [64]byte
 	k := event.AppendKey(scratch[:0], v)
-	if x.set[string(k)] {
-		return false
-	}
-	if len(x.set) >= DistinctMax {
+	if len(k) > TopValue {
 		return true
 	}
-	if x.set == nil {
-		x.set = map[string]bool{}
+	if x.top == nil {
+		x.top = &top{}
 	}
-	x.set[string(k)] = true
-	x.n++
+	x.top.add(k, 1)
+	x.top.shrink()
 	return false
 }
 
-// union adds the values of y. Which ones are left out at the limit shows nowhere: their number is all that is said.
-func (x *accumulator) union(y *accumulator) (cut bool) {
-	if len(x.set) == 0 {
-		x.set = maps.Clone(y.set)
-		x.n = y.n
+// place takes a number of a Percentile.
+func (x *accumulator) place(v event.Value) (cut bool) {
+	f, ok := v.Float()
+	if !ok || math.IsInf(f, 0) {
 		return false
 	}
-	for k := range y.set {
-		if len(x.set) >= DistinctMax && !x.set[k] {
-			cut = true
-			break
-		}
-		x.set[k] = true
+	if x.quantiles == nil {
+		x.quantiles = &quantiles{}
 	}
-	x.n = int64(len(x.set))
+	cut = x.quantiles.add(f, x.n == 0)
+	x.n++
 	return cut
+}
+
+// estimate says whether the aggregate is no longer exact, of a function that is so at first.
+func (x *accumulator) estimate() bool {
+	return x.distinct != nil && x.distinct.sketch != nil || x.top != nil && x.top.lost > 0
 }
 
 // edges says whether a value at next, which arrived later, takes the place of one at ts.
@@ -293,8 +331,14 @@ func (a *Aggregate) collect(x *accumulator, k kept, keep func([]byte) []byte) (c
 func (a *Aggregate) value(x *accumulator, buf []byte) (event.Value, []byte) {
 	none := event.Value{Kind: event.Null}
 	switch a.Func {
-	case Count, Distinct:
+	case Count:
 		buf = strconv.AppendInt(buf, x.n, 10)
+	case Distinct:
+		n := int64(0)
+		if x.distinct != nil {
+			n = x.distinct.count()
+		}
+		buf = strconv.AppendInt(buf, n, 10)
 	case Sum:
 		if x.float {
 			if math.IsInf(x.fsum, 0) || math.IsNaN(x.fsum) {
@@ -327,6 +371,18 @@ func (a *Aggregate) value(x *accumulator, buf []byte) (event.Value, []byte) {
 	case Collect:
 		buf = x.list(buf)
 		return event.Value{Kind: event.Array, Text: buf}, buf
+	case TopK:
+		if x.top == nil {
+			buf = append(buf, "[]"...)
+		} else {
+			buf = x.top.appendJSON(buf, a.Max)
+		}
+		return event.Value{Kind: event.Array, Text: buf}, buf
+	case Percentile:
+		if x.n == 0 {
+			return none, buf
+		}
+		buf = strconv.AppendFloat(buf, x.quantiles.at(int64(a.P*float64(x.n-1)), x.n), 'g', -1, 64)
 	}
 	return event.Value{Kind: event.Number, Text: buf}, buf
 }
@@ -343,6 +399,9 @@ func (x *accumulator) list(buf []byte) []byte {
 }
 
 func (a *Aggregate) save(dst []byte, x *accumulator) []byte {
+	if d := x.distinct; d != nil {
+		return d.save(binary.AppendUvarint(dst, uint64(max(len(d.set), 1))))
+	}
 	dst = binary.AppendUvarint(dst, uint64(x.n))
 	switch a.Func {
 	case Sum, Avg:
@@ -352,9 +411,15 @@ func (a *Aggregate) save(dst []byte, x *accumulator) []byte {
 	case Min, Max:
 		dst = event.AppendBytes(dst, x.best)
 	case Distinct:
-		dst = binary.AppendUvarint(dst, uint64(len(x.set)))
-		for k := range x.set {
-			dst = event.AppendBytes(dst, []byte(k))
+		dst = append(dst, 0) // values
+	case TopK:
+		if x.top == nil {
+			return append(dst, 0, 0) // of an empty one
+		}
+		dst = x.top.save(dst)
+	case Percentile:
+		if x.n > 0 {
+			dst = x.quantiles.save(dst)
 		}
 	case First, Last, Collect:
 		dst = binary.AppendUvarint(dst, uint64(len(x.kept)))
@@ -379,12 +444,21 @@ func (a *Aggregate) load(r *event.Reader, x *accumulator) {
 			r.Bad = true
 		}
 	case Distinct:
-		for n := r.Uint(); n > 0 && !r.Bad; n-- {
-			if x.set == nil {
-				x.set = map[string]bool{}
-			}
-			x.set[string(r.Bytes())] = true
+		if x.n == 0 {
+			r.Bad = r.Uint() > 0 || r.Bad
+			break
 		}
+		x.n, x.distinct = 0, &distinct{}
+		x.distinct.load(r)
+	case TopK:
+		x.top = &top{}
+		x.top.load(r)
+	case Percentile:
+		if x.n > 0 {
+			x.quantiles = &quantiles{}
+			x.quantiles.load(r, x.n)
+		}
+		r.Bad = r.Bad || x.n < 0
 	case First, Last, Collect:
 		for n := r.Uint(); n > 0 && !r.Bad; n-- {
 			x.kept = append(x.kept, loadKept(r))

@@ -38,9 +38,9 @@ func TestAggregatesMerge(t *testing.T) {
 	values := []kept{{kind: event.Null}, {kind: event.Number, text: []byte("7")}, {kind: event.Number, text: []byte("-2")}, {kind: event.Number, text: []byte("0.5")}, {kind: event.Number, text: []byte("1e300")},
 		{kind: event.Number, text: []byte("9223372036854775807")}, {kind: event.String, text: []byte("12")}, {kind: event.String, text: []byte("a \"b\"")}, {kind: event.Bool, text: []byte("true")},
 		{kind: event.Object, text: []byte(`{"a":1}`)}, {kind: event.String, text: []byte(strings.Repeat("x", CollectBytes+1))}}
-	for f := Count; f <= Collect; f++ {
+	for f := Count; f <= Percentile; f++ {
 		for range 300 {
-			a := &Aggregate{Func: f, Max: 1 + r.IntN(6)}
+			a := &Aggregate{Func: f, Max: 1 + r.IntN(6), P: r.Float64()}
 			rows := make([]kept, r.IntN(12))
 			for i := range rows {
 				rows[i] = values[r.IntN(len(values))]
@@ -77,30 +77,15 @@ func TestAggregatesByTime(t *testing.T) {
 		}
 	}
 	empty := accumulator{}
-	for f, want := range map[Func]string{First: "null ", Last: "null ", Collect: "array []"} {
+	for f, want := range map[Func]string{First: "null ", Last: "null ", Collect: "array []", TopK: "array []", Percentile: "null ", Distinct: "number 0"} {
 		if got, _ := (&Aggregate{Func: f}).value(&empty, nil); fmt.Sprint(got.Kind, " ", string(got.Text)) != want {
 			t.Errorf("function %d of nothing is %s %s", f, got.Kind, got.Text)
 		}
 	}
 }
 
-// A set that is full says so, merged or not, and a sum that leaves int64 becomes a float.
-func TestAggregateLimits(t *testing.T) {
-	var rows []kept
-	for i := range DistinctMax + 1 {
-		rows = append(rows, kept{0, event.Number, fmt.Append(nil, i)})
-	}
-	a := &Aggregate{Func: Distinct}
-	for _, x := range []struct {
-		parts [][]kept
-		n     int64
-		cut   bool
-	}{{[][]kept{rows}, DistinctMax, true}, {[][]kept{rows[:DistinctMax]}, DistinctMax, false}, {[][]kept{rows[:6000], rows[5000:]}, DistinctMax, true}, {[][]kept{rows[:6000], rows[4000:9000], rows[:1]}, 9000, false},
-		{[][]kept{rows[:DistinctMax], rows[:5]}, DistinctMax, false}} {
-		if acc, cut := aggregated(a, x.parts...); acc.n != x.n || cut != x.cut {
-			t.Errorf("%d parts: %d, %v; want %d, %v", len(x.parts), acc.n, cut, x.n, x.cut)
-		}
-	}
+// A sum that leaves int64 becomes a float.
+func TestSumsThatOverflow(t *testing.T) {
 	most := []kept{{0, event.Number, []byte("9223372036854775807")}}
 	for _, parts := range [][][]kept{{slices.Concat(most, most)}, {most, most}, {most, most, nil}} {
 		s := &Aggregate{Func: Sum}

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"slices"
+	"sort"
 
 	"github.com/seed-98920119/tocsin/runtime/event"
 )
@@ -14,21 +15,25 @@ import (
 // Windows that overlap share slices: a row is added to one slice, and a window is merged from its slices when it closes,
 // so that a row costs the same however many windows it belongs to. Where Having is looked at with each row (First) there
 // is nothing to share: each window is a pane of its own, until it has said its row. A tumbling window is one slice, and
-// neither needs to be merged.
+// neither needs to be merged. Slices stay as long as a window that has them takes rows.
 type aligned struct {
 	Window
 	slice  int64 // length of a slice
 	step   int64 // from one window's end to the next
 	period int64 // from the start of one window to the next later one
-	shared bool  // panes are slices, not windows
+	shared bool  // panes are slices, not windows, or are kept after their window has closed
 	view   windowView
 }
 
 // WindowState is a key's panes, by end.
 type WindowState struct {
 	open []openPane
-	done int64 // unless open is empty: windows that end here or before are over
+	done int64 // unless open is empty: what was due by then has happened
+	told []told
 }
+
+// told is a window that has said its row, and may revise it.
+type told struct{ end, revisions int64 }
 
 type openPane struct {
 	end int64
@@ -44,7 +49,7 @@ func (o *Window) Logic() Logic[WindowState] {
 	case Cumulate:
 		a.step = o.Slide
 	}
-	a.shared = a.slice < a.Size && !o.First
+	a.shared = (a.slice < a.Size || a.Lateness > 0) && !o.First
 	a.view = newView(&a.Window)
 	return a
 }
@@ -77,14 +82,14 @@ func (o *aligned) start(end int64) int64 {
 
 // Row implements Logic. Nearly always the row goes into the newest pane, which is open: what is due by in.W has fired.
 func (o *aligned) Row(c *Context, s *WindowState, in *In) {
-	if n := len(s.open) - 1; n >= 0 && !o.First && in.TS < s.open[n].end && in.TS >= s.open[n].end-o.slice {
+	if n := len(s.open) - 1; n >= 0 && !o.First && in.TS < s.open[n].end && in.TS >= s.open[n].end-o.slice && (o.Lateness == 0 || in.W < o.nextEnd(in.TS)) {
 		s.done = max(s.done, in.W)
 		o.add(&s.open[n].pane, in)
 		return
 	}
 	last := o.lastEnd(in.TS)
 	switch {
-	case last <= in.W:
+	case last <= o.gone(in.W):
 		c.TooLate(in)
 	case o.First:
 		o.each(c, s, in, last)
@@ -94,12 +99,74 @@ func (o *aligned) Row(c *Context, s *WindowState, in *In) {
 		}
 		s.done = max(s.done, in.W)
 		o.add(o.at(s, floor(in.TS, o.Offset, o.slice)+o.slice), in)
+		o.revise(c, s, in, last)
 	}
+}
+
+// revise says the row of each window that has closed and took the row, by end.
+func (o *aligned) revise(c *Context, s *WindowState, in *In, last int64) {
+	if o.Lateness == 0 || in.W <= in.TS {
+		return
+	}
+	for end := o.nextEnd(max(in.TS, o.gone(in.W))); end <= min(last, in.W); end += o.step {
+		o.tell(c, s, end, in.Key)
+	}
+}
+
+// tell says what the window that ends at end is so far: its row, or a revision of it.
+func (o *aligned) tell(c *Context, s *WindowState, end int64, key []byte) {
+	p := o.whole(s, end)
+	if p == nil || !o.view.of(p, o.start(end), end, key).holds() {
+		return
+	}
+	i, ok := s.find(end)
+	if !ok {
+		s.told = slices.Insert(s.told, i, told{end, 0})
+	}
+	o.view.emit(c, Revised, s.told[i].revisions, end-1, o.view.id(o.start(end), end))
+	s.told[i].revisions++
+}
+
+func (s *WindowState) find(end int64) (int, bool) {
+	return slices.BinarySearchFunc(s.told, end, func(x told, end int64) int { return compare(x.end, end) })
+}
+
+// settle gives readers what has become of the window that ends at end.
+func (o *aligned) settle(c *Context, s *WindowState, end int64) {
+	i, ok := s.find(end)
+	if !ok {
+		return
+	}
+	s.told = slices.Delete(s.told, i, i+1)
+	if p := o.whole(s, end); p != nil && o.view.of(p, o.start(end), end, []byte(c.By)).holds() {
+		o.view.emit(c, Final, 0, end-1, o.view.id(o.start(end), end))
+	}
+}
+
+// whole is the window that ends at end: its slice, or one merged from its slices; nil if it has none.
+func (o *aligned) whole(s *WindowState, end int64) *pane {
+	i, j := s.after(o.start(end)), s.after(end)
+	if i >= j {
+		return nil
+	}
+	if j == i+1 {
+		return &s.open[i].pane
+	}
+	whole := o.newPane()
+	for ; i < j; i++ {
+		o.merge(&whole, &s.open[i].pane)
+	}
+	return &whole
+}
+
+// after is the first pane that ends after t.
+func (s *WindowState) after(t int64) int {
+	return sort.Search(len(s.open), func(i int) bool { return s.open[i].end > t })
 }
 
 // each adds the row to each of its windows that is open; those in which Having turns true say so, by end.
 func (o *aligned) each(c *Context, s *WindowState, in *In, last int64) {
-	for end := o.nextEnd(max(in.TS, in.W)); end <= last; end += o.step {
+	for end := o.nextEnd(max(in.TS, o.gone(in.W))); end <= last; end += o.step {
 		p := o.at(s, end)
 		if p.said {
 			continue
@@ -142,38 +209,47 @@ func (o *aligned) close(c *Context, p *pane, end int64) {
 	}
 }
 
-// fireShared closes the window that ends at due and forgets the slices that no later one has.
+// fireShared closes the window that ends at due, and settles the one that takes no more rows from then on; slices that no
+// window needs any more are forgotten.
 func (o *aligned) fireShared(c *Context, s *WindowState, due int64) {
+	over := due - o.Lateness
+	switch {
+	case o.Lateness == 0:
+		if p := o.whole(s, due); p != nil {
+			o.close(c, p, due)
+		}
+	default:
+		if o.nextEnd(over-1) == over {
+			o.settle(c, s, over)
+		}
+		if o.nextEnd(due-1) == due {
+			o.tell(c, s, due, []byte(c.By))
+		}
+	}
 	n := 0
-	for n < len(s.open) && s.open[n].end <= due {
+	for n < len(s.open) && o.lastEnd(s.open[n].end-1) <= over {
 		n++
 	}
-	p := &s.open[0].pane
-	if n > 1 {
-		whole := o.newPane()
-		for i := range s.open[:n] {
-			o.merge(&whole, &s.open[i].pane)
-		}
-		p = &whole
-	}
-	o.close(c, p, due)
-	over := 0
-	for over < n && o.lastEnd(s.open[over].end-1) <= due {
-		over++
-	}
-	s.open = slices.Delete(s.open, 0, over)
+	s.open = slices.Delete(s.open, 0, n)
 	s.done = due
 }
 
-// Next implements Logic: the oldest window that is not over and has a row; its slice, if they are shared, is the oldest.
+// Next implements Logic: the end of the oldest window that is not over and has a row; its slice, if they are shared, is the
+// oldest. With Lateness the oldest window takes rows after its end, and the next to close may be a later one.
 func (o *aligned) Next(s *WindowState) int64 {
 	switch {
 	case len(s.open) == 0:
 		return Never
-	case o.shared:
+	case !o.shared:
+		return s.open[0].end + o.Lateness
+	case o.Lateness == 0:
 		return o.nextEnd(max(s.open[0].end-1, s.done))
 	}
-	return s.open[0].end
+	due := o.nextEnd(max(s.open[0].end-1, o.gone(s.done))) + o.Lateness
+	if i := sort.Search(len(s.open), func(i int) bool { return o.lastEnd(s.open[i].end-1) > s.done }); i < len(s.open) {
+		due = min(due, o.nextEnd(max(s.open[i].end-1, s.done)))
+	}
+	return due
 }
 
 // Flushes implements Logic.
@@ -183,7 +259,7 @@ func (o *aligned) Flushes() bool { return true }
 func (o *aligned) Whole() {}
 
 // Clear implements Logic.
-func (o *aligned) Clear(s *WindowState) { s.open = s.open[:0] }
+func (o *aligned) Clear(s *WindowState) { s.open, s.told = s.open[:0], s.told[:0] }
 
 // Save implements Logic. A record is the whole state: windows are small.
 func (o *aligned) Save(dst []byte, s *WindowState, _ bool) []byte {
@@ -195,6 +271,13 @@ func (o *aligned) Save(dst []byte, s *WindowState, _ bool) []byte {
 		dst = binary.AppendVarint(dst, s.open[i].end)
 		dst = o.savePane(dst, &s.open[i].pane, s.open[i].end)
 	}
+	if !o.Revises() {
+		return dst
+	}
+	dst = binary.AppendUvarint(dst, uint64(len(s.told)))
+	for _, x := range s.told {
+		dst = binary.AppendUvarint(binary.AppendVarint(dst, x.end), uint64(x.revisions))
+	}
 	return dst
 }
 
@@ -203,7 +286,7 @@ var errWindow = errors.New("window state is damaged")
 // Load implements Logic.
 func (o *aligned) Load(s *WindowState, rec []byte) error {
 	r := event.Reader{B: rec}
-	s.open = s.open[:0]
+	s.open, s.told = s.open[:0], s.told[:0]
 	n := r.Uint()
 	if o.shared {
 		s.done = r.Int()
@@ -215,8 +298,17 @@ func (o *aligned) Load(s *WindowState, rec []byte) error {
 		}
 		s.open = append(s.open, openPane{end, o.loadPane(&r, end)})
 	}
+	if o.Revises() {
+		for n := r.Uint(); n > 0 && !r.Bad; n-- {
+			x := told{r.Int(), int64(r.Uint())}
+			if last := len(s.told) - 1; x.revisions <= 0 || last >= 0 && x.end <= s.told[last].end {
+				r.Bad = true
+			}
+			s.told = append(s.told, x)
+		}
+	}
 	if !r.Done() {
-		s.open = nil
+		s.open, s.told = nil, nil
 		return errWindow
 	}
 	return nil

@@ -82,9 +82,11 @@ func (in *In) Value(f event.Field) event.Value { return in.Batch.Value(f, int(in
 
 // What a result is.
 const (
-	Data   = iota // a row for readers and outputs
-	Late          // an input row that came too late, for the outputs alone
-	Failed        // an input row that a plugin could not judge, likewise
+	Data    = iota // a row for readers and outputs
+	Late           // an input row that came too late, for the outputs alone
+	Failed         // an input row that a plugin could not judge, likewise
+	Revised        // a row as it is so far, for the outputs alone; others may follow under its id
+	Final          // what became of such a row in the end, for readers alone
 )
 
 // Result is what an operator said, with its place: by position; then what rows caused, by Idx; then what fired, by due
@@ -101,6 +103,7 @@ type Result struct {
 	Input       uint8 // of Late and Failed: which input the row came by
 	LateBy      int64
 	Reason, Why string // of Failed
+	Revision    int64  // of Revised: 0 for the first one of its id, then one more each
 }
 
 // Context is what an operator may see and do at one moment. Results collect in Out, their cells in Batch.
@@ -118,6 +121,8 @@ type Context struct {
 type Counts struct {
 	RowsCapped, MatchesCapped, Truncated int64
 
+	Estimated int64 // rows with an aggregate that has become an estimate
+
 	Poisoned   int64 // rows that a plugin failed on
 	Unjudged   int64 // rows that came while a plugin was switched off after too many failures
 	Incomplete int64 // rows that lack a field that a plugin requires: it did not see them
@@ -128,6 +133,7 @@ func (c *Counts) Add(o Counts) {
 	c.RowsCapped += o.RowsCapped
 	c.MatchesCapped += o.MatchesCapped
 	c.Truncated += o.Truncated
+	c.Estimated += o.Estimated
 	c.Poisoned += o.Poisoned
 	c.Unjudged += o.Unjudged
 	c.Incomplete += o.Incomplete
@@ -137,6 +143,13 @@ func (c *Counts) Add(o Counts) {
 func (c *Context) Emit(ts, first, last int64, id event.ID, cells []event.Value) {
 	c.Batch.AppendRow(cells...)
 	c.add(Result{TS: ts, First: first, Last: last, ID: id, Batch: c.Batch, Row: int32(c.Batch.Rows - 1), Kind: Data})
+}
+
+// EmitAs is Emit for a row that may be said more than once: as a Revised one or the Final one.
+func (c *Context) EmitAs(kind uint8, revision, ts, first, last int64, id event.ID, cells []event.Value) {
+	c.Emit(ts, first, last, id, cells)
+	r := &c.Out[len(c.Out)-1]
+	r.Kind, r.Revision = kind, revision
 }
 
 // Pass says the input row itself, under an id of its own.

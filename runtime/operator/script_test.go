@@ -22,8 +22,8 @@ var update = flag.Bool("update", false, "write what the scripts say into testdat
 // A script is a window and what happens to it, a line each; what the window says stands indented beneath the line that
 // caused it. Times are [-][h:]m:ss[.mmm].
 //
-//	window hopping size=10s slide=5s offset=0s first     also: step, gap, max_duration, emit_partial
-//	aggregate count, sum v, collect v 3
+//	window hopping size=10s slide=5s offset=0s first     also: step, gap, max_duration, emit_partial, allowed_lateness
+//	aggregate count, sum v, collect v 3, top_k v 2, percentile v 0.5
 //	having {n|gte: 2}                     aggregates are called as their function, and n is count
 //	delay 1s                              the watermark follows the rows, this much behind
 //	0:03 k v=1                            a row of key k; null is no key
@@ -31,8 +31,10 @@ var update = flag.Bool("update", false, "write what the scripts say into testdat
 //	end                                   of the input
 //	restart                               every state is saved and loaded
 //
-// Rows: [window_start, window_end) key aggregates.
+// Rows: [window_start, window_end) key aggregates. Revisions are "row#revision", rows being numbered as they appear, and what
+// readers get of them in the end is "row in the end".
 type script struct {
+	ids    map[string]int
 	fields *event.Fields
 	w      Window
 	delay  int64
@@ -107,7 +109,9 @@ func (s *script) start() *player {
 	}
 	s.fields.Add("window_start")
 	s.fields.Add("window_end")
-	s.fields.Add("truncated")
+	for _, name := range markNames {
+		s.fields.Add(name)
+	}
 	if s.having != "" {
 		var n yaml.Node
 		if err := yaml.Unmarshal([]byte(s.having), &n); err != nil {
@@ -183,7 +187,7 @@ func (s *script) window(words []string) {
 	}
 	for _, word := range words[1:] {
 		name, v, _ := strings.Cut(word, "=")
-		to := map[string]*int64{"size": &s.w.Size, "slide": &s.w.Slide, "step": &s.w.Slide, "offset": &s.w.Offset, "gap": &s.w.Gap, "max_duration": &s.w.MaxDuration}[name]
+		to := map[string]*int64{"size": &s.w.Size, "slide": &s.w.Slide, "step": &s.w.Slide, "offset": &s.w.Offset, "gap": &s.w.Gap, "max_duration": &s.w.MaxDuration, "allowed_lateness": &s.w.Lateness}[name]
 		switch {
 		case name == "first":
 			s.w.First = true
@@ -199,7 +203,7 @@ func (s *script) window(words []string) {
 }
 
 func (s *script) aggregate(words []string) {
-	a := Aggregate{All: len(words) == 1, Func: Func(slices.Index([]string{"count", "sum", "min", "max", "avg", "count_distinct", "first", "last", "collect"}, words[0])), Max: CollectDefault}
+	a := Aggregate{All: len(words) == 1, Func: Func(slices.Index([]string{"count", "sum", "min", "max", "avg", "count_distinct", "first", "last", "collect", "top_k", "percentile"}, words[0])), Max: CollectDefault}
 	name := strings.Join(words[:min(len(words), 2)], "_")
 	if a.All {
 		name = "n"
@@ -208,6 +212,7 @@ func (s *script) aggregate(words []string) {
 	}
 	if len(words) == 3 {
 		a.Max, _ = strconv.Atoi(words[2])
+		a.P, _ = strconv.ParseFloat(words[2], 64)
 	}
 	a.Name = s.fields.Add(name)
 	s.w.Aggregates = append(s.w.Aggregates, a)
@@ -255,11 +260,22 @@ func (s *script) shown(r *Result) string {
 	}
 	text := fmt.Sprintf("[%s, %s) %s", clockText(cell(1)), clockText(cell(2)), cell(0))
 	for i := 3; i < len(s.w.Columns); i++ {
-		if name := s.fields.Path(s.w.Columns[i]); name != "truncated" {
+		switch name := s.fields.Path(s.w.Columns[i]); {
+		case !slices.Contains(markNames[:], name):
 			text += " " + name + "=" + cell(i)
-		} else if cell(i) == "true" {
+		case cell(i) == "true":
 			text += " truncated"
+		case name == "merged_into" && cell(i) != "null":
+			text += fmt.Sprint(" merged into ", s.number(cell(i)))
+		case cell(i) != "null":
+			text += " " + name + "=" + cell(i)
 		}
+	}
+	switch r.Kind {
+	case Revised:
+		text += fmt.Sprintf(" %d#%d", s.number(r.ID.String()), r.Revision)
+	case Final:
+		text += fmt.Sprintf(" %d in the end", s.number(r.ID.String()))
 	}
 	if s.w.Kind == Counting {
 		text += " at " + span(r.TS)
@@ -267,6 +283,14 @@ func (s *script) shown(r *Result) string {
 		text += " at the wrong time " + span(r.TS)
 	}
 	return text
+}
+
+// number is a row's number.
+func (s *script) number(id string) int {
+	if s.ids[id] == 0 {
+		s.ids[id] = len(s.ids) + 1
+	}
+	return s.ids[id]
 }
 
 // clock reads [-][h:]m:ss[.mmm] as ms.
@@ -368,7 +392,7 @@ func playScript(src string) string {
 		}
 		out.WriteString(line + "\n")
 		if strings.HasPrefix(line, "window ") {
-			s = &script{fields: &event.Fields{}}
+			s = &script{fields: &event.Fields{}, ids: map[string]int{}}
 			for _, name := range []string{"key", "v", "w"} {
 				s.fields.Add(name)
 			}
@@ -409,7 +433,7 @@ func TestOtherEngines(t *testing.T) {
 			continue
 		case word == "case":
 			check()
-			name, s = rest, &script{fields: &event.Fields{}}
+			name, s = rest, &script{fields: &event.Fields{}, ids: map[string]int{}}
 			cases++
 		case word == "expect":
 			want = append(want, rest)

@@ -21,8 +21,13 @@ import (
 // Having turns true. The row's time is its window's last millisecond. A row goes into each window whose end the watermark
 // has not reached, and is late if there is none.
 //
-// Columns: the key fields, window_start, window_end, the aggregates in their order, and `truncated` (true or absent) if an
-// aggregate has a limit.
+// With Lateness a window takes rows until the watermark is Lateness past its end. Its row, said when it closes, is then the
+// first of several: each row that it takes after that revises it, for the outputs alone. Readers get the last state, once,
+// when nothing can be added any more; for them the watermark is Lateness behind. A revision over which Having no longer holds
+// is not said, and the one before it stands. With First nothing is revised: Lateness only gives windows more time to say
+// their row, which readers get at once.
+//
+// Columns: the key fields, window_start, window_end, the aggregates in their order, and those of Marks.
 type Window struct {
 	Ident       Ident
 	Kind        WindowKind
@@ -35,12 +40,14 @@ type Window struct {
 	Keys        []event.Field
 	Aggregates  []Aggregate
 	Having      *match.Condition
-	First       bool // not of Counting
+	First       bool  // not of Counting
+	Lateness    int64 // ms, not of Counting
 
 	Columns []event.Field // of its rows, set by Init
 	index   []int16       // Field -> column
 	plain   bool          // counts of all rows only: no accumulators needed
-	limited bool
+	marks   [3]int        // columns of Marks, or -1: truncated, approximate, merged_into
+	names   []string      // of the aggregates
 }
 
 // WindowKind is a kind of window. The zero WindowKind is Tumbling.
@@ -98,10 +105,14 @@ func (o *Window) Init(fields *event.Fields) {
 	for _, a := range o.Aggregates {
 		o.Columns = append(o.Columns, a.Name)
 		o.plain = o.plain && a.Func == Count && a.All && a.Where == nil
-		o.limited = o.limited || a.Func.limited()
 	}
-	if o.limited {
-		o.Columns = append(o.Columns, fields.Add("truncated"))
+	o.marks = [3]int{-1, -1, -1}
+	for _, name := range o.Marks() {
+		o.marks[slices.Index(markNames[:], name)] = len(o.Columns)
+		o.Columns = append(o.Columns, fields.Add(name))
+	}
+	for _, a := range o.Aggregates {
+		o.names = append(o.names, fields.Path(a.Name))
 	}
 	o.index = make([]int16, fields.Len())
 	for i := range o.index {
@@ -112,9 +123,33 @@ func (o *Window) Init(fields *event.Fields) {
 	}
 }
 
-// Limited says whether rows have the column truncated.
-func (o *Window) Limited() bool {
-	return slices.ContainsFunc(o.Aggregates, func(a Aggregate) bool { return a.Func.limited() })
+var markNames = [3]string{"truncated", "approximate", "merged_into"}
+
+// Marks are the columns that say something about a row, and that it has if they apply: truncated (true), if an aggregate left
+// something out; approximate, a list of the aggregates that have become estimates; merged_into, the id of the row that goes
+// on for a session that has said its own. Those that never apply are not there.
+func (o *Window) Marks() (names []string) {
+	if slices.ContainsFunc(o.Aggregates, func(a Aggregate) bool { return a.Func.limited() }) {
+		names = append(names, markNames[0])
+	}
+	if slices.ContainsFunc(o.Aggregates, func(a Aggregate) bool { return a.Func.estimates() }) {
+		names = append(names, markNames[1])
+	}
+	if o.Kind == Session && o.Revises() {
+		names = append(names, markNames[2])
+	}
+	return names
+}
+
+// Revises says whether a window's row may be said more than once.
+func (o *Window) Revises() bool { return o.Lateness > 0 && !o.First }
+
+// gone is what windows are over by: those that end at or before it take no rows any more at watermark w.
+func (o *Window) gone(w int64) int64 {
+	if w < NegInf+o.Lateness {
+		return NegInf
+	}
+	return w - o.Lateness
 }
 
 // pane is rows that are counted together: a window, or a slice that several windows share.
@@ -191,6 +226,7 @@ type windowView struct {
 	p          *pane
 	start, end int64
 	key        []byte
+	into       string // merged_into
 	scratch    [][]byte
 	cells      []event.Value
 }
@@ -200,7 +236,7 @@ func newView(o *Window) windowView {
 }
 
 func (v *windowView) of(p *pane, start, end int64, key []byte) *windowView {
-	v.p, v.start, v.end, v.key = p, start, end, key
+	v.p, v.start, v.end, v.key, v.into = p, start, end, key, ""
 	return v
 }
 
@@ -208,21 +244,38 @@ func (v *windowView) holds() bool { return v.o.Having.Match(v) }
 
 // say emits the window's row, its id made of the key and a further part.
 func (v *windowView) say(c *Context, ts int64, part []byte) {
-	if v.p.cut {
-		c.Counts.Truncated++
+	v.emit(c, Data, 0, ts, v.o.Ident.ID(v.key, part))
+}
+
+// sayBounds is say for windows that their bounds identify.
+func (v *windowView) sayBounds(c *Context) { v.emit(c, Data, 0, v.end-1, v.id(v.start, v.end)) }
+
+// id is the id of a window's row that was first said with these bounds.
+func (v *windowView) id(start, end int64) event.ID {
+	var bounds [16]byte
+	binary.BigEndian.PutUint64(bounds[:], uint64(start))
+	binary.BigEndian.PutUint64(bounds[8:], uint64(end))
+	return v.o.Ident.ID(v.key, bounds[:])
+}
+
+// emit says the row; of one that is revised its last state counts.
+func (v *windowView) emit(c *Context, kind uint8, revision, ts int64, id event.ID) {
+	if kind != Revised {
+		v.count(&c.Counts)
 	}
 	for i := range v.cells {
 		v.cells[i] = v.cell(i)
 	}
-	c.Emit(ts, v.p.first, v.p.last, v.o.Ident.ID(v.key, part), v.cells)
+	c.EmitAs(kind, revision, ts, v.p.first, v.p.last, id, v.cells)
 }
 
-// sayBounds is say for windows that their bounds identify.
-func (v *windowView) sayBounds(c *Context) {
-	var bounds [16]byte
-	binary.BigEndian.PutUint64(bounds[:], uint64(v.start))
-	binary.BigEndian.PutUint64(bounds[8:], uint64(v.end))
-	v.say(c, v.end-1, bounds[:])
+func (v *windowView) count(c *Counts) {
+	if v.p.cut {
+		c.Truncated++
+	}
+	if slices.ContainsFunc(v.p.acc, func(x accumulator) bool { return x.estimate() }) {
+		c.Estimated++
+	}
 }
 
 // Value makes the view a match.Row.
@@ -258,11 +311,36 @@ func (v *windowView) cell(i int) event.Value {
 		x, buf = o.Aggregates[i-n-2].value(&v.p.acc[i-n-2], buf)
 		v.scratch[i] = buf
 		return x
-	case v.p.cut:
+	case i == o.marks[0] && v.p.cut:
 		kind, buf = event.Bool, append(buf, "true"...)
+	case i == o.marks[1]:
+		kind, buf = event.Array, v.estimates(buf)
+	case i == o.marks[2] && v.into != "":
+		buf = append(buf, v.into...)
 	default:
 		return event.Value{}
 	}
-	v.scratch[i] = buf
+	if v.scratch[i] = buf; len(buf) == 0 {
+		return event.Value{}
+	}
 	return event.Value{Kind: kind, Text: buf}
+}
+
+// estimates lists the aggregates that have become estimates, or nothing.
+func (v *windowView) estimates(buf []byte) []byte {
+	for i := range v.p.acc {
+		if !v.p.acc[i].estimate() {
+			continue
+		}
+		if len(buf) == 0 {
+			buf = append(buf, '[')
+		} else {
+			buf = append(buf, ',')
+		}
+		buf = event.AppendJSONString(buf, []byte(v.o.names[i]))
+	}
+	if len(buf) > 0 {
+		buf = append(buf, ']')
+	}
+	return buf
 }

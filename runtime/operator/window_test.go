@@ -15,7 +15,10 @@ func randomScript(r *rand.Rand) (lines []string) {
 	kind := []string{"tumbling size=7s", "tumbling size=7s first", "hopping size=10s slide=4s", "hopping size=10s slide=4s first", "hopping size=6s slide=1s offset=500ms",
 		"cumulate size=12s step=3s", "cumulate size=12s step=3s first", "session gap=3s", "session gap=3s first", "session gap=3s max_duration=7s", "session gap=3s max_duration=7s first",
 		"count size=5 slide=5", "count size=6 slide=4", "count size=4 slide=1 emit_partial"}[r.IntN(14)]
-	lines = append(lines, "window "+kind, "aggregate count, sum v, min v, max v, avg v, count_distinct v, first v, last v, collect v 4")
+	if !strings.HasPrefix(kind, "count") && r.IntN(2) == 0 {
+		kind += fmt.Sprintf(" allowed_lateness=%dms", 500*(1+r.IntN(16)))
+	}
+	lines = append(lines, "window "+kind, "aggregate count, sum v, min v, max v, avg v, count_distinct v, first v, last v, collect v 4, top_k v 3, percentile v 0.9")
 	if r.IntN(3) == 0 {
 		lines[1] = "aggregate count" // no accumulators
 	}
@@ -42,7 +45,7 @@ func randomScript(r *rand.Rand) (lines []string) {
 func TestWindowsGoOn(t *testing.T) {
 	const seed = 11
 	r := rand.New(rand.NewPCG(seed, 1))
-	said := map[string]int{}
+	said, revised, merged := map[string]int{}, 0, 0
 	for n := range 600 {
 		lines := randomScript(r)
 		undisturbed := slices.DeleteFunc(slices.Clone(lines), func(l string) bool { return l == "restart" })
@@ -52,6 +55,11 @@ func TestWindowsGoOn(t *testing.T) {
 			t.Fatalf("seed %d, script %d: with restarts it says\n%s\nand without\n%s", seed, n, got, want)
 		}
 		said[strings.Fields(lines[0])[1]] += strings.Count(want, "\n  [")
+		revised += strings.Count(want, "#1\n")
+		merged += strings.Count(want, " merged into ")
+	}
+	if revised == 0 || merged == 0 {
+		t.Errorf("%d rows were revised, %d merged", revised, merged)
 	}
 	if len(said) != 5 || slices.Contains([]int{said["tumbling"], said["hopping"], said["cumulate"], said["session"], said["count"]}, 0) {
 		t.Errorf("rows by kind: %v", said)
@@ -114,8 +122,8 @@ func FuzzLoadWindow(f *testing.F) {
 	fields := &event.Fields{}
 	v := fields.Add("v")
 	var aggregates []Aggregate
-	for fn := Count; fn <= Collect; fn++ {
-		aggregates = append(aggregates, Aggregate{Name: fields.Add(fmt.Sprint("a", fn)), Func: fn, Field: v, Max: 3})
+	for fn := Count; fn <= Percentile; fn++ {
+		aggregates = append(aggregates, Aggregate{Name: fields.Add(fmt.Sprint("a", fn)), Func: fn, Field: v, Max: 3, P: 0.5})
 	}
 	rows := event.NewBatch(fields, []event.Field{v})
 	rows.AppendRow(event.Value{Kind: event.Number, Text: []byte("7")})
@@ -125,19 +133,23 @@ func FuzzLoadWindow(f *testing.F) {
 		w.Init(fields)
 		return &w
 	}
-	aligned := []*Window{window(Window{Size: 20}), window(Window{Kind: Hopping, Size: 20, Slide: 8}), window(Window{Kind: Cumulate, Size: 20, Slide: 5}), window(Window{Kind: Hopping, Size: 20, Slide: 5, First: true})}
+	aligned := []*Window{window(Window{Size: 20}), window(Window{Kind: Hopping, Size: 20, Slide: 8}), window(Window{Kind: Cumulate, Size: 20, Slide: 5}), window(Window{Kind: Hopping, Size: 20, Slide: 5, First: true}),
+		window(Window{Size: 20, Lateness: 30}), window(Window{Kind: Cumulate, Size: 20, Slide: 5, Lateness: 7}), window(Window{Size: 20, Lateness: 30, First: true})}
 	session, count := window(Window{Kind: Session, Gap: 10, MaxDuration: 30}), window(Window{Kind: Counting, Size: 4, Slide: 2})
-	c := &Context{Batch: event.NewBatch(fields, count.Columns), Due: NegInf}
+	late := window(Window{Kind: Session, Gap: 10, Lateness: 40})
+	c := &Context{Batch: event.NewBatch(fields, late.Columns), Due: NegInf}
 	for _, w := range aligned {
 		seedOf(f, w.Logic(), c, in)
 	}
 	seedOf(f, session.Sessions(), c, in)
+	seedOf(f, late.Sessions(), c, in)
 	seedOf(f, count.Counts(), c, in)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		for _, w := range aligned {
 			loaded(t, w.Logic(), c, in, b)
 		}
 		loaded(t, session.Sessions(), c, in, b)
+		loaded(t, late.Sessions(), c, in, b)
 		loaded(t, count.Counts(), c, in, b)
 	})
 }

@@ -445,7 +445,7 @@ func (d *decoder) finish() {
 	if len(d.problems) > 0 {
 		return
 	}
-	for _, name := range []string{"window_start", "window_end", "truncated", "matches"} {
+	for _, name := range []string{"window_start", "window_end", "truncated", "approximate", "merged_into", "matches"} {
 		spec.Fields.Add(name)
 	}
 	at := map[string]int{}

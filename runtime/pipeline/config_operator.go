@@ -230,8 +230,10 @@ func (d *decoder) window(s *source) {
 	resolve := d.fieldOf(s)
 	w := &operator.Window{}
 	m.need("from", "the stream or operator, or a list of them, whose rows it takes")
-	m.later("allowed_lateness", "max_keys")
+	m.later("max_keys")
 	d.windowKind(w, m)
+	w.First = d.enum(m.get("emit"), "emit", "close", "close", "first") == "first"
+	d.windowLateness(w, m)
 	w.Ident = operator.Ident{Pipeline: d.conf.Spec.Name, Operator: s.name, Form: w.Kind.Form()}
 	d.list(m.get("key"), "key", func(n *yaml.Node) {
 		if f := d.column(n, "key", resolve); n.Value != "" {
@@ -247,12 +249,9 @@ func (d *decoder) window(s *source) {
 	if n := m.need("aggregate", "what is worked out, such as { attempts: count }"); n != nil {
 		d.aggregates(s, w, n, resolve)
 	}
-	if w.Limited() {
-		s.cols = append(s.cols, "truncated")
-	}
+	s.cols = append(s.cols, w.Marks()...)
 	having := m.get("having")
 	w.Having = d.condition(having, func(path string) (event.Field, error) { return d.field(s, path) }, s.typeOf)
-	w.First = d.enum(m.get("emit"), "emit", "close", "close", "first") == "first"
 	switch {
 	case w.First && w.Kind == operator.Counting:
 		d.wrong(m.get("emit"), "emit: first is for windows of time; a count window says its row when it is full; leave emit out")
@@ -281,7 +280,7 @@ func (d *decoder) addColumn(s *source, n *yaml.Node) {
 		d.wrong(n, "a column's name has 1 to %d characters, and _tocsin is taken; take another name", columnMax)
 		return
 	}
-	if slices.Contains(s.cols, n.Value) || n.Value == "window_start" || n.Value == "window_end" || n.Value == "truncated" {
+	if slices.Contains(s.cols, n.Value) || slices.Contains([]string{"window_start", "window_end", "truncated", "approximate", "merged_into"}, n.Value) {
 		d.wrong(n, "there is a column %q already; take another name", n.Value)
 		return
 	}
@@ -289,7 +288,7 @@ func (d *decoder) addColumn(s *source, n *yaml.Node) {
 }
 
 var functions = map[string]operator.Func{"count": operator.Count, "sum": operator.Sum, "min": operator.Min, "max": operator.Max, "avg": operator.Avg, "count_distinct": operator.Distinct,
-	"first": operator.First, "last": operator.Last, "collect": operator.Collect}
+	"first": operator.First, "last": operator.Last, "collect": operator.Collect, "top_k": operator.TopK, "percentile": operator.Percentile}
 
 func (d *decoder) aggregates(s *source, w *operator.Window, n *yaml.Node, resolve func(string) (event.Field, error)) {
 	m := d.mapping(n, "aggregate")
@@ -318,7 +317,7 @@ func (d *decoder) aggregates(s *source, w *operator.Window, n *yaml.Node, resolv
 // function reads an aggregate with its field, and returns the type of its column.
 func (d *decoder) function(a *operator.Aggregate, m *mapping, resolve func(string) (event.Field, error), typeOf func(string) string) string {
 	found, t := 0, ""
-	for _, name := range []string{"collect", "count", "sum", "min", "max", "avg", "count_distinct", "first", "last"} {
+	for _, name := range []string{"collect", "count", "sum", "min", "max", "avg", "count_distinct", "first", "last", "top_k", "percentile"} {
 		n := m.get(name)
 		if n == nil {
 			continue
@@ -335,15 +334,19 @@ func (d *decoder) function(a *operator.Aggregate, m *mapping, resolve func(strin
 		} else {
 			t = "int"
 		}
-		if a.Func == operator.Collect {
+		switch a.Func {
+		case operator.Collect:
 			a.Max = operator.CollectDefault
+		case operator.TopK:
+			a.Max = d.int(m.get("k"), "k", operator.TopDefault, 1, operator.TopMax)
+		case operator.Percentile:
+			a.P = d.portion(m.need("p", "which percentile, as a part of 1: 0.95"), "p")
 		}
 	}
 	a.Where = d.condition(m.get("where"), resolve, typeOf)
-	m.later("top_k", "percentile", "p", "max_values")
 	m.done()
 	if found != 1 && len(m.entries) > 0 && m.entries[0].used {
-		d.wrong(m.node, "%s needs exactly one function: count, sum, min, max, avg, count_distinct, first, last or collect", m.what)
+		d.wrong(m.node, "%s needs exactly one function: count, sum, min, max, avg, count_distinct, first, last, collect, top_k or percentile", m.what)
 	}
 	return t
 }
@@ -354,7 +357,7 @@ func (d *decoder) aggregateType(n *yaml.Node, name string, f operator.Func, of s
 	switch f {
 	case operator.Count, operator.Distinct:
 		return "int"
-	case operator.Sum, operator.Avg:
+	case operator.Sum, operator.Avg, operator.Percentile:
 		if text || of == "bool" {
 			d.wrong(n, "%s takes numbers, and %s is of the type %s; count, count_distinct, first and last take any", name, n.Value, of)
 		}
@@ -363,10 +366,24 @@ func (d *decoder) aggregateType(n *yaml.Node, name string, f operator.Func, of s
 		if of == "bool" {
 			d.wrong(n, "%s takes numbers and texts, and %s is of the type bool; count, count_distinct, first and last take any", name, n.Value)
 		}
-	case operator.Collect:
+	case operator.Collect, operator.TopK:
 		return ""
 	}
 	return of
+}
+
+// portion reads a number from 0 to 1.
+func (d *decoder) portion(n *yaml.Node, what string) (v float64) {
+	switch {
+	case n == nil:
+	case n.Tag != "!!float" && n.Tag != "!!int" || n.Decode(&v) != nil:
+		d.wrong(n, "%s must be a number from 0 to 1, not %s", what, shown(n))
+	case v > 1 && v <= 100:
+		d.wrong(n, "%s must be a number from 0 to 1, not %s; write %g", what, n.Value, v/100)
+	case !(v >= 0 && v <= 1):
+		d.wrong(n, "%s must be a number from 0 to 1, not %s", what, n.Value)
+	}
+	return v
 }
 
 func (d *decoder) windowPrint(w *operator.Window, s *source) []string {

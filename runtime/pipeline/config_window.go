@@ -38,6 +38,34 @@ func (d *decoder) windowKind(w *operator.Window, m *mapping) {
 	}
 }
 
+// windowLateness reads allowed_lateness, once the windows' kind and emit are known.
+func (d *decoder) windowLateness(w *operator.Window, m *mapping) {
+	n := m.get("allowed_lateness")
+	w.Lateness = d.span(n, "allowed_lateness", 0, 0)
+	if w.Lateness == 0 {
+		return
+	}
+	apart, what := w.Slice(), "slices"
+	if w.Kind == operator.Session {
+		apart, what = w.Gap, "sessions"
+	} else if w.First {
+		apart, what = w.Slide, "windows"
+	}
+	if w.Kind == operator.Tumbling {
+		apart, what = w.Size, "windows"
+	}
+	switch {
+	case w.Kind == operator.Counting:
+		d.wrong(m.key("allowed_lateness"), "allowed_lateness is for windows of time; no row is late for a count window; leave it out")
+		w.Lateness = 0
+	case apart <= 0: // which was said
+	case w.Lateness/apart > operator.SlicesMax:
+		d.wrong(n, "allowed_lateness %s would keep %d %s of a key, at most %d may be kept: allow less, or take longer ones", span(w.Lateness), w.Lateness/apart, what, operator.SlicesMax)
+	case !w.First && min(w.Overlap(), w.Lateness/max(w.Slide, 1)) > operator.OverlapMax && w.Kind != operator.Session:
+		d.wrong(n, "allowed_lateness %s lets a late row revise %d windows, at most %d may be: allow less, or let windows begin, or grow, less often", span(w.Lateness), min(w.Overlap(), w.Lateness/w.Slide), operator.OverlapMax)
+	}
+}
+
 // windowShape reads the mapping of a kind.
 func (d *decoder) windowShape(w *operator.Window, m *mapping) {
 	switch w.Kind {
@@ -84,16 +112,24 @@ func span(ms int64) string { return (time.Duration(ms) * time.Millisecond).Strin
 
 // kindPrint is the fingerprint of the windows' shape.
 func kindPrint(w *operator.Window) []string {
-	offset := "offset: " + span(w.Offset)
+	var lines []string
 	switch w.Kind {
+	case operator.Tumbling:
+		lines = append(lines, "tumbling: "+span(w.Size))
 	case operator.Hopping:
-		return []string{fmt.Sprintf("hopping: %s every %s", span(w.Size), span(w.Slide)), offset}
+		lines = append(lines, fmt.Sprintf("hopping: %s every %s", span(w.Size), span(w.Slide)))
 	case operator.Cumulate:
-		return []string{fmt.Sprintf("cumulate: %s by %s", span(w.Size), span(w.Slide)), offset}
+		lines = append(lines, fmt.Sprintf("cumulate: %s by %s", span(w.Size), span(w.Slide)))
 	case operator.Session:
-		return []string{fmt.Sprintf("session: gap %s, at most %s", span(w.Gap), span(w.MaxDuration))}
+		lines = append(lines, fmt.Sprintf("session: gap %s, at most %s", span(w.Gap), span(w.MaxDuration)))
 	case operator.Counting:
-		return []string{fmt.Sprintf("count: %d every %d, partial %v", w.Size, w.Slide, w.Partial)}
+		lines = append(lines, fmt.Sprintf("count: %d every %d, partial %v", w.Size, w.Slide, w.Partial))
 	}
-	return []string{"tumbling: " + span(w.Size), offset}
+	if w.Kind < operator.Session {
+		lines = append(lines, "offset: "+span(w.Offset))
+	}
+	if w.Lateness > 0 {
+		lines = append(lines, "allowed_lateness: "+span(w.Lateness))
+	}
+	return lines
 }
