@@ -21,6 +21,8 @@ type refRow struct {
 	id    event.ID
 	cells map[string]refCell
 	late  bool
+	only  string // "outputs" or "readers", if it is for one of them alone
+	rev   int64  // of rows for outputs
 }
 
 type refCell struct {
@@ -35,7 +37,7 @@ func (r refRow) String() string {
 	}
 	slices.Sort(names)
 	var b strings.Builder
-	fmt.Fprintf(&b, "p%d ts%d late=%v %s", r.p, r.ts, r.late, r.id)
+	fmt.Fprintf(&b, "p%d ts%d late=%v %s %s %d", r.p, r.ts, r.late, r.id, r.only, r.rev)
 	for _, n := range names {
 		fmt.Fprintf(&b, " %s=%v:%s", n, r.cells[n].kind, r.cells[n].text)
 	}
@@ -151,6 +153,7 @@ type refNode struct {
 	cut  []refCut
 	open []*refOpen // windows that are not tumbling
 	came int        // rows that came into them
+	told int        // of those, how many have said a row that may be revised
 	seen []refSeen
 }
 
@@ -226,13 +229,16 @@ func reference(name string, streams []refStream, ops []refOp, evs []refEvent, li
 			hold := int64(0)
 			if n.join {
 				hold = max(n.upper, -n.lower, 0)
+			} else if !n.judge && !n.passes() && n.seq == nil {
+				hold = n.lateness
 			}
 			wm[len(streams)+j] = refMark{now, c.st}
 			if now != operator.NegInf && now != operator.PosInf {
 				wm[len(streams)+j].w -= hold
 			}
 			for _, r := range rows {
-				if !r.late {
+				if !r.late && r.only != "outputs" {
+					r.only = ""
 					at[len(streams)+j] = append(at[len(streams)+j], r)
 				}
 			}
@@ -301,7 +307,7 @@ func (n *refNode) row(pipeline string, p int64, r refRow, side int, w int64) []r
 	if n.join {
 		return n.pair(pipeline, p, r, key, side, w)
 	}
-	if n.kind != operator.Tumbling {
+	if n.kind != operator.Tumbling || n.lateness > 0 {
 		return n.windowed(pipeline, p, r, key, w)
 	}
 	start := n.offset + r.ts/n.size*n.size // one of them, from where to search
@@ -411,7 +417,10 @@ func (n *refNode) rowOf(pipeline string, p, ts int64, rows []refTaken, form stri
 }
 
 func (n *refNode) close(pipeline string, p, now int64) (out []refRow) {
-	if n.kind != operator.Tumbling {
+	if n.lateness > 0 && !n.first {
+		return n.settles(pipeline, p, now)
+	}
+	if n.kind != operator.Tumbling || n.lateness > 0 {
 		return n.closes(pipeline, p, now)
 	}
 	type due struct {
