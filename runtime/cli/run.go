@@ -223,6 +223,12 @@ func (e *env) counts(s engine.Stats, dir string, took time.Duration) {
 	if s.Dropped > 0 {
 		e.say("  dropped %s events without a time (on_missing: drop)", count(s.Dropped))
 	}
+	if s.Revised > 0 {
+		e.say("  revised %s times a row was said anew, under its id, because of late rows", count(s.Revised))
+	}
+	if n := s.Truncated + s.Estimated; n > 0 {
+		e.say("  marked  %s rows from which a limit left something out (truncated), %s with an aggregate that is an estimate (approximate)", count(s.Truncated), count(s.Estimated))
+	}
 	if n := s.RowsCapped + s.MatchesCapped; n > 0 {
 		e.say("  capped  %s rows hit a cap of their operator and are marked truncated", count(n))
 	}

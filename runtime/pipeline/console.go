@@ -133,6 +133,9 @@ func (o *console) alert(msg *service.Message, payload []byte) {
 		a.Title = string(payload)
 	}
 	fmt.Fprintf(&o.lines, "%s  %s %s", eventTime(msg, a.Time), o.severity(a.Severity), clean(a.Title, valueRunes))
+	if n, ok := msg.MetaGet("revision"); ok && n != "0" {
+		o.lines.WriteString(" (revision " + clean(n, valueRunes) + ")")
+	}
 	var shown []string
 	sep := "  "
 	for _, e := range a.Entities {
