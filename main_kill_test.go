@@ -78,13 +78,15 @@ func mkdir(t *testing.T, dir, name string) string {
 	return path
 }
 
+// byID is each row as it was said, of those that were revised the last revision, which none before may follow.
 func byID(t *testing.T, path string) map[string]string {
-	out := map[string]string{}
+	out, revision := map[string]string{}, map[string]int{}
 	for _, r := range results(t, path) {
-		if was, ok := out[r.Tocsin.ResultID]; ok && was != r.line {
-			t.Fatalf("%s says\n%s\nand\n%s", r.Tocsin.ResultID, was, r.line)
+		id, n := r.Tocsin.ResultID, r.Tocsin.Revision
+		if was, ok := out[id]; ok && (was != r.line) != (n > revision[id]) || n < revision[id] {
+			t.Fatalf("%s says\n%s\nand\n%s", id, was, r.line)
 		}
-		out[r.Tocsin.ResultID] = r.line
+		out[id], revision[id] = r.line, n
 	}
 	return out
 }

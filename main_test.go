@@ -32,6 +32,7 @@ type result struct {
 	Tocsin struct {
 		Operator, Kind, Reason string
 		ResultID               string `json:"result_id"`
+		Revision               int
 	} `json:"_tocsin"`
 	SourceIP    string `json:"source_ip"`
 	WindowStart string `json:"window_start"`

@@ -64,6 +64,26 @@ func TestConsole(t *testing.T) {
 	}
 }
 
+// An alert that is said anew says so.
+func TestConsoleRevision(t *testing.T) {
+	parsed, err := consoleSpec().ParseYAML("{}", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o, err := newConsole(parsed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for revision, want := range map[string]string{"0": "t\n", "2": "t (revision 2)\n"} {
+		msg := service.NewMessage(nil)
+		msg.MetaSetMut("revision", revision)
+		o.lines.Reset()
+		if o.alert(msg, []byte(`{"title":"t","severity":"low"}`)); !strings.HasSuffix(o.lines.String(), " "+want) {
+			t.Errorf("revision %s: %q", revision, o.lines.String())
+		}
+	}
+}
+
 func TestConsoleCutsLongValues(t *testing.T) {
 	got := printed(t, "{}", "alert", `{"title":"`+strings.Repeat("ü", 121)+`","severity":"low"}`)
 	if want := "2026-03-02 08:00:19Z  LOW    " + strings.Repeat("ü", 120) + "…\n"; got != want {
