@@ -98,7 +98,7 @@ func BenchmarkWindowRow(b *testing.B) {
 	for _, x := range []struct {
 		name string
 		w    Window
-	}{{"tumbling", Window{Size: 60_000}}, {"hopping 6", Window{Kind: Hopping, Size: 60_000, Slide: 10_000}}, {"hopping 600", Window{Kind: Hopping, Size: 6_000_000, Slide: 10_000}}} {
+	}{{"tumbling", Window{Size: 60_000}}, {"tumbling late", Window{Size: 60_000, Lateness: 600_000}}, {"hopping 6", Window{Kind: Hopping, Size: 60_000, Slide: 10_000}}, {"hopping 600", Window{Kind: Hopping, Size: 6_000_000, Slide: 10_000}}} {
 		b.Run(x.name, func(b *testing.B) {
 			fields := &event.Fields{}
 			x.w.Aggregates = []Aggregate{{Name: fields.Add("n"), Func: Count, All: true}}
