@@ -232,6 +232,9 @@ func (e *env) counts(s engine.Stats, dir string, took time.Duration) {
 	if n := s.RowsCapped + s.MatchesCapped; n > 0 {
 		e.say("  capped  %s rows hit a cap of their operator and are marked truncated", count(n))
 	}
+	if s.Refused > 0 {
+		e.say("  %s rows of new keys came when there were max_keys already, and were not counted", count(s.Refused))
+	}
 	if s.Incomplete > 0 {
 		e.say("  %s rows lack a field that a plugin requires: it did not see them", count(s.Incomplete))
 	}

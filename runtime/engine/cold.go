@@ -226,14 +226,20 @@ func (c *cold) find(id uint32, tag byte, key []byte) (due int64, rec []byte, whe
 // put adds a record to a bucket's tail.
 func (c *cold) put(id uint32, tag byte, key []byte, due int64, rec []byte) {
 	b := c.bucket(id)
+	n := cap(b.tail)
 	if len(b.tail) == 0 {
 		b.base = due
+		if n == 0 && c.goal >= 16*tailBytes {
+			b.tail = make([]byte, 0, tailBytes)
+		}
 	}
-	n := cap(b.tail)
 	b.tail = appendPacked(b.tail, tag, key, due-b.base, rec)
 	c.lengthen(id, cap(b.tail)-n)
 	b.last = max(b.last, due)
 }
+
+// tailBytes is what a tail begins with, so that it need not grow so often.
+const tailBytes = 256
 
 // hide says in the tail that a key is gone.
 func (c *cold) hide(id uint32, tag byte, key []byte) {

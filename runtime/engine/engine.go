@@ -77,6 +77,7 @@ type node struct {
 	row     operator.In // the row that is being dealt out, and its key
 	key     []byte
 	late    int64 // rows that came too late
+	failed  int64 // rows that a window refused
 	left    int64 // rows said that leave
 	revised int64 // revisions of them
 	began   int64 // first_seen: the time of its first row, or -inf
@@ -97,6 +98,7 @@ func NewGraph(spec *Spec, shards int) *Graph {
 		for range shards {
 			n.shards = append(n.shards, newShard(spec.Fields, o))
 		}
+		n.limitKeys()
 		g.ops = append(g.ops, n)
 	}
 	g.index(indexFrom, shards)
@@ -136,7 +138,7 @@ func (g *Graph) Block(items []Item) error {
 		before := n.w.w
 		n.watermark(g.lanes)
 		rows := n.distribute(g, before)
-		if err := n.run(rows < g.alone); err != nil {
+		if err := n.run(rows, rows < g.alone); err != nil {
 			return fmt.Errorf("operator %s: %w", n.spec.Name, err)
 		}
 		n.gather(&g.lanes[len(g.src)+i])
@@ -326,7 +328,10 @@ func (n *node) keyOf(in *operator.In) bool {
 	return true
 }
 
-func (n *node) run(alone bool) error {
+func (n *node) run(rows int, alone bool) error {
+	if n.crowded(rows) {
+		return n.asOne()
+	}
 	if len(n.shards) == 1 || alone {
 		for _, s := range n.shards {
 			if err := s.run(n.steps, n.w.w); err != nil {
@@ -392,6 +397,8 @@ func (n *node) tally(r *operator.Result) {
 	switch {
 	case r.Kind == operator.Late:
 		n.late++
+	case r.Kind == operator.Failed && n.spec.Window != nil:
+		n.failed++
 	case !n.spec.Leaves || r.Kind == operator.Failed || r.Kind == operator.Final:
 	case r.Revision > 0:
 		n.revised++

@@ -80,6 +80,11 @@ func (k *keyed[S]) loaded(w int64) error {
 			k.rearm(ref, operator.NegInf)
 		}
 	}
+	if k.capped {
+		if err := k.census(); err != nil {
+			return err
+		}
+	}
 	for i := range k.cold.roots {
 		for j := range k.cold.roots[i].buckets {
 			id := uint32(i)<<rootShift | uint32(j)
@@ -97,6 +102,26 @@ func (k *keyed[S]) loaded(w int64) error {
 			default:
 				k.wakeAt(id, due)
 			}
+		}
+	}
+	return nil
+}
+
+// census counts the keys that hold something, at recovery. It reads every page, of which max_keys bounds the number.
+func (k *keyed[S]) census() error {
+	k.held = 0
+	for i := range k.cold.roots {
+		for j := range k.cold.roots[i].buckets {
+			id := uint32(i)<<rootShift | uint32(j)
+			page, err := k.cold.read(id)
+			if err != nil {
+				return err
+			}
+			k.cold.each(k.cold.bucket(id), page, func(_ byte, _ []byte, due int64, _ []byte) {
+				if !k.over(due) {
+					k.held++
+				}
+			})
 		}
 	}
 	return nil

@@ -47,9 +47,14 @@ type keyed[S any] struct {
 	lasts   bool            // operator.Lasting
 	whole   bool            // operator.Whole
 	flushes bool
+	capped  bool // max_keys: held counts the keys that hold something, in use or not
+	held    int
+	late    bool // what becomes of rows beyond max_keys
+	why     string
 	c       operator.Context
 	rows    []operator.In
-	keys    []byte // of rows
+	next    int    // of rows
+	bytes   []byte // of the keys of rows
 	at      map[string]int32
 	slots   [][]slot[S] // blocks of slotBlock
 	free    []int32
@@ -104,15 +109,15 @@ func newKeyed[S any](op operator.Logic[S], out *event.Batch) shard {
 }
 
 func (k *keyed[S]) reset() {
-	k.rows, k.keys, k.c.Out, k.pos = k.rows[:0], k.keys[:0], k.c.Out[:0], 0
+	k.rows, k.bytes, k.c.Out, k.pos, k.next = k.rows[:0], k.bytes[:0], k.c.Out[:0], 0, 0
 	k.c.Batch.Reset()
 }
 
 func (k *keyed[S]) push(in *operator.In) {
-	from := len(k.keys)
-	k.keys = append(k.keys, in.Key...)
+	from := len(k.bytes)
+	k.bytes = append(k.bytes, in.Key...)
 	k.rows = append(k.rows, *in)
-	k.rows[len(k.rows)-1].Key = k.keys[from:len(k.keys):len(k.keys)]
+	k.rows[len(k.rows)-1].Key = k.bytes[from:len(k.bytes):len(k.bytes)]
 }
 
 func (k *keyed[S]) results() []operator.Result { return k.c.Out }
@@ -122,32 +127,61 @@ func (k *keyed[S]) close()                     {}
 func (k *keyed[S]) slot(ref int32) *slot[S]    { return &k.slots[ref/slotBlock][ref%slotBlock] }
 
 func (k *keyed[S]) run(ws []step, end int64) error {
-	c := &k.c
-	for i := range k.rows {
-		x := &k.rows[i]
-		if len(k.timers) > 0 && k.timers[0].due <= x.W && k.fires(x.W) {
-			if err := k.fire(x.W, ws); err != nil {
-				return err
-			}
-		}
-		k.passed(x.W)
-		c.P, c.W, c.Due, c.By, c.Idx = x.P, x.W, operator.NegInf, "", x.Idx
-		ref, err := k.open(x.Key)
-		if err != nil {
+	for k.next = 0; k.next < len(k.rows); {
+		if err := k.until(k.rows[k.next].W, ws); err != nil {
 			return err
 		}
-		k.op.Row(c, &k.slot(ref).s, x)
-		if x.W < operator.PosInf { // after the end there is nothing to wait for
-			k.rearm(ref, operator.NegInf)
-		}
-	}
-	if k.fires(end) {
-		if err := k.fire(end, ws); err != nil {
+		if err := k.take(false); err != nil {
 			return err
 		}
 	}
-	k.passed(end)
-	return c.Err
+	return k.finish(end, ws)
+}
+
+// until fires what is due by w, the watermark before a row.
+func (k *keyed[S]) until(w int64, ws []step) error {
+	if len(k.timers) > 0 && k.timers[0].due <= w && k.fires(w) {
+		if err := k.fire(w, ws); err != nil {
+			return err
+		}
+	}
+	k.passed(w)
+	return nil
+}
+
+// take takes the next row. If full, a row of a key that holds nothing is turned away.
+func (k *keyed[S]) take(full bool) error {
+	c, x := &k.c, &k.rows[k.next]
+	k.next++
+	c.P, c.W, c.Due, c.By, c.Idx = x.P, x.W, operator.NegInf, "", x.Idx
+	ref, err := k.open(x.Key)
+	if err != nil {
+		return err
+	}
+	s := &k.slot(ref).s
+	held := k.capped && k.op.Next(s) != operator.Never
+	if full && !held {
+		c.TurnAway(x, k.late, k.why)
+		return nil
+	}
+	if k.op.Row(c, s, x); k.capped && !held && k.op.Next(s) != operator.Never {
+		k.held++
+	}
+	if x.W < operator.PosInf { // after the end there is nothing to wait for
+		k.rearm(ref, operator.NegInf)
+	}
+	return nil
+}
+
+// finish ends the block at watermark w.
+func (k *keyed[S]) finish(w int64, ws []step) error {
+	if k.fires(w) {
+		if err := k.fire(w, ws); err != nil {
+			return err
+		}
+	}
+	k.passed(w)
+	return k.c.Err
 }
 
 // passed notes that what is due by w has fired.
@@ -208,7 +242,30 @@ func (k *keyed[S]) say(s *S, key string, due, w int64, ws []step) {
 	if w == operator.PosInf && due < operator.PosInf && !k.lasts {
 		k.peak = max(k.peak, due)
 	}
-	k.op.Fire(c, s, due)
+	if k.op.Fire(c, s, due); k.capped && k.op.Next(s) == operator.Never {
+		k.held--
+	}
+}
+
+// cappedShard is a shard whose keys are counted.
+type cappedShard interface {
+	shard
+	limit(late bool, why string)
+	keys() int
+	head() *operator.In // the next row, nil if there is none
+	until(w int64, ws []step) error
+	take(full bool) error
+	finish(w int64, ws []step) error
+}
+
+func (k *keyed[S]) limit(late bool, why string) { k.capped, k.late, k.why = true, late, why }
+func (k *keyed[S]) keys() int                   { return k.held }
+
+func (k *keyed[S]) head() *operator.In {
+	if k.next == len(k.rows) {
+		return nil
+	}
+	return &k.rows[k.next]
 }
 
 // fireCold fires the keys of a bucket that are due. Those that are over then leave no trace: their records say that they are.

@@ -166,7 +166,8 @@ func (g *Graph) id(name, kind, form string, parts ...[]byte) event.ID {
 
 // late is an input row that came too late for an operator: the event as it was, or the derived row's columns.
 func (g *Graph) late(n *node, r *operator.Result) *Out {
-	o := &Out{Kind: "late", Operator: n.spec.Name, Reason: "late", ID: g.id(n.spec.Name, "late", "1", r.ID[:], []byte("late")), TS: r.TS, LateBy: r.LateBy}
+	reason := cmp.Or(r.Reason, "late")
+	o := &Out{Kind: "late", Operator: n.spec.Name, Reason: reason, ID: g.id(n.spec.Name, "late", "1", r.ID[:], []byte(reason)), TS: r.TS, LateBy: r.LateBy}
 	if x := n.spec.Inputs[r.Input]; x < len(g.src) {
 		o.Stream, o.Payload = g.spec.Streams[x].Name, slices.Clone(r.Batch.Raw(r.Row))
 	} else {

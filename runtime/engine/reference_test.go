@@ -307,6 +307,10 @@ func (n *refNode) row(pipeline string, p int64, r refRow, side int, w int64) []r
 	if n.join {
 		return n.pair(pipeline, p, r, key, side, w)
 	}
+	if n.maxKeys > 0 && n.noRoom(key, w) {
+		r.p, r.late = p, true
+		return []refRow{r}
+	}
 	if n.kind != operator.Tumbling || n.lateness > 0 {
 		return n.windowed(pipeline, p, r, key, w)
 	}

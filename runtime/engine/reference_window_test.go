@@ -27,12 +27,16 @@ type refWindow struct {
 	partial bool
 
 	lateness int64
+	maxKeys  int
 }
 
 func randomWindow(r *rand.Rand, o *refOp) {
 	o.kind = operator.WindowKind(r.IntN(6) % 5)
 	if r.IntN(3) == 0 && o.kind != operator.Counting {
 		o.lateness = 1 + r.Int64N(25)
+	}
+	if r.IntN(3) == 0 {
+		o.maxKeys = 1 + r.IntN(4)
 	}
 	if o.kind == operator.Tumbling {
 		return
@@ -56,6 +60,7 @@ func randomWindow(r *rand.Rand, o *refOp) {
 func (o *refWindow) fill(w *operator.Window) {
 	w.Kind, w.Slide, w.Gap, w.MaxDuration, w.Partial = o.kind, o.slide, o.gap, o.longest, o.partial
 	w.Lateness = o.lateness
+	w.MaxKeys, w.KeysLate = o.maxKeys, o.maxKeys%2 == 0
 	w.Ident.Form = []string{"tumbling/1", "hopping/1", "cumulate/1", "session/1", "count/1"}[o.kind]
 }
 
@@ -114,6 +119,20 @@ func (n *refNode) windowed(pipeline string, p int64, r refRow, key string, w int
 	return out
 }
 
+// noRoom says whether the key holds nothing and as many as there may be do: those with a row in a window that is not over.
+func (n *refNode) noRoom(key string, w int64) bool {
+	held := map[string]bool{}
+	for _, t := range n.took {
+		if n.kind == operator.Counting || t.start+n.size > w {
+			held[t.key] = true
+		}
+	}
+	for _, o := range n.open {
+		held[o.key] = true
+	}
+	return !held[key] && len(held) >= n.maxKeys
+}
+
 // covering are the hopping or cumulate windows that the row goes into, by end.
 func (n *refNode) covering(t refTaken, w int64) (in []*refOpen) {
 	add := func(start, end int64) {
@@ -129,7 +148,7 @@ func (n *refNode) covering(t refTaken, w int64) (in []*refOpen) {
 		in = append(in, n.open[i])
 	}
 	if n.kind == operator.Tumbling {
-		for k := int64(-1000); k < 1000; k++ {
+		for k := t.ts/n.size - 1000; k < t.ts/n.size+1000; k++ {
 			add(n.offset+k*n.size, n.offset+k*n.size+n.size)
 		}
 		return in

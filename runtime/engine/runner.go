@@ -408,6 +408,7 @@ func (r *Runner) total() Stats {
 		s.Rows += n.left
 		s.Revised += n.revised
 		s.Late += n.late
+		s.Errors += n.failed
 	}
 	c := r.graph.Counts()
 	s.Counts = c

@@ -102,7 +102,7 @@ type Result struct {
 	Kind        uint8
 	Input       uint8 // of Late and Failed: which input the row came by
 	LateBy      int64
-	Reason, Why string // of Failed
+	Reason, Why string // of Failed; of Late, if it is another than that
 	Revision    int64  // of Revised: 0 for the first one of its id, then one more each
 }
 
@@ -121,6 +121,7 @@ type Context struct {
 type Counts struct {
 	RowsCapped, MatchesCapped, Truncated int64
 
+	Refused   int64 // rows of a new key that came when there were max_keys already
 	Estimated int64 // rows with an aggregate that has become an estimate
 
 	Poisoned   int64 // rows that a plugin failed on
@@ -134,6 +135,7 @@ func (c *Counts) Add(o Counts) {
 	c.MatchesCapped += o.MatchesCapped
 	c.Truncated += o.Truncated
 	c.Estimated += o.Estimated
+	c.Refused += o.Refused
 	c.Poisoned += o.Poisoned
 	c.Unjudged += o.Unjudged
 	c.Incomplete += o.Incomplete
@@ -158,6 +160,16 @@ func (c *Context) Pass(in *In, id event.ID) { c.Out = append(c.Out, in.Passed(id
 // TooLate says that the row came too late for this operator.
 func (c *Context) TooLate(in *In) {
 	c.add(Result{TS: in.TS, ID: in.ID, Batch: in.Batch, Row: in.Row, First: in.TS, Last: in.TS, Kind: Late, Input: in.Input, LateBy: in.W - in.TS})
+}
+
+// TurnAway refuses a row because there are too many keys: as a row that failed, or as a late one.
+func (c *Context) TurnAway(in *In, late bool, why string) {
+	c.Counts.Refused++
+	r := Result{TS: in.TS, ID: in.ID, Batch: in.Batch, Row: in.Row, First: in.TS, Last: in.TS, Input: in.Input, Reason: "max_keys", Why: why}
+	if r.Kind = Failed; late {
+		r.Kind = Late
+	}
+	c.add(r)
 }
 
 func (c *Context) add(r Result) {

@@ -42,6 +42,8 @@ type Window struct {
 	Having      *match.Condition
 	First       bool  // not of Counting
 	Lateness    int64 // ms, not of Counting
+	MaxKeys     int   // keys that hold something at one time, at least 1; 0: as many as come
+	KeysLate    bool  // rows of further keys are late rows, not errors
 
 	Columns []event.Field // of its rows, set by Init
 	index   []int16       // Field -> column

@@ -222,6 +222,9 @@ func (d *decoder) column(n *yaml.Node, what string, resolve func(string) (event.
 	return f
 }
 
+// keysMost is what max_keys may be.
+const keysMost = 1_000_000_000
+
 func (d *decoder) window(s *source) {
 	m := d.mapping(s.body.get("window"), "window")
 	if m == nil {
@@ -230,7 +233,11 @@ func (d *decoder) window(s *source) {
 	resolve := d.fieldOf(s)
 	w := &operator.Window{}
 	m.need("from", "the stream or operator, or a list of them, whose rows it takes")
-	m.later("max_keys")
+	policy := m.get("policy")
+	if w.MaxKeys = d.int(m.get("max_keys"), "max_keys", 0, 1, keysMost); w.MaxKeys == 0 && policy != nil {
+		d.wrong(m.key("policy"), "policy says what becomes of rows beyond max_keys, which is not there; add it or leave policy out")
+	}
+	w.KeysLate = d.enum(policy, "policy", "error", "error", "late") == "late"
 	d.windowKind(w, m)
 	w.First = d.enum(m.get("emit"), "emit", "close", "close", "first") == "first"
 	d.windowLateness(w, m)

@@ -89,8 +89,11 @@ func (s *Store) group(w *writer, pages []page) {
 		delete(s.long, at)
 		head := op{key: headKey(at)}
 		if p.data != nil {
-			body := s2.Encode(nil, p.data)
-			cut := 0
+			s.packed = s2.Encode(s.packed[:cap(s.packed)], p.data)
+			body, cut := s.packed, 0
+			if len(body) > pageMax {
+				body, s.packed = s.packed, nil // its pieces are not copied
+			}
 			for len(body) > pageMax {
 				w.set(pieceKey(at, s.epoch, cut), body[:pageMax])
 				body = body[pageMax:]

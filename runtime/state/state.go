@@ -67,6 +67,7 @@ type Store struct {
 	pending []outbox
 	stale   []staleEpoch       // whose records are on disk
 	long    map[pieces]version // pages that have pieces
+	packed  []byte             // scratch
 	failed  error
 	hook    func() error // tests: called before each transaction
 }
@@ -183,8 +184,8 @@ func (s *Store) claim() error {
 	if len(data) > 0 {
 		var m marker
 		switch err := json.Unmarshal(data, &m); {
-		case err != nil || m.Format != Format:
-			return fmt.Errorf("has format %d, this binary reads format %d; use the binary that wrote it, or start over with --fresh after moving the folder away", m.Format, Format)
+		case err != nil || m.Format != Format && !s.opt.Fresh:
+			return fmt.Errorf("has format %d, this binary reads format %d; use the binary that wrote it, or start over with --fresh (what is kept there is then lost)", m.Format, Format)
 		case m.Pipeline != s.opt.Pipeline:
 			return fmt.Errorf("belongs to pipeline %q, not %q; give this one another `state:` folder, or its old name back", m.Pipeline, s.opt.Pipeline)
 		case !s.opt.Fresh:
@@ -193,10 +194,14 @@ func (s *Store) claim() error {
 		if err := os.RemoveAll(filepath.Join(s.opt.Dir, "badger")); err != nil {
 			return fmt.Errorf("cannot be removed: %w", err)
 		}
-		return nil
 	}
 	data, _ = json.Marshal(marker{Format, s.opt.Pipeline})
-	if _, err := f.WriteAt(append(data, '\n'), 0); err != nil {
+	data = append(data, '\n')
+	_, err = f.WriteAt(data, 0)
+	if err == nil {
+		err = f.Truncate(int64(len(data)))
+	}
+	if err != nil {
 		return fmt.Errorf("is not writable: %w; choose another folder with `state:`", err)
 	}
 	return f.Sync()

@@ -281,6 +281,9 @@ func TestFreshRemoves(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.Close()
+	if err := os.WriteFile(filepath.Join(dir, "TOCSIN"), []byte(`{"format":1,"pipeline":"p"}          `), 0o644); err != nil { // of an older binary
+		t.Fatal(err)
+	}
 	s, err := Open(Options{Dir: dir, Pipeline: "p", Fresh: true})
 	if err != nil {
 		t.Fatal(err)
