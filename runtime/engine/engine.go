@@ -108,6 +108,10 @@ func NewGraph(spec *Spec, shards int) *Graph {
 func newShard(fields *event.Fields, o *Operator) shard {
 	out := event.NewBatch(fields, o.columns())
 	switch {
+	case o.Join != nil && o.Join.Kind == operator.Windowed:
+		return newKeyed(o.Join.Windows(), out)
+	case o.Join != nil && o.Join.Kind == operator.AsOf:
+		return newKeyed(o.Join.Versions(), out)
 	case o.Join != nil:
 		return newKeyed(o.Join.Logic(), out)
 	case o.Sequence != nil:

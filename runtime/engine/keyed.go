@@ -349,7 +349,12 @@ func (k *keyed[S]) inUse(key []byte) bool {
 
 // wakeAt sets a bucket's timer.
 func (k *keyed[S]) wakeAt(id uint32, due int64) {
-	k.cold.bucket(id).wake = due
+	b := k.cold.bucket(id)
+	if due == operator.PosInf && k.spares != nil {
+		b.wake = operator.Never
+		return
+	}
+	b.wake = due
 	k.timers.push(timer{due, -1 - int32(id)})
 }
 
@@ -493,10 +498,11 @@ func (k *keyed[S]) touch(ref int32) {
 	k.cold.changed(k.cold.in(s.hash), k.epoch)
 }
 
-// rearm: a key has at most one timer that counts, at or before the earliest thing it waits for; after is what has fired.
+// rearm: a key has at most one timer that counts, at or before the earliest thing it waits for; after is what has fired. The end
+// of the input is no timer of keys that it spares, or there would be one more each time that another has fired.
 func (k *keyed[S]) rearm(ref int32, after int64) {
 	s := k.slot(ref)
-	if due := k.op.Next(&s.s); due < s.armed && due > after {
+	if due := k.op.Next(&s.s); due < s.armed && due > after && (due < operator.PosInf || k.spares == nil) {
 		s.armed = due
 		k.timers.push(timer{due, ref})
 	}

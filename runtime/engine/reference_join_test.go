@@ -12,10 +12,12 @@ import (
 	"github.com/seed-98920119/tocsin/runtime/operator"
 )
 
-// Interval joins, as code that a person can check: every stored row knows how many partners it met, and all are scanned.
+// Joins without windows and versions (reference_pairs_test.go), as code that a person can check: every stored row knows how
+// many partners it met, and all are scanned.
 
 // refJoin says which rows a join says.
 type refJoin struct {
+	pairing operator.JoinKind
 	typ     operator.JoinType
 	matches operator.Matches
 	where   bool // pairs whose left v is at least 1 and right v at most 2
@@ -29,10 +31,15 @@ type refMet struct {
 }
 
 func randomJoin(r *rand.Rand, o *refOp) {
+	o.pairing = operator.JoinKind(max(r.IntN(6)-2, 0))
 	if r.IntN(3) > 0 {
 		o.typ = operator.JoinType(r.IntN(6))
 	}
-	if o.typ <= operator.LeftOuter {
+	if !o.join {
+		o.pairing = operator.Interval
+	}
+	randomPairing(r, o)
+	if o.typ <= operator.LeftOuter && o.pairing != operator.AsOf {
 		o.matches = operator.Matches(max(r.IntN(5)-2, 0))
 	}
 	o.where = r.IntN(4) == 0
@@ -42,13 +49,14 @@ func compileJoin(t testing.TB, o refOp, f *event.Fields, keys []event.Field) *op
 	out := func(name string, side uint8, field string) operator.Output {
 		return operator.Output{Name: f.Add(name), Side: side, Field: f.Add(field)}
 	}
-	j := &operator.Join{Ident: operator.Ident{Pipeline: caseName, Operator: o.name, Form: "interval/1"}, On: [2][]event.Field{keys, keys},
+	j := &operator.Join{Ident: operator.Ident{Pipeline: caseName, Operator: o.name, Form: o.pairing.Form()}, Kind: o.pairing, On: [2][]event.Field{keys, keys},
 		Lower: o.lower, Upper: o.upper, NullSafe: o.nullSafe, RowsMax: o.rowsMax, MatchesMax: o.pairsMax, Policy: o.policy, Type: o.typ, Matches: o.matches,
 		Outputs: []operator.Output{out("k", 0, "k"), out("a", 0, "v"), out("b", 1, "v")}}
 	if o.where {
 		j.Where = condition(t, "{lv|gte: 1, rv|lte: 2}", f)
 		j.Pair = []operator.Output{out("lv", 0, "v"), out("rv", 1, "v")}
 	}
+	fillPairing(t, j, o, f)
 	j.Init(f)
 	return j
 }
@@ -99,7 +107,7 @@ func (n *refNode) alive(key string, side int, w int64) (rows []*refTaken) {
 }
 
 func (n *refNode) partners(l, r refRow) bool {
-	if l.ts < r.ts+n.lower || l.ts > r.ts+n.upper {
+	if n.pairing == operator.Interval && (l.ts < r.ts+n.lower || l.ts > r.ts+n.upper) {
 		return false
 	}
 	a, errA := strconv.ParseFloat(l.cells["v"].text, 64)
@@ -213,21 +221,25 @@ func (n *refNode) result(pipeline string, p, ts int64, cells map[string]refCell,
 	if hidden {
 		cells["truncated"] = refCell{event.Bool, "true"}
 	}
-	return refRow{p: p, ts: ts, cells: cells, id: event.Hash([]byte(pipeline), []byte(n.name), []byte("row"), []byte("interval/1"), left, right)}
+	return refRow{p: p, ts: ts, cells: cells, id: event.Hash([]byte(pipeline), []byte(n.name), []byte("row"), []byte(n.pairing.Form()), left, right)}
 }
 
-// A row that comes out alone, with its own time, is not late for who reads it, though it waited: the join's output watermark is
-// behind. Nor is one without a key. Windows of a millisecond are the most impatient readers.
-func TestRowsAloneAreOnTime(t *testing.T) {
+// What a join says is not late for who reads it, though it waited: the output watermark is behind, or the time is the window's
+// last millisecond. Nor is a row without a key. Windows of a millisecond are the most impatient readers.
+func TestRowsOfJoinsAreOnTime(t *testing.T) {
 	r := rand.New(rand.NewPCG(31, 1))
 	streams := []refStream{{delay: 6, parts: 1}, {delay: 6, parts: 1}}
 	alone := 0
-	for n := range 300 {
-		ops := []refOp{{name: "join", join: true, inputs: []int{0, 1}, key: "k", lower: r.Int64N(30) - 20, rowsMax: 10_000, pairsMax: 10_000}, {name: "window", inputs: []int{2}, size: 1}}
-		ops[0].upper = ops[0].lower + r.Int64N(25)
+	for n := range 600 {
+		ops := []refOp{{name: "join", join: true, inputs: []int{0, 1}, key: "k", size: 5, lower: r.Int64N(30) - 20, rowsMax: 10_000, pairsMax: 10_000}, {name: "window", inputs: []int{2}, size: 1}}
+		ops[0].upper, ops[0].slide, ops[0].kind = ops[0].lower+r.Int64N(25), 2, operator.WindowKind(n%2)
 		if ops[0].typ = operator.JoinType(n % 6); n%6 < 2 && n%4 > 1 {
 			ops[0].matches = operator.FirstMatch + operator.Matches(n/12%2)
 		}
+		if ops[0].pairing = operator.JoinKind(n / 150); ops[0].pairing == operator.AsOf {
+			ops[0].matches = operator.AllMatches
+		}
+		randomPairing(r, &ops[0])
 		evs := []refEvent{{stream: 0, mark: event.Announce}, {stream: 1, mark: event.Announce}}
 		for now := int64(0); now < 200; now += r.Int64N(5) {
 			row := refRow{ts: now - r.Int64N(7), cells: map[string]refCell{"k": randomKey(r, 3), "v": {event.Number, "1"}}}
@@ -244,7 +256,7 @@ func TestRowsAloneAreOnTime(t *testing.T) {
 				for i := range g.ops[op].said {
 					switch row := shown(spec, op, &g.ops[op].said[i]); {
 					case op == 1 && row.late:
-						t.Fatalf("case %d, type %d, matches %d: late downstream: %v", n, ops[0].typ, ops[0].matches, row)
+						t.Fatalf("case %d, %s join, type %d, matches %d: late downstream: %v", n, ops[0].pairing, ops[0].typ, ops[0].matches, row)
 					case op == 0 && row.cells["b"].kind == event.Null, op == 0 && row.cells["a"].kind == event.Null:
 						alone++
 					}

@@ -70,6 +70,8 @@ type refOp struct {
 	first    bool
 	lower    int64
 	upper    int64
+	ttl      int64 // of as-of joins; 0: none
+	deleted  bool  // of as-of joins: right rows with v = 0 end a version
 	nullSafe bool
 	rowsMax  int
 	pairsMax int
@@ -151,9 +153,11 @@ type refNode struct {
 	took []refTaken
 	done map[string]bool // windows that closed, or said their row
 	cut  []refCut
-	open []*refOpen // windows that are not tumbling
-	came int        // rows that came into them
-	told int        // of those, how many have said a row that may be revised
+	open []*refOpen         // windows that are not tumbling
+	pane []*refPane         // windows of joins
+	lost map[string]refLost // of a key's versions
+	came int                // rows that came into them
+	told int                // of those, how many have said a row that may be revised
 	seen []refSeen
 }
 
@@ -189,7 +193,7 @@ func reference(name string, streams []refStream, ops []refOp, evs []refEvent, li
 	nodes := make([]refNode, len(ops))
 	all := make([][]refRow, len(ops))
 	for i := range ops {
-		nodes[i] = refNode{refOp: &ops[i], w: operator.NegInf, done: map[string]bool{}}
+		nodes[i] = refNode{refOp: &ops[i], w: operator.NegInf, done: map[string]bool{}, lost: map[string]refLost{}}
 	}
 	for i, e := range evs {
 		p := int64(i + 1)
@@ -267,7 +271,11 @@ func (n *refNode) step(pipeline string, p int64, at [][]refRow, before, now int6
 			out = append(out, n.row(pipeline, p, r, side, before)...)
 		}
 	}
-	if n.join && now > before {
+	if n.join && n.pairing == operator.Windowed && now > before {
+		out = append(out, n.closePairs(pipeline, p, now)...)
+	} else if n.join && n.pairing == operator.AsOf && now > before {
+		out = append(out, n.ask(pipeline, p, now)...)
+	} else if n.join && now > before {
 		out = append(out, n.die(pipeline, p, now)...)
 	} else if !n.judge && !n.passes() && now > before {
 		out = append(out, n.close(pipeline, p, now)...)
@@ -301,8 +309,14 @@ func (n *refNode) row(pipeline string, p int64, r refRow, side int, w int64) []r
 		return n.news(pipeline, p, r, w)
 	}
 	key, ok := n.keyOf(r)
+	if n.join && n.pairing == operator.Windowed {
+		return n.takePair(pipeline, p, r, key, side, w, !ok)
+	}
 	if !ok {
 		return n.lone(pipeline, p, r, side)
+	}
+	if n.join && n.pairing == operator.AsOf {
+		return n.version(pipeline, p, r, key, side, w)
 	}
 	if n.join {
 		return n.pair(pipeline, p, r, key, side, w)

@@ -18,11 +18,30 @@ import (
 // neither needs to be merged. Slices stay as long as a window that has them takes rows.
 type aligned struct {
 	Window
+	grid
 	slice  int64 // length of a slice
-	step   int64 // from one window's end to the next
-	period int64 // from the start of one window to the next later one
 	shared bool  // panes are slices, not windows, or are kept after their window has closed
 	view   windowView
+}
+
+// grid is where windows begin and end.
+type grid struct {
+	kind   WindowKind
+	size   int64
+	offset int64
+	step   int64 // from one window's end to the next
+	period int64 // from the start of one window to the next later one
+}
+
+func (o *Window) grid() grid {
+	g := grid{kind: o.Kind, size: o.Size, offset: o.Offset, step: o.Size, period: o.Size}
+	switch o.Kind {
+	case Hopping:
+		g.step, g.period = o.Slide, o.Slide
+	case Cumulate:
+		g.step = o.Slide
+	}
+	return g
 }
 
 // WindowState is a key's panes, by end.
@@ -42,13 +61,7 @@ type openPane struct {
 
 // Logic returns the functions of one shard of a tumbling, hopping or cumulate window; shards share nothing that they write.
 func (o *Window) Logic() Logic[WindowState] {
-	a := &aligned{Window: *o, slice: o.Slice(), step: o.Size, period: o.Size}
-	switch o.Kind {
-	case Hopping:
-		a.step, a.period = o.Slide, o.Slide
-	case Cumulate:
-		a.step = o.Slide
-	}
+	a := &aligned{Window: *o, grid: o.grid(), slice: o.Slice()}
 	a.shared = (a.slice < a.Size || a.Lateness > 0) && !o.First
 	a.view = newView(&a.Window)
 	return a
@@ -67,17 +80,17 @@ func floor(ts, offset, step int64) int64 {
 func (o *Window) Start(ts int64) int64 { return floor(ts, o.Offset, o.Size) }
 
 // nextEnd returns the first end of a window after t.
-func (o *aligned) nextEnd(t int64) int64 { return floor(t, o.Offset+o.Size, o.step) + o.step }
+func (g *grid) nextEnd(t int64) int64 { return floor(t, g.offset+g.size, g.step) + g.step }
 
 // lastEnd returns the end of the last window that covers ts.
-func (o *aligned) lastEnd(ts int64) int64 { return floor(ts, o.Offset, o.period) + o.Size }
+func (g *grid) lastEnd(ts int64) int64 { return floor(ts, g.offset, g.period) + g.size }
 
 // start returns the start of the window that ends at end.
-func (o *aligned) start(end int64) int64 {
-	if o.Kind == Cumulate {
-		return o.Start(end - 1)
+func (g *grid) start(end int64) int64 {
+	if g.kind == Cumulate {
+		return floor(end-1, g.offset, g.size)
 	}
-	return end - o.Size
+	return end - g.size
 }
 
 // Row implements Logic. Nearly always the row goes into the newest pane, which is open: what is due by in.W has fired.

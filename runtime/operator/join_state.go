@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"slices"
+	"sort"
 
 	"github.com/seed-98920119/tocsin/runtime/event"
 )
@@ -49,7 +50,7 @@ type stored struct {
 	data []byte // the kept cells: kind, length, text
 	n    uint32 // partners met
 	hid  bool   // a cap may have hidden one
-	gone bool   // it came out at the end of the input
+	gone bool   // it came out at the end of the input; of a right row of AsOf: nothing is valid after it
 }
 
 // met counts a partner.
@@ -72,6 +73,21 @@ func (s *stock) insert(row *stored) {
 	}
 	s.rows = slices.Insert(s.rows, i, *row)
 	s.wait = min(s.wait, i)
+}
+
+// between returns the rows of [start, end).
+func (s *stock) between(start, end int64) []stored {
+	live := s.rows[s.head:]
+	at := func(ts int64) int { return sort.Search(len(live), func(i int) bool { return live[i].ts >= ts }) }
+	return live[at(start):at(end)]
+}
+
+// empty makes the stock as if it had never been; it keeps a little memory.
+func (s *stock) empty() {
+	*s = stock{rows: s.rows[:0]}
+	if cap(s.rows) > 64 {
+		s.rows = nil
+	}
 }
 
 // drop forgets the n oldest rows; the slice is closed up when half of it is dead, so that this costs a row a constant.
@@ -101,7 +117,7 @@ const (
 )
 
 // Save implements Logic.
-func (o *Join) Save(dst []byte, s *JoinState, whole bool) []byte {
+func (o *intervalJoin) Save(dst []byte, s *JoinState, whole bool) []byte {
 	if !whole {
 		return o.saveAdded(append(dst, recordAdded), s)
 	}
@@ -110,32 +126,43 @@ func (o *Join) Save(dst []byte, s *JoinState, whole bool) []byte {
 		l := &s.side[side]
 		dst = append(dst, bits(l.capped, false))
 		dst = binary.AppendVarint(dst, l.cut)
-		dst = binary.AppendUvarint(dst, uint64(len(l.rows)-l.head))
-		for i := l.head; i < len(l.rows); i++ {
-			dst = o.appendStored(dst, &l.rows[i], uint8(side))
-		}
+		dst = o.appendRows(dst, l, uint8(side))
+	}
+	return dst
+}
+
+func (o *Join) appendRows(dst []byte, l *stock, side uint8) []byte {
+	dst = binary.AppendUvarint(dst, uint64(len(l.rows)-l.head))
+	for i := l.head; i < len(l.rows); i++ {
+		dst = o.appendStored(dst, &l.rows[i], side)
 	}
 	return dst
 }
 
 // saveAdded writes additions in their order: side, how far the watermark was behind, the row.
-func (o *Join) saveAdded(dst []byte, s *JoinState) []byte {
+func (o *intervalJoin) saveAdded(dst []byte, s *JoinState) []byte {
 	if o.remembers() {
 		if dst = append(dst, bits(s.moved, s.ended)); s.moved {
 			dst = binary.AppendVarint(dst, s.fired)
 		}
 	}
 	s.moved, s.ended = false, false
+	dst = o.appendAdditions(dst, s.added)
+	o.noted(&s.added)
+	return dst
+}
+
+// appendAdditions writes the rows that came to a key, each behind its side and how far the watermark was behind.
+func (o *Join) appendAdditions(dst []byte, added int32) []byte {
 	o.hits = o.hits[:0]
-	for i := s.added; i > 0; i = o.log[i-1].prev {
+	for i := added; i > 0; i = o.log[i-1].prev {
 		o.hits = append(o.hits, int(i-1))
 	}
 	for _, i := range slices.Backward(o.hits) {
 		a := &o.log[i]
-		dst = binary.AppendVarint(append(dst, a.side), a.row.ts-a.w)
+		dst = binary.AppendVarint(append(dst, bits(a.side == 1, a.row.gone)), a.row.ts-a.w)
 		dst = o.appendStored(dst, &a.row, a.side)
 	}
-	o.noted(&s.added)
 	return dst
 }
 
@@ -157,7 +184,7 @@ func (o *Join) appendStored(dst []byte, r *stored, side uint8) []byte {
 }
 
 // Load implements Logic. Added rows are stored again as they were then, each judged by its own watermark.
-func (o *Join) Load(s *JoinState, rec []byte) error {
+func (o *intervalJoin) Load(s *JoinState, rec []byte) error {
 	r := event.Reader{B: rec}
 	switch r.Byte() {
 	case recordAdded:
@@ -177,7 +204,7 @@ func (o *Join) Load(s *JoinState, rec []byte) error {
 	return nil
 }
 
-func (o *Join) loadAdded(r *event.Reader, s *JoinState) {
+func (o *intervalJoin) loadAdded(r *event.Reader, s *JoinState) {
 	var moved, ended bool
 	var fired int64
 	if o.remembers() {
@@ -200,7 +227,7 @@ func (o *Join) loadAdded(r *event.Reader, s *JoinState) {
 }
 
 // replay does what a row did when it came at watermark w, silently.
-func (o *Join) replay(s *JoinState, row stored, w int64, side uint8) {
+func (o *intervalJoin) replay(s *JoinState, row stored, w int64, side uint8) {
 	o.trim(nil, s, w)
 	if o.counts[1-side] {
 		o.row = row
@@ -211,11 +238,15 @@ func (o *Join) replay(s *JoinState, row stored, w int64, side uint8) {
 	}
 }
 
-func (o *Join) loadStock(r *event.Reader, l *stock, side uint8) {
+func (o *intervalJoin) loadStock(r *event.Reader, l *stock, side uint8) {
 	l.capped, _ = readBits(r)
 	if l.cut = r.Int(); l.capped && !goodTime(l.cut/2) {
 		r.Bad = true
 	}
+	o.loadRows(r, l, side)
+}
+
+func (o *Join) loadRows(r *event.Reader, l *stock, side uint8) {
 	for n := r.Uint(); n > 0 && !r.Bad; n-- {
 		row := o.loadStored(r, side)
 		if len(l.rows) > 0 && l.rows[len(l.rows)-1].ts > row.ts {

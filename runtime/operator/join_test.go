@@ -18,41 +18,81 @@ import (
 
 // joinPlayer runs a join over keys as the engine does, one row at a time, and keeps records as a disk does.
 type joinPlayer struct {
-	j       *Join
-	fields  *event.Fields
-	logic   Logic[JoinState]
-	states  map[string]*JoinState
+	j      *Join
+	fields *event.Fields
+	keys   joinKeys
+	c      *Context
+	w      int64    // the watermark,
+	in     [2]int64 // and those of the inputs, if they are told apart
+	delay  int64
+	n      int // rows that came
+	late   int // of them too late
+}
+
+// joinKeys is the states of keys, of whatever kind.
+type joinKeys interface {
+	row(c *Context, in *In)
+	fire(c *Context, w int64)
+	save(whole bool)
+	restart(w int64)
+	records() [][]byte
+	try(t *testing.T, c *Context, in *In, rec []byte)
+}
+
+type joinStates[S any] struct {
+	logic   Logic[S]
+	spares  func(s *S) bool
+	states  map[string]*S
 	touched map[string]bool
 	disk    map[string][][]byte
-	c       *Context
-	w       int64 // the watermark
-	delay   int64
-	n       int // rows that came
+}
+
+func newJoinStates[S any](logic Logic[S]) joinKeys {
+	k := &joinStates[S]{logic: logic, spares: func(*S) bool { return false }, states: map[string]*S{}, touched: map[string]bool{}, disk: map[string][][]byte{}}
+	if x, ok := logic.(Sparing[S]); ok {
+		k.spares = x.Spares
+	}
+	return k
 }
 
 func newJoinPlayer(j Join, where string) *joinPlayer {
 	fields := &event.Fields{}
 	v := fields.Add("v")
-	j.Ident = Ident{"script", "join", "interval/1"}
+	j.Ident = Ident{"script", "join", j.Kind.Form()}
 	j.Outputs = []Output{{Name: fields.Add("a"), Side: 0, Field: v}, {Name: fields.Add("b"), Side: 1, Field: v}}
-	for _, name := range []string{"key", "matches", "truncated"} {
+	for _, name := range []string{"key", "matches", "truncated", "window_start", "window_end"} {
 		fields.Add(name)
 	}
+	if j.Kind == AsOf {
+		j.Deleted = compiled(fields, "{v: [gone, 9]}")
+	}
 	if where != "" {
-		var n yaml.Node
-		if err := yaml.Unmarshal([]byte(where), &n); err != nil {
-			panic(err)
-		}
-		c, problems := match.Compile(n.Content[0], func(path string) (event.Field, error) { return fields.Add(path), nil })
-		if len(problems) > 0 {
-			panic(problems)
-		}
-		j.Where, j.Pair = c, []Output{{Name: fields.Add("lv"), Side: 0, Field: v}, {Name: fields.Add("rv"), Side: 1, Field: v}}
+		j.Where, j.Pair = compiled(fields, where), []Output{{Name: fields.Add("lv"), Side: 0, Field: v}, {Name: fields.Add("rv"), Side: 1, Field: v}}
 	}
 	j.RowsMax, j.MatchesMax = max(j.RowsMax, 1), max(j.MatchesMax, 1)
 	j.Init(fields)
-	return &joinPlayer{j: &j, fields: fields, logic: j.Logic(), states: map[string]*JoinState{}, touched: map[string]bool{}, disk: map[string][][]byte{},
-		c: &Context{Batch: event.NewBatch(fields, j.Columns), Due: NegInf}, w: NegInf, delay: Never}
+	p := &joinPlayer{j: &j, fields: fields, c: &Context{Batch: event.NewBatch(fields, j.Columns), Due: NegInf}, w: NegInf, in: [2]int64{NegInf, NegInf}, delay: Never}
+	switch j.Kind {
+	case Windowed:
+		p.keys = newJoinStates(j.Windows())
+	case AsOf:
+		p.keys = newJoinStates(j.Versions())
+	default:
+		p.keys = newJoinStates(j.Logic())
+	}
+	return p
+}
+
+func compiled(fields *event.Fields, condition string) *match.Condition {
+	var n yaml.Node
+	if err := yaml.Unmarshal([]byte(condition), &n); err != nil {
+		panic(err)
+	}
+	c, problems := match.Compile(n.Content[0], func(path string) (event.Field, error) { return fields.Add(path), nil })
+	if len(problems) > 0 {
+		panic(problems)
+	}
+	return c
 }
 
 // row lets a row come; a key "null" is none.
@@ -66,75 +106,108 @@ func (p *joinPlayer) row(side uint8, ts int64, key, v string) {
 			return
 		}
 	}
-	if p.states[string(in.Key)] == nil {
-		p.states[string(in.Key)] = new(JoinState)
-	}
-	p.touched[string(in.Key)] = true
-	p.logic.Row(p.c, p.states[string(in.Key)], in)
+	p.keys.row(p.c, in)
 	if p.delay != Never {
 		p.fire(max(p.w, ts-p.delay))
 	}
 }
 
 func (p *joinPlayer) fire(w int64) {
-	for w < PosInf || p.logic.Flushes() {
+	p.keys.fire(p.c, w)
+	p.w = w
+}
+
+func (p *joinPlayer) restart() { p.keys.restart(p.w) }
+
+func (k *joinStates[S]) row(c *Context, in *In) {
+	if k.states[string(in.Key)] == nil {
+		k.states[string(in.Key)] = new(S)
+	}
+	k.touched[string(in.Key)] = true
+	k.logic.Row(c, k.states[string(in.Key)], in)
+}
+
+func (k *joinStates[S]) fire(c *Context, w int64) {
+	for w < PosInf || k.logic.Flushes() {
 		due, by := int64(Never), ""
-		for _, key := range slices.Sorted(maps.Keys(p.states)) {
-			s := p.states[key]
-			if next := p.logic.Next(s); next < due && (w < PosInf || !p.j.Spares(s)) {
+		for _, key := range slices.Sorted(maps.Keys(k.states)) {
+			s := k.states[key]
+			if next := k.logic.Next(s); next < due && (w < PosInf || !k.spares(s)) {
 				due, by = next, key
 			}
 		}
 		if due > w {
-			break
+			return
 		}
-		p.c.Due, p.c.By, p.c.W = due, by, w
-		p.touched[by] = true
-		p.logic.Fire(p.c, p.states[by], due)
-		p.c.Due, p.c.By = NegInf, ""
+		c.Due, c.By, c.W = due, by, w
+		k.touched[by] = true
+		k.logic.Fire(c, k.states[by], due)
+		c.Due, c.By = NegInf, ""
 	}
-	p.w = w
 }
 
 // save writes what an epoch does, and what a consolidation does if that is asked for.
-func (p *joinPlayer) save(whole bool) {
-	for key := range p.touched {
-		if s := p.states[key]; p.logic.Next(s) == Never {
-			p.logic.Clear(s)
-			delete(p.disk, key)
+func (k *joinStates[S]) save(whole bool) {
+	for key := range k.touched {
+		if s := k.states[key]; k.logic.Next(s) == Never {
+			k.logic.Clear(s)
+			delete(k.disk, key)
 		} else {
-			p.disk[key] = append(p.disk[key], p.logic.Save(nil, s, false))
+			k.disk[key] = append(k.disk[key], k.logic.Save(nil, s, false))
 		}
 	}
-	clear(p.touched)
-	for key := range p.disk {
+	clear(k.touched)
+	for key := range k.disk {
 		if whole {
-			p.disk[key] = [][]byte{p.logic.Save(nil, p.states[key], true)}
+			k.disk[key] = [][]byte{k.logic.Save(nil, k.states[key], true)}
 		}
 	}
 }
 
 // restart reads what the last save wrote.
-func (p *joinPlayer) restart() {
-	clear(p.states)
-	for key, recs := range p.disk {
-		s := new(JoinState)
+func (k *joinStates[S]) restart(w int64) {
+	clear(k.states)
+	for key, recs := range k.disk {
+		s := new(S)
 		for _, rec := range recs {
-			if err := p.logic.Load(s, rec); err != nil {
+			if err := k.logic.Load(s, rec); err != nil {
 				panic(err)
 			}
 		}
-		for due := p.logic.Next(s); due <= p.w && (!p.logic.Flushes() || p.j.Spares(s)); due = p.logic.Next(s) {
-			p.logic.Fire(&Context{}, s, due)
+		for due := k.logic.Next(s); due <= w && (!k.logic.Flushes() || k.spares(s)); due = k.logic.Next(s) {
+			k.logic.Fire(&Context{}, s, due)
 		}
-		p.states[key] = s
+		k.states[key] = s
 	}
+}
+
+func (k *joinStates[S]) records() (recs [][]byte) {
+	for _, s := range k.states {
+		recs = append(recs, k.logic.Save(nil, s, true), k.logic.Save(nil, s, false))
+	}
+	return recs
+}
+
+// try loads any bytes and goes on with them to the end of the input.
+func (k *joinStates[S]) try(t *testing.T, c *Context, in *In, rec []byte) {
+	loaded(t, k.logic, c, in, rec)
+	var s S
+	if k.logic.Load(&s, rec) != nil {
+		return
+	}
+	c.W = PosInf
+	for due := k.logic.Next(&s); due < Never && k.logic.Flushes() && !k.spares(&s); due = k.logic.Next(&s) {
+		k.logic.Fire(c, &s, due)
+	}
+	c.Out, c.W = c.Out[:0], 0
+	c.Batch.Reset()
 }
 
 // said returns what was said since the last call, as "left right", with the number of partners and marks.
 func (p *joinPlayer) said() (out []string) {
 	for _, r := range p.c.Out {
 		if r.Kind == Late {
+			p.late++
 			out = append(out, "late "+string(r.Batch.Value(p.fields.Add("v"), int(r.Row)).Text))
 			continue
 		}
@@ -146,6 +219,8 @@ func (p *joinPlayer) said() (out []string) {
 				text += " null"
 			case p.fields.Path(f) == "truncated":
 				text += " truncated"
+			case strings.HasPrefix(p.fields.Path(f), "window_"):
+				text += map[string]string{"window_start": " [", "window_end": ", "}[p.fields.Path(f)] + clockText(string(v.Text)) + map[string]string{"window_end": ")"}[p.fields.Path(f)]
 			default:
 				text += " " + string(v.Text)
 			}
@@ -159,8 +234,24 @@ func (p *joinPlayer) said() (out []string) {
 
 // randomJoins draws joins of every type, with and without caps and a condition.
 func randomJoins(r *rand.Rand, n int) (Join, string) {
-	j := Join{Lower: r.Int64N(40) - 30, RowsMax: 100, MatchesMax: 100}
-	j.Upper = j.Lower + r.Int64N(40)
+	j := Join{RowsMax: 100, MatchesMax: 100}
+	switch j.Kind = JoinKind(max(r.IntN(6)-2, 0)); j.Kind {
+	case Interval:
+		j.Lower = r.Int64N(40) - 30
+		j.Upper = j.Lower + r.Int64N(40)
+	case Regular:
+		j.TTL = r.Int64N(40)
+		j.Lower, j.Upper = -j.TTL, j.TTL
+	case Windowed:
+		j.Window = &Window{Kind: WindowKind(r.IntN(3)), Slide: 1 + r.Int64N(30)}
+		if j.Window.Size = j.Window.Slide * (1 + r.Int64N(3)); j.Window.Kind == Hopping {
+			j.Window.Size += r.Int64N(10)
+		}
+	case AsOf:
+		if n %= 2; r.IntN(2) == 0 {
+			j.TTL = r.Int64N(60)
+		}
+	}
 	switch n %= 10; {
 	case n < 6:
 		j.Type = JoinType(n)
@@ -192,7 +283,7 @@ func TestJoinsGoOn(t *testing.T) {
 			do(stopped)
 			a, b := calm.said(), stopped.said()
 			if rows += len(a); !slices.Equal(a, b) {
-				t.Fatalf("seed %d, case %d, type %d, matches %d:\n%s\nstopped, it says\n%s\nand else\n%s", seed, n, j.Type, j.Matches, strings.Join(log, "\n"), strings.Join(b, "\n"), strings.Join(a, "\n"))
+				t.Fatalf("seed %d, case %d, %s join, type %d, matches %d:\n%s\nstopped, it says\n%s\nand else\n%s", seed, n, j.Kind, j.Type, j.Matches, strings.Join(log, "\n"), strings.Join(b, "\n"), strings.Join(a, "\n"))
 			}
 		}
 		w := int64(0)
@@ -205,12 +296,12 @@ func TestJoinsGoOn(t *testing.T) {
 			}
 			if r.IntN(50) == 0 {
 				both("end", func(p *joinPlayer) { p.fire(PosInf); p.w = w })
-				stopped.save(false) // only another run goes on after the end
+				stopped.keys.save(false) // only another run goes on after the end
 				stopped.restart()
 			}
 			if k := r.IntN(8); k < 3 {
 				log = append(log, fmt.Sprint("save ", k))
-				if stopped.save(k == 0); k < 2 {
+				if stopped.keys.save(k == 0); k < 2 {
 					stopped.restart()
 				}
 			}
@@ -283,7 +374,8 @@ func TestJoinMoments(t *testing.T) {
 	}
 }
 
-// do plays a line: "l 100 key value" and "r ..." are rows, "wm 100" the watermark, "restart" and "end".
+// do plays a line: "l 100 key value" and "r ..." are rows, "wm 100" the watermark, "wm l 100" that of an input,
+// "restart" and "end".
 func (p *joinPlayer) do(line string) {
 	words := strings.Fields(line)
 	num := func(i int) int64 {
@@ -297,11 +389,16 @@ func (p *joinPlayer) do(line string) {
 	case "l", "r":
 		p.row(uint8(strings.Index("lr", words[0])), num(1), words[2], words[3])
 	case "wm":
-		p.fire(max(p.w, num(1)))
+		if i := strings.Index("lr", words[1]); i >= 0 {
+			p.in[i] = max(p.in[i], num(2))
+		} else {
+			p.in = [2]int64{max(p.w, num(1)), max(p.w, num(1))}
+		}
+		p.fire(max(p.w, min(p.in[0], p.in[1])))
 	case "delay":
 		p.delay = num(1)
 	case "restart":
-		p.save(false)
+		p.keys.save(false)
 		p.restart()
 	case "end":
 		p.fire(PosInf)
@@ -310,7 +407,7 @@ func (p *joinPlayer) do(line string) {
 	}
 }
 
-// What other engines expect of interval joins on their own tests; "expect" is a row said since the last of them, "nothing" none,
+// What other engines expect of joins on their own tests; "expect" is a row said since the last of them, "nothing" none,
 // in any order.
 func TestOtherEnginesJoins(t *testing.T) {
 	src, err := os.ReadFile("testdata/engines/joins.txt")
@@ -326,6 +423,9 @@ func TestOtherEnginesJoins(t *testing.T) {
 			return
 		}
 		got := slices.DeleteFunc(p.said(), func(s string) bool { return strings.HasPrefix(s, "late ") }) // others drop them without a word
+		for i := range got {
+			got[i], _, _ = strings.Cut(got[i], " [") // the windows' bounds
+		}
 		slices.Sort(got)
 		if slices.Sort(want); !slices.Equal(got, want) {
 			t.Errorf("%s: got\n%s\nwant\n%s", name, strings.Join(got, "\n"), strings.Join(want, "\n"))
@@ -347,17 +447,22 @@ func TestOtherEnginesJoins(t *testing.T) {
 			if open = true; word == "expect" {
 				want = append(want, rest)
 			}
+		case word == "late":
+			check()
+			if rest != strconv.Itoa(p.late) {
+				t.Errorf("%s: %d late rows, want %s", name, p.late, rest)
+			}
 		default:
 			check()
 			p.do(line)
 		}
 	}
-	if cases < 9 || rows < 30 {
+	if cases < 14 || rows < 50 {
 		t.Errorf("%d cases with %d rows", cases, rows)
 	}
 }
 
-// joinOf reads "left lower=-5 upper=9".
+// joinOf reads "left lower=-5 upper=9", "inner tumbling=5000" and "inner as_of".
 func joinOf(text string) Join {
 	j := Join{RowsMax: CapDefault, MatchesMax: CapDefault}
 	for _, word := range strings.Fields(text) {
@@ -368,6 +473,10 @@ func joinOf(text string) Join {
 			j.Lower = n
 		case "upper":
 			j.Upper = n
+		case "tumbling":
+			j.Kind, j.Window = Windowed, &Window{Size: n}
+		case "as_of":
+			j.Kind = AsOf
 		default:
 			j.Type = JoinType(slices.Index([]string{"inner", "left", "right", "full", "semi", "anti"}, name))
 		}
@@ -379,16 +488,15 @@ func joinOf(text string) Join {
 func FuzzLoadJoin(f *testing.F) {
 	r := rand.New(rand.NewPCG(6, 6))
 	var all []*joinPlayer
-	for n := range 10 {
+	for n := range 40 {
 		j, _ := randomJoins(r, n)
 		p := newJoinPlayer(j, "")
 		for i := range int64(8) {
 			p.row(uint8(i%2), i*10, "k", "1")
 		}
 		p.fire(30)
-		for _, s := range p.states {
-			f.Add(p.logic.Save(nil, s, true))
-			f.Add(p.logic.Save(nil, s, false))
+		for _, rec := range p.keys.records() {
+			f.Add(rec)
 		}
 		all = append(all, p)
 	}
@@ -396,17 +504,7 @@ func FuzzLoadJoin(f *testing.F) {
 		for _, p := range all {
 			b := event.NewBatch(p.fields, nil)
 			b.AppendRow()
-			loaded(t, p.logic, p.c, &In{TS: 100, First: 100, Last: 100, W: 50, Batch: b}, rec)
-			var s JoinState
-			if p.logic.Load(&s, rec) != nil {
-				continue
-			}
-			p.c.W = PosInf
-			for due := p.logic.Next(&s); p.logic.Flushes() && !p.j.Spares(&s); due = p.logic.Next(&s) {
-				p.logic.Fire(p.c, &s, due)
-			}
-			p.c.Out, p.c.W = p.c.Out[:0], 0
-			p.c.Batch.Reset()
+			p.keys.try(t, p.c, &In{TS: 100, First: 100, Last: 100, W: 50, Batch: b}, rec)
 		}
 	})
 }

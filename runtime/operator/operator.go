@@ -40,7 +40,7 @@ type Logic[S any] interface {
 }
 
 // Sparing is a Logic that flushes, but not every state: one that Spares says is spared has nothing to say at the end of the
-// input, and outlives it.
+// input, and outlives it. Those whose Next is PosInf are among them: they wait for nothing.
 type Sparing[S any] interface {
 	Spares(s *S) bool
 }

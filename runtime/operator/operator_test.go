@@ -109,7 +109,7 @@ func TestJoinSavesAddedRows(t *testing.T) {
 			if err := logic.Load(&replayed, logic.Save(nil, &s, false)); err != nil {
 				t.Fatal(err)
 			}
-			j.trim(nil, &replayed, w)
+			logic.(*intervalJoin).trim(nil, &replayed, w)
 			if a, b := string(logic.Save(nil, &s, true)), string(logic.Save(nil, &replayed, true)); a != b {
 				t.Fatalf("row %d: replayed, the state is another", i)
 			}
