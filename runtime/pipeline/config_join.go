@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"gopkg.in/yaml.v3"
 
@@ -19,12 +18,12 @@ func (d *decoder) join(s *source) {
 	if m == nil {
 		return
 	}
-	j := &operator.Join{Ident: operator.Ident{Pipeline: d.conf.Spec.Name, Operator: s.name, Form: "interval/1"}}
+	j := &operator.Join{}
 	left, right := m.need("left", "a stream or operator"), m.need("right", "a stream or operator")
-	m.later("window", "as_of", "ttl", "deleted")
 	d.joinType(j, m)
 	on, sel, where := m.need("on", "the field that both sides share, or { left: [...], right: [...] }"), m.get("select"), m.get("where")
-	d.bounds(j, m)
+	deleted := d.joinKind(j, m)
+	j.Ident = operator.Ident{Pipeline: d.conf.Spec.Name, Operator: s.name, Form: j.Kind.Form()}
 	j.NullSafe = d.bool(m.get("null_safe"), "null_safe")
 	j.RowsMax = d.int(m.get("max_rows_per_key"), "max_rows_per_key", operator.CapDefault, 1, 1_000_000)
 	j.Policy = map[string]operator.Policy{"keep_newest": operator.KeepNewest, "keep_oldest": operator.KeepOldest, "stop": operator.Stop}[d.enum(
@@ -44,12 +43,16 @@ func (d *decoder) join(s *source) {
 	if on != nil {
 		d.on(j, on, sides)
 	}
+	if j.Kind == operator.Windowed {
+		d.windowColumns(s, sel, sides)
+	}
 	if j.Type == operator.Semi || j.Type == operator.Anti || j.Matches == operator.CountMatches {
 		d.leftSelects(s, j, sel, sides)
 	} else {
 		d.selects(s, j, sel, sides, 2)
 	}
 	d.pairWhere(j, where, sides)
+	d.joinDeleted(j, deleted, sides)
 	s.op.Join = j
 	s.print = append(s.print, d.joinPrint(j)...)
 	s.init = func(spec *engine.Spec) {
@@ -82,29 +85,6 @@ func (d *decoder) joinType(j *operator.Join, m *mapping) {
 	}
 	if most != nil && (alone || j.Matches != operator.AllMatches) {
 		d.wrong(m.key("max_matches_per_row"), "max_matches_per_row bounds pairs, and here a left row comes out once; leave it out")
-	}
-}
-
-// bounds reads within or bounds: exactly one.
-func (d *decoder) bounds(j *operator.Join, m *mapping) {
-	within, bounds := m.get("within"), m.get("bounds")
-	switch {
-	case within != nil && bounds != nil:
-		d.wrong(m.key("bounds"), "within and bounds say the same; keep one")
-	case within != nil:
-		j.Upper = d.span(within, "within", 0, 0)
-		j.Lower = -j.Upper
-	case bounds != nil:
-		if b := d.mapping(bounds, "bounds"); b != nil {
-			lower, upper := b.need("lower", "such as -5m: left.time >= right.time + lower"), b.need("upper", "such as 1h: left.time <= right.time + upper")
-			j.Lower, j.Upper = d.span(lower, "lower", 0, -spanMax), d.span(upper, "upper", 0, -spanMax)
-			b.done()
-			if lower != nil && upper != nil && j.Lower > j.Upper {
-				d.wrong(lower, "lower is above upper; swap them")
-			}
-		}
-	default:
-		d.wrong(m.node, "join needs within: how far apart in time two rows may be, such as 1h; or bounds")
 	}
 }
 
@@ -255,9 +235,8 @@ func (d *decoder) joinPrint(j *operator.Join) []string {
 	for _, o := range append(slices.Clone(j.Outputs), j.Pair...) {
 		keeps[o.Side] = append(keeps[o.Side], o.Field)
 	}
-	lines := []string{fmt.Sprintf("bounds: %s to %s", time.Duration(j.Lower)*time.Millisecond, time.Duration(j.Upper)*time.Millisecond),
-		"on: " + paths(j.On[0]) + " = " + paths(j.On[1]), fmt.Sprintf("null_safe: %v", j.NullSafe),
-		fmt.Sprintf("caps: %d rows, %d matches, policy %d", j.RowsMax, j.MatchesMax, j.Policy), "where: " + j.Where.String()}
+	lines := append(joinKindPrint(j), "on: "+paths(j.On[0])+" = "+paths(j.On[1]), fmt.Sprintf("null_safe: %v", j.NullSafe),
+		fmt.Sprintf("caps: %d rows, %d matches, policy %d", j.RowsMax, j.MatchesMax, j.Policy), "where: "+j.Where.String())
 	if j.Type != operator.Inner {
 		lines = append(lines, "type: "+joinTypes[j.Type])
 	}

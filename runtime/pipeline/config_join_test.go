@@ -34,8 +34,13 @@ func TestColumnsOfJoins(t *testing.T) {
 	for _, x := range []struct{ kind, want string }{
 		{"type: full", "a,b,truncated"}, {"type: left, matches: first", "a,b,truncated"}, {"type: semi", "a,truncated"}, {"type: anti", "a,truncated"},
 		{"matches: count", "a,matches,truncated"}, {"matches: count, select: {u: a.user}", "u,matches,truncated"}, {"type: anti, select: {u: a.user}", "u,truncated"},
+		{"window: {tumbling: 1m}", "a,b,window_start,window_end,truncated"}, {"window: {tumbling: 1m}, type: anti, select: {u: a.user}", "u,window_start,window_end,truncated"},
+		{"window: {tumbling: 1m}, matches: count", "a,matches,window_start,window_end,truncated"}, {"as_of: true, ttl: 1h, deleted: {b.user: null}, select: {u: b.user}", "u,truncated"},
 	} {
-		ops := decode(t, "{o: {join: {left: a, right: b, on: ip, within: 1h, "+x.kind+"}}, few: {filter: {from: o, where: {truncated: null}}}}")
+		if !strings.Contains(x.kind, "window:") && !strings.Contains(x.kind, "as_of") {
+			x.kind = "within: 1h, " + x.kind
+		}
+		ops := decode(t, "{o: {join: {left: a, right: b, on: ip, "+x.kind+"}}, few: {filter: {from: o, where: {truncated: null}}}}")
 		if got := columnNames(ops["o"].Names); got != x.want {
 			t.Errorf("%s: %q, want %q", x.kind, got, x.want)
 		}
@@ -53,6 +58,14 @@ func TestFingerprintOfJoins(t *testing.T) {
 		if is := decode(t, strings.Replace(text, from, to, 1))["o"].Fingerprint; (is == was) != same {
 			t.Errorf("%s:\n%s\nbefore\n%s", change, is, was)
 		}
+	}
+	seen := map[string]string{was: "within: 1h"}
+	for _, kind := range []string{"ttl: 1h", "as_of: true", "as_of: true, ttl: 1h", "as_of: true, deleted: {b.gone: true}", "window: {tumbling: 1h}", "window: {tumbling: 1h, offset: 1m}", "window: {cumulate: {size: 1h, step: 1m}}"} {
+		is := decode(t, strings.Replace(text, "within: 1h", kind, 1))["o"].Fingerprint
+		if seen[is] != "" {
+			t.Errorf("%s and %s:\n%s", kind, seen[is], is)
+		}
+		seen[is] = kind
 	}
 	inner := decode(t, strings.Replace(text, "type: left", "type: inner", 1))["o"].Fingerprint
 	if plain := decode(t, strings.Replace(text, "type: left, ", "", 1))["o"].Fingerprint; plain != inner || strings.Contains(plain, "type") || strings.Contains(plain, "matches:") {
