@@ -171,7 +171,7 @@ func (n *refNode) closePairs(pipeline string, p, now int64) (out []refRow) {
 		x.closed = x.closed || x.end <= now
 	}
 	slices.SortFunc(due, func(a, b *refPane) int {
-		return cmp.Or(cmp.Compare(a.end, b.end), strings.Compare(n.canonical(a.any()), n.canonical(b.any())))
+		return cmp.Or(cmp.Compare(a.end, b.end), strings.Compare(n.keyBytes(a.any()), n.canonical(b.any())))
 	})
 	for _, x := range due {
 		out = append(out, n.closePane(pipeline, p, x)...)
@@ -186,8 +186,8 @@ func (x *refPane) any() refRow {
 	return x.rows[1][0].refRow
 }
 
-// canonical is a row's key as the engine orders it.
-func (n *refNode) canonical(r refRow) string {
+// keyBytes is a row's key as the engine orders it.
+func (n *refNode) keyBytes(r refRow) string {
 	c := r.cells[n.key]
 	if f, err := strconv.ParseFloat(c.text, 64); c.kind == event.Number && err == nil {
 		c.text = strconv.FormatInt(int64(f), 10)
@@ -344,7 +344,7 @@ func (n *refNode) ask(pipeline string, p, now int64) (out []refRow) {
 		}
 	}
 	slices.SortFunc(due, func(a, b *refTaken) int {
-		return cmp.Or(cmp.Compare(a.ts, b.ts), strings.Compare(n.canonical(a.refRow), n.canonical(b.refRow)), cmp.Compare(a.arrival, b.arrival))
+		return cmp.Or(cmp.Compare(a.ts, b.ts), strings.Compare(n.keyBytes(a.refRow), n.canonical(b.refRow)), cmp.Compare(a.arrival, b.arrival))
 	})
 	for _, t := range due {
 		t.said = true

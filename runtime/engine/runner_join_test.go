@@ -21,9 +21,11 @@ func joinsSpec(t testing.TB) *Spec {
 	f.Add("matches")
 	s.Operators = nil
 	add := func(name string, left, right int, j operator.Join) {
-		j.Ident = operator.Ident{Pipeline: "p", Operator: name, Form: "interval/1"}
+		j.Ident = operator.Ident{Pipeline: "p", Operator: name, Form: j.Kind.Form()}
 		j.On = [2][]event.Field{{k}, {k}}
-		j.Lower, j.Upper = -1_500, 4_000
+		if j.Kind == operator.Interval {
+			j.Lower, j.Upper = -1_500, 4_000
+		}
 		j.Outputs = []operator.Output{{Name: k, Side: 0, Field: k}, {Name: f.Add("a"), Side: 0, Field: v}, {Name: f.Add("b"), Side: 1, Field: v}}
 		j.RowsMax, j.MatchesMax = max(j.RowsMax, 5), 5
 		j.Init(f)
@@ -37,6 +39,11 @@ func joinsSpec(t testing.TB) *Spec {
 	add("first", 0, 1, operator.Join{Type: operator.LeftOuter, Matches: operator.FirstMatch})
 	add("count", 0, 1, operator.Join{Matches: operator.CountMatches, RowsMax: 50})
 	add("of_full", 4, 1, operator.Join{Type: operator.FullOuter, RowsMax: 50, Where: condition(t, "{b|gte: 30}", f), Pair: []operator.Output{{Name: f.Add("b"), Side: 1, Field: v}}})
+	add("of_windows", 0, 1, operator.Join{Kind: operator.Windowed, Type: operator.FullOuter, Window: &operator.Window{Kind: operator.Hopping, Size: 5_000, Slide: 2_000}})
+	add("not_in_window", 0, 1, operator.Join{Kind: operator.Windowed, Type: operator.Anti, RowsMax: 50, Window: &operator.Window{Size: 3_000}})
+	add("versions", 0, 1, operator.Join{Kind: operator.AsOf, Type: operator.LeftOuter, TTL: 9_000, Deleted: condition(t, "{v|lt: 20}", f)})
+	add("of_versions", len(s.Streams)+len(s.Operators)-1, 1, operator.Join{Kind: operator.AsOf, RowsMax: 50})
+	add("ttl", 0, 1, operator.Join{Kind: operator.Regular, Type: operator.FullOuter, TTL: 4_000, Lower: -4_000, Upper: 4_000})
 	return s
 }
 
@@ -44,7 +51,7 @@ func joinsSpec(t testing.TB) *Spec {
 func TestRestartsOfJoins(t *testing.T) { testRestarts(t, joinsSpec, 2) }
 
 // A file that grew after its end: rows that came out alone at the end are gone, nothing is said twice, and rows that the end
-// had nothing to say about go on.
+// had nothing to say about go on, and versions are still asked for; windows that ended are over.
 func TestJoinsOfFilesThatGrow(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "s")
 	line := func(v string) string { // l40: key x at 40 s; y5 and z33 have keys of their own
@@ -62,7 +69,10 @@ func TestJoinsOfFilesThatGrow(t *testing.T) {
 		for i := range s.Operators {
 			s.Operators[i].Join.Lower, s.Operators[i].Join.Upper = -30_000, 30_000
 		}
-		s.Operators = s.Operators[:7]
+		windows, versions := s.Operators[8], s.Operators[10]
+		windows.Join.Window = &operator.Window{Size: 20_000}
+		versions.Join.TTL, versions.Join.Deleted = 0, nil
+		s.Operators = append(s.Operators[:7], windows, versions)
 		return s
 	}
 	first := []file{{"a1", lines("l1 l2 z33")}, {"b1", lines("y5 r32")}}                // l1 meets nobody
@@ -83,6 +93,8 @@ func TestJoinsOfFilesThatGrow(t *testing.T) {
 		{"anti", [2]string{"l1- z33-", ""}},
 		{"first", [2]string{"l1- l2r32 z33-", "l40r31 y30y5"}},
 		{"count", [2]string{"l1-0 l2-1 z33-0", "l40-3 y30-1"}},
+		{"of_windows", [2]string{"-r32 -y5 l1- l2- z33-", "l40- late late late"}}, // the windows of 40 s ended
+		{"versions", [2]string{"l1- l2- z33-", "l40r33 late"}},                    // y30, behind 31 s
 	} {
 		for i, want := range x.want {
 			if got := pairsOf(said[i], x.name); got != want {

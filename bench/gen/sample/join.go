@@ -1,10 +1,8 @@
 package main
 
 import (
-	"cmp"
 	"fmt"
 	"math/rand/v2"
-	"slices"
 )
 
 // presence writes logons.jsonl, badges.jsonl and malware.jsonl: a week in which people come in through a door, log on at a
@@ -48,13 +46,5 @@ func presence(r *rand.Rand) (logons, badges, malware []line) {
 	found(2*day+11*hour+20*minute, "WS-011", "Mimikatz")
 	found(3*day+3*hour, "WS-007", "EICAR") // nobody was there
 	found(4*day+13*hour, "SRV-01", "Cobalt Strike")
-	shuffled := func(lines []line) []line {
-		at := map[string]int64{}
-		for _, l := range lines {
-			at[l.text] = l.ms + r.Int64N(5*minute)
-		}
-		slices.SortStableFunc(lines, func(a, b line) int { return cmp.Compare(at[a.text], at[b.text]) })
-		return lines
-	}
-	return shuffled(logons), shuffled(badges), shuffled(malware)
+	return disordered(r, logons, 5*minute), disordered(r, badges, 5*minute), disordered(r, malware, 5*minute)
 }

@@ -1,8 +1,9 @@
 // Sample writes the small logs of the pipelines, in pipelines/data: logins.jsonl and ids.jsonl, ten minutes of logins of some
 // sixty people, a few addresses that try passwords, and what the IDS saw of them; and processes.jsonl, programs that started
 // on Windows hosts in these minutes; attempts.jsonl, an hour of logins with three ways of guessing passwords; signins.jsonl, a
-// month of these people signing in; sessions.jsonl and factors.jsonl (sequence.go); and logons.jsonl, badges.jsonl and
-// malware.jsonl (join.go). Run it in the repository's root:
+// month of these people signing in; sessions.jsonl and factors.jsonl (sequence.go); logons.jsonl, badges.jsonl and
+// malware.jsonl (join.go); and leases.jsonl, firewall.jsonl, dns.jsonl and indicators.jsonl (attribution.go). Run it in the
+// repository's root:
 //
 //	go run ./bench/gen/sample
 package main
@@ -216,9 +217,11 @@ func main() {
 	r := rand.New(rand.NewPCG(7, 7))
 	sessions, factors := sessions(rand.New(rand.NewPCG(10, 10)))
 	logons, badges, malware := presence(rand.New(rand.NewPCG(11, 11)))
+	leases, firewall, dns, indicators := attribution(rand.New(rand.NewPCG(12, 12)))
 	for name, lines := range map[string][]line{"logins": logins(r), "ids": alerts(rand.New(rand.NewPCG(8, 8))), "processes": processes(rand.New(rand.NewPCG(9, 9))),
 		"attempts": attempts(rand.New(rand.NewPCG(10, 10))), "signins": signins(rand.New(rand.NewPCG(10, 10))), "sessions": sessions, "factors": factors,
-		"logons": logons, "badges": badges, "malware": malware} {
+		"logons": logons, "badges": badges, "malware": malware,
+		"leases": leases, "firewall": firewall, "dns": dns, "indicators": indicators} {
 		var b strings.Builder
 		for _, l := range lines {
 			b.WriteString(l.text + "\n")
