@@ -121,6 +121,9 @@ func bench() error {
           { from: logins, as: second, where: { status: failure, country: DE } },
           { from: logins, where: { session_id|startswith: "8" }, missing: true },
           { from: logins, as: third, where: { status: success, session_id|startswith: "ff0" } }], select: { username: first.username } } }`)),
+		scannerRow(binary, "scanner", `within: 1h, matches: count, select: { attack: ids.attack_classification }`),
+		scannerRow(binary, "scanner_window", `window: { hopping: { size: 2m, slide: 1m } }, type: left, select: { attack: ids.attack_classification, username: logins.username }`),
+		scannerRow(binary, "scanner_versions", `as_of: true, type: left, select: { attack: ids.attack_classification, username: logins.username }`),
 		pipelineRow(binary, "first_seen", *events, "280MiB", loginsYAML("first_seen", `{ first_seen: { from: logins, key: username, value: country, history: 30d } }`)),
 		pipelineRow(binary, "rules", *events, "280MiB", rulesYAML()),
 		pipelineRow(binary, "plugins", *events, "280MiB", plugins),
@@ -146,10 +149,12 @@ func path(name string) string { return filepath.Join(*dir, name) }
 
 func generate() error {
 	logins, ids := gen.JoinCase(*seed, *events, *alerts)
+	flood, about := gen.ScannerCase(*seed, *events/2)
 	for name, write := range map[string]func(io.Writer) error{
 		"count.jsonl":  gen.Logins{Seed: *seed, Events: *events}.Write,
 		"logins.jsonl": logins.Write, "ids.jsonl": ids.Write,
-		"empty-count.jsonl": nothing, "empty-logins.jsonl": nothing, "empty-ids.jsonl": nothing,
+		"flood-logins.jsonl": flood.Write, "flood-ids.jsonl": about.Write,
+		"empty-count.jsonl": nothing, "empty-logins.jsonl": nothing, "empty-ids.jsonl": nothing, "empty-flood-logins.jsonl": nothing, "empty-flood-ids.jsonl": nothing,
 	} {
 		f, err := os.Create(path(name))
 		if err != nil {
@@ -231,6 +236,23 @@ buffer:
     operators:
 ` + operators + `output: { file_rows: { path: DIR/` + name + `-rows.jsonl } }
 `
+}
+
+// scannerRow is a join of the alerts about one address with everything that it did: half as many logins as the others, all of one key.
+func scannerRow(binary, name, join string) *row {
+	return pipelineRow(binary, name, *events/2+20, "280MiB", `
+input: { file_lines: { paths: [DIR/EMPTYflood-logins.jsonl, DIR/EMPTYflood-ids.jsonl] } }
+buffer:
+  detect:
+    name: `+name+`
+    state: DIR/state-`+name+`
+    streams:
+      logins: { match: { path: "*logins.jsonl" }, time: { field: login_time } }
+      ids: { match: { path: "*ids.jsonl" }, time: { field: event_time } }
+    operators:
+      rule: { join: { left: ids, right: logins, on: source_ip, `+join+` } }
+output: { file_rows: { path: DIR/`+name+`-rows.jsonl } }
+`)
 }
 
 func pipelineRow(binary, name string, events int, limit, yaml string) *row {
@@ -328,6 +350,8 @@ func table(rows []*row) {
 			must = fmt.Sprintf("<= 1000 ns, <= 2 x floor (is %.2f x), <= 200 MB", ns/floor)
 		case "join":
 			must = "<= 2500 ns, <= 300 MB"
+		case "scanner", "scanner_window", "scanner_versions":
+			must = "<= 300 MB"
 		case "detect":
 			must = "<= 800 ns"
 		case "session", "sequence":

@@ -26,6 +26,7 @@ type Logins struct {
 	Seed   uint64
 	Events int
 	Span   time.Duration // default: 2 000 events a second
+	One    bool          // all from one address
 }
 
 // IDS are alerts of an intrusion detection system, in order of time, spread evenly over Span. A share Known of them comes
@@ -35,12 +36,18 @@ type IDS struct {
 	Events int
 	Span   time.Duration
 	Known  float64
+	One    bool // all from the one address of Logins
 }
 
 // JoinCase is the join benchmark: with an hour on both sides about one login in a hundred finds an alert.
 func JoinCase(seed uint64, logins, ids int) (Logins, IDS) {
 	return Logins{Seed: seed, Events: logins, Span: 24 * time.Hour},
 		IDS{Seed: seed + 1, Events: ids, Span: 24 * time.Hour, Known: 0.03 * 200_000 / float64(max(ids, 1))}
+}
+
+// ScannerCase is one address that does everything: so many logins in twenty minutes, and an alert about it every minute.
+func ScannerCase(seed uint64, logins int) (Logins, IDS) {
+	return Logins{Seed: seed, Events: logins, Span: 20 * time.Minute, One: true}, IDS{Seed: seed + 1, Events: 20, Span: 20 * time.Minute, One: true}
 }
 
 // address is an address of pool 10 (it logs in) or 11 (it does not); neighbours in rank are far apart.
@@ -72,7 +79,11 @@ func (g Logins) Write(w io.Writer) error {
 		b = append(b[:0], `{"login_time":"`...)
 		b = event.AppendTime(b, at(i, g.Events, g.Span))
 		b = append(b, `","source_ip":"`...)
-		b = address(b, 10, zipf.Uint64())
+		rank := zipf.Uint64()
+		if g.One {
+			rank = 0
+		}
+		b = address(b, 10, rank)
 		b = append(b, `","username":"user`...)
 		b = strconv.AppendInt(b, r.Int64N(9000)+1000, 10)
 		b = append(b, `","status":"`...)
@@ -99,7 +110,9 @@ func (g IDS) Write(w io.Writer) error {
 		b = append(b[:0], `{"event_time":"`...)
 		b = event.AppendTime(b, at(i, g.Events, g.Span))
 		b = append(b, `","source_ip":"`...)
-		if r.Float64() < g.Known {
+		if g.One {
+			b = address(b, 10, 0)
+		} else if r.Float64() < g.Known {
 			b = address(b, 10, r.Uint64N(Keys))
 		} else {
 			b = address(b, 11, r.Uint64N(1<<20))

@@ -3,6 +3,7 @@ package operator
 import (
 	"encoding/binary"
 	"errors"
+	"slices"
 	"sort"
 
 	"github.com/seed-98920119/tocsin/runtime/event"
@@ -47,8 +48,11 @@ func (o *Join) Versions() Logic[AsOfState] {
 func (o *asOfJoin) Row(c *Context, s *AsOfState, in *In) {
 	row := &o.row
 	*row = stored{ts: in.TS, id: in.ID}
-	row.data, o.arena = packCells(o.arena, o.keeps[in.Input], in)
-	row.gone = in.Input == 1 && o.Deleted != nil && o.Deleted.Match(in)
+	data, rest := packCells(o.arena, o.keeps[in.Input], in)
+	if row.data, o.arena = data, rest; in.Input == 1 { // a version may stay for ever: it must not hold a chunk of others
+		row.data, o.arena = slices.Clone(data), rest[:len(rest)-len(data)]
+		row.gone = o.Deleted != nil && o.Deleted.Match(in)
+	}
 	if in.Lone {
 		o.say(c, row, nil, false)
 		return
