@@ -265,8 +265,8 @@ func (o *windowJoin) Clear(s *WindowJoinState) {
 	o.noted(&s.added)
 	for side := range s.side {
 		s.side[side].empty()
-		s.lost[side] = nil
 	}
+	*s = WindowJoinState{side: s.side}
 }
 
 // Save implements Logic. Both records begin with whether rows lack a field of the key, and which windows are over. Then come
