@@ -402,7 +402,7 @@ func TestBlocksAreInvisible(t *testing.T) {
 	t.Logf("%d revisions, %d rows for readers in the end; %d windows with max_keys", revised, settled, refused)
 	t.Logf("seeds to %d: %d windows, %d pairs of %d joins (%d marked truncated), %d hits of plugins, %d sequences, %d rows passed on, %d late rows; %d inputs behind an index; windows by kind: %v, rows of joins by type, matches, where: %v",
 		seed-1, rows, pairs, len(joins), cut, hits, seqs, passed, lates, indexed, kinds, joins)
-	if len(kinds) < 5 || *caseCount >= 1000 && len(joins) < 50 || passed == 0 || hits == 0 || indexed == 0 || seqs == 0 || pairs == 0 || lates == 0 || cut == 0 || revised == 0 || settled == 0 || refused == 0 {
+	if len(kinds) < 5 || *caseCount >= 2000 && len(joins) < 50 || passed == 0 || hits == 0 || indexed == 0 || seqs == 0 || pairs == 0 || lates == 0 || cut == 0 || revised == 0 || settled == 0 || refused == 0 {
 		t.Error("the cases do not cover windows of every kind, joins of every type, pairs, hits, sequences, rows passed on, late rows, caps, revisions and indices")
 	}
 }

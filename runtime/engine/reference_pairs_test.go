@@ -74,7 +74,11 @@ func (n *refNode) panes(key string, lone bool, ts, w int64) (in []*refPane) {
 		}
 		in = append(in, n.pane[i])
 	}
-	for k := int64(-1000); k < 1000; k++ {
+	step := n.size
+	if n.kind == operator.Hopping {
+		step = n.slide
+	}
+	for k := ts/step - 1000; k < ts/step+1000; k++ {
 		switch n.kind {
 		case operator.Tumbling:
 			add(n.offset+k*n.size, n.offset+k*n.size+n.size)
@@ -171,7 +175,7 @@ func (n *refNode) closePairs(pipeline string, p, now int64) (out []refRow) {
 		x.closed = x.closed || x.end <= now
 	}
 	slices.SortFunc(due, func(a, b *refPane) int {
-		return cmp.Or(cmp.Compare(a.end, b.end), strings.Compare(n.keyBytes(a.any()), n.canonical(b.any())))
+		return cmp.Or(cmp.Compare(a.end, b.end), strings.Compare(n.keyBytes(a.any()), n.keyBytes(b.any())))
 	})
 	for _, x := range due {
 		out = append(out, n.closePane(pipeline, p, x)...)
@@ -344,7 +348,7 @@ func (n *refNode) ask(pipeline string, p, now int64) (out []refRow) {
 		}
 	}
 	slices.SortFunc(due, func(a, b *refTaken) int {
-		return cmp.Or(cmp.Compare(a.ts, b.ts), strings.Compare(n.keyBytes(a.refRow), n.canonical(b.refRow)), cmp.Compare(a.arrival, b.arrival))
+		return cmp.Or(cmp.Compare(a.ts, b.ts), strings.Compare(n.keyBytes(a.refRow), n.keyBytes(b.refRow)), cmp.Compare(a.arrival, b.arrival))
 	})
 	for _, t := range due {
 		t.said = true

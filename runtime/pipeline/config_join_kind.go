@@ -110,7 +110,7 @@ func (d *decoder) joinDeleted(j *operator.Join, n *yaml.Node, sides [2]*source) 
 			err = fmt.Errorf("deleted is about the rows of %s, which are versions; name fields of %s", sides[1].name, sides[1].name)
 		}
 		return f, err
-	})
+	}, func(path string) string { return pairType(path, sides) })
 }
 
 // windowColumns are the bounds of the window that a row is of.
