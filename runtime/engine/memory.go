@@ -7,10 +7,12 @@ import (
 // MemoryDefault is the memory that the keys of a pipeline may take, in bytes, if it does not say.
 const MemoryDefault = 512 << 20
 
-// A change is in the log until its bucket's page is written anew: so many epochs later at the latest, or so many changes.
+// A change is in the log until its bucket's page is written anew: so many epochs later at the latest, or so many changes, and more if
+// there are pages of so many bytes for each. A start reads pages and log, about 3 million changes a second.
 const (
 	flushEpochs  = 64
-	flushChanges = 4 << 20
+	flushChanges = 1 << 20
+	flushBytes   = 256
 )
 
 // allowMin is what pages of a shard may take at least.
@@ -27,12 +29,12 @@ type memory struct {
 // balance is called after an epoch was saved: it packs keys that are not used, and makes pages of what was changed long ago, or
 // takes too much room. What it costs grows with what was changed.
 func (m *memory) balance(g *Graph, spaces []uint32, epoch uint64, changes int, f *state.Flush) error {
-	oldest := m.due(epoch, changes)
 	err := g.each(func(op int, s shard) error { return s.grow(spaces[op], f) }) // before there is much to split
 	if err != nil {
 		return err
 	}
 	u := g.usage()
+	oldest := m.due(epoch, changes, flushChanges+int(u.stored/flushBytes))
 	if u.hot+u.tails+u.rest > m.budget*3/4 {
 		want := m.budget / 8
 		err := g.each(func(_ int, s shard) error {
@@ -80,12 +82,12 @@ func (m *memory) share(g *Graph, room, stored int64) {
 	})
 }
 
-// due returns the epoch whose changes, and all before it, should be in pages.
-func (m *memory) due(epoch uint64, changes int) uint64 {
+// due returns the epoch whose changes, and all before it, should be in pages, so that at most so many are in the log alone.
+func (m *memory) due(epoch uint64, changes, most int) uint64 {
 	m.changes = append(m.changes, changes)
 	sum := 0
 	for i := len(m.changes) - 1; i >= 0; i-- {
-		if sum += m.changes[i]; sum > flushChanges || len(m.changes)-i > m.epochs {
+		if sum += m.changes[i]; sum > most || len(m.changes)-i > m.epochs {
 			m.changes = m.changes[i:]
 			return epoch - uint64(len(m.changes)) + 1
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 
 	"github.com/dgraph-io/badger/v4"
 
@@ -54,10 +55,8 @@ func (s *Store) Recover(v Visitor) (Recovered, error) {
 		if err := s.pages(txn, v, &w); err != nil {
 			return err
 		}
-		for i := range recs {
-			if err := s.replay(txn, &recs[i], v); err != nil {
-				return err
-			}
+		if err := s.replay(txn, recs, v); err != nil {
+			return err
 		}
 		for i := range recs {
 			if err := s.resend(txn, &recs[i], &out, v); err != nil {
@@ -176,24 +175,58 @@ func (s *Store) body(txn *badger.Txn, kind byte, id epochKey, pages int) (body [
 	return body, nil
 }
 
-// replay gives the changes of an epoch that pages may need.
-func (s *Store) replay(txn *badger.Txn, r *savedEpoch, v Visitor) error {
-	if r.epoch <= s.through || v.Record == nil {
+// replay gives the changes of the epochs that pages may need. While one is applied, the next is read.
+func (s *Store) replay(txn *badger.Txn, recs []savedEpoch, v Visitor) error {
+	if v.Record == nil {
 		return nil
 	}
+	type read struct {
+		epoch uint64
+		body  []byte
+		err   error
+	}
+	next, over := make(chan read, 1), make(chan struct{})
+	var wg sync.WaitGroup
+	defer wg.Wait() // nothing else may use the transaction meanwhile
+	defer close(over)
+	wg.Go(func() {
+		defer close(next)
+		for i := range recs {
+			if recs[i].epoch <= s.through {
+				continue
+			}
+			body, err := s.changes(txn, &recs[i])
+			select {
+			case next <- read{recs[i].epoch, body, err}:
+			case <-over:
+				return
+			}
+		}
+	})
+	for r := range next {
+		err := r.err
+		if err == nil {
+			err = readChanges(r.body, func(space uint32, key []byte, due int64, rec []byte) error {
+				return v.Record(r.epoch, space, key, due, rec)
+			})
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// changes reads the body of an epoch.
+func (s *Store) changes(txn *badger.Txn, r *savedEpoch) ([]byte, error) {
 	body, err := s.body(txn, 'p', r.epochKey, r.pages)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if checksum(body) != r.sum {
-		return fmt.Errorf("epoch %d is damaged; restore the folder, or start over with --fresh", r.epoch)
+		return nil, fmt.Errorf("epoch %d is damaged; restore the folder, or start over with --fresh", r.epoch)
 	}
-	if body, err = unpack(body); err != nil {
-		return err
-	}
-	return readChanges(body, func(space uint32, key []byte, due int64, rec []byte) error {
-		return v.Record(r.epoch, space, key, due, rec)
-	})
+	return unpack(body)
 }
 
 // readChanges takes the body of an epoch apart.
