@@ -10,7 +10,7 @@ const MemoryDefault = 512 << 20
 // A change is in the log until its bucket's page is written anew: so many epochs later at the latest, or so many changes, and more if
 // there are pages of so many bytes for each. A start reads pages and log, about 3 million changes a second.
 const (
-	flushEpochs  = 64
+	flushEpochs  = 1024
 	flushChanges = 1 << 20
 	flushBytes   = 256
 )

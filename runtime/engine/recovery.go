@@ -212,6 +212,9 @@ func difference(was, is string) string {
 	return strings.Join(said, ", ")
 }
 
+// logEpochs is how many epochs stay in the log in any case, so that positions need not be logged again all the time.
+const logEpochs = 64
+
 // save logs everything that changed since the last epoch, and collects the pages that are due; what the log up to f.Through still
 // has to tell is logged again.
 func (r *Runner) save(e *state.Epoch, f *state.Flush) error {
@@ -224,7 +227,7 @@ func (r *Runner) save(e *state.Epoch, f *state.Flush) error {
 		f.End()
 	}
 	r.spaces.gone = nil
-	f.Through = min(f.Through, max(r.epoch, flushEpochs)-flushEpochs)
+	f.Through = min(f.Through, max(r.epoch, logEpochs)-logEpochs)
 	for name, p := range r.intake.parts {
 		if p.dirty || p.logged > 0 && p.logged <= f.Through {
 			e.Put(partitionSpace, []byte(name), operator.Never, r.intake.record(nil, p))

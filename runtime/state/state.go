@@ -44,7 +44,7 @@ const FreeMin = 256 << 20
 
 const (
 	pageMax = 256 << 10 // bytes a page
-	txnMax  = 512 << 10 // bytes a transaction, below Badger's limit for the memtables used here
+	txnMax  = 768 << 10 // bytes a transaction, below Badger's limit for the memtables used here
 	rowsMax = 5_000     // entries a transaction, likewise
 )
 
@@ -127,7 +127,7 @@ func (s *Store) open() error {
 	}
 	opts := badger.DefaultOptions(folder).
 		WithSyncWrites(true).WithDetectConflicts(false).WithMetricsEnabled(false).WithCompression(options.None).
-		WithMemTableSize(4 << 20).WithBaseTableSize(2 << 20).WithNumMemtables(2).WithBlockCacheSize(16 << 20).WithIndexCacheSize(16 << 20).
+		WithMemTableSize(6 << 20).WithBaseTableSize(2 << 20).WithNumMemtables(2).WithBlockCacheSize(16 << 20).WithIndexCacheSize(16 << 20).
 		WithValueThreshold(512 << 10).WithBlockSize(16 << 10).WithValueLogFileSize(64 << 20).WithNumCompactors(2).WithNumLevelZeroTables(12).WithNumLevelZeroTablesStall(24).
 		WithLogger(nil)
 	opts.TableSizeMultiplier = 1 // every table is built in memory
