@@ -8,8 +8,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/seed-98920119/tocsin/runtime/state"
 )
 
 var kills = flag.Int("kills", 20, "kills of the quickstart; half as many of the pipeline with every operator")
@@ -38,7 +41,8 @@ func killed(t *testing.T, pipeline string, most int) {
 	took := time.Since(began)
 	want := byID(t, wholeRows)
 	for kills, folder := 0, 0; kills < most; folder++ {
-		torn, tornRows := moved(t, pipeline, mkdir(t, dir, fmt.Sprint("torn", folder)), change...)
+		there := mkdir(t, dir, fmt.Sprint("torn", folder))
+		torn, tornRows := moved(t, pipeline, there, append(change, "    name: everything\n", "    name: everything\n    memory: 16MiB\n")...)
 		for over := false; !over; {
 			cmd := exec.Command(binary, "run", "--quiet", torn)
 			var said bytes.Buffer
@@ -67,6 +71,26 @@ func killed(t *testing.T, pipeline string, most int) {
 			t.Fatalf("seed %d, %d kills: %d results, want %d", seed, kills, len(got), len(want))
 		}
 		t.Logf("%d results, %d kills so far", len(got), kills)
+		if strings.HasSuffix(pipeline, "everything.yaml") {
+			paged(t, filepath.Join(there, "state"))
+		}
+	}
+}
+
+// paged checks that memory was short: that keys were written as pages.
+func paged(t *testing.T, dir string) {
+	s, err := state.Open(state.Options{Dir: dir, Pipeline: "everything"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	pages := 0
+	_, err = s.Recover(state.Visitor{Page: func(uint32, uint32, uint64, []byte) error {
+		pages++
+		return nil
+	}})
+	if err != nil || pages == 0 {
+		t.Errorf("%d pages, %v", pages, err)
 	}
 }
 
