@@ -90,6 +90,19 @@ func TestIdlePartitions(t *testing.T) {
 	c.want("all are silent", 11*time.Second, false, 298, true)
 }
 
+// An empty block says that there may be records which could not be read: the partition is not silent.
+func TestEmptyBlocksKeepPartitionsActive(t *testing.T) {
+	c := newClocked(t, func(s *Stream) { s.Idle = 10 * time.Second })
+	c.row("a1", 100)
+	c.row("a2", 50)
+	c.want("both speak", 9*time.Second, false, 48, false)
+	c.row("a1", 200)
+	c.in.push(&event.Block{Partition: "a2", Meta: map[string]string{"path": "a2"}, Live: true})
+	c.want("a2 cannot be read", 9*time.Second, false, 48, false)
+	c.row("a1", 201)
+	c.want("and is silent now", 2*time.Second, false, 199, false)
+}
+
 // Without idle_timeout a partition that says nothing holds the watermark for ever.
 func TestNeverIdle(t *testing.T) {
 	c := newClocked(t, func(*Stream) {})

@@ -283,6 +283,9 @@ func (in *intake) judge(d *decoded, i int) line {
 		out.reason, out.detail = "not_json", err.Error()
 		return out
 	}
+	if d.block.Beside != nil {
+		p.proj.Beside(d.batch, i, d.block.Beside)
+	}
 	d.batch.Line = append(d.batch.Line, int32(i))
 	out.row = int32(row)
 	out.member = in.pick(p, d.batch, row)
@@ -434,6 +437,9 @@ func (in *intake) finish(d *decoded, items []Item) []Item {
 		in.stats.InvalidUTF8 += int64(d.batch.InvalidUTF8)
 	}
 	if p.isLive {
+		if len(d.block.Lines) == 0 { // more may be there than could be read
+			p.heard = in.idler.clock
+		}
 		in.live = in.live[1:]
 		p.waiting--
 	} else {

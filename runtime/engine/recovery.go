@@ -232,6 +232,7 @@ func (r *Runner) save(e *state.Epoch, f *state.Flush) error {
 		if p.dirty || p.logged > 0 && p.logged <= f.Through {
 			e.Put(partitionSpace, []byte(name), operator.Never, r.intake.record(nil, p))
 			p.dirty, p.logged = false, r.epoch
+			r.note(name, p.next)
 		}
 	}
 	if len(r.spaces.held) > 0 && r.spaces.held[0].epoch <= f.Through {
@@ -248,6 +249,17 @@ func (r *Runner) save(e *state.Epoch, f *state.Flush) error {
 	e.Header = r.header(e.Header)
 	r.epoch++
 	return nil
+}
+
+// note keeps a position of the epoch that is being cut for whoever wants to know what is on disk.
+func (r *Runner) note(name string, next int64) {
+	if r.opt.Committed == nil || next == 0 {
+		return
+	}
+	if r.read == nil {
+		r.read = map[string]int64{}
+	}
+	r.read[name] = next
 }
 
 // headerVersion is that of what an epoch keeps beside keys.

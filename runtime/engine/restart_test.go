@@ -44,3 +44,47 @@ func TestPartitionsHoldAfterRestart(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// What Committed is told is what is on disk, and an empty block is enough to remember partitions without records.
+func TestCommittedTellsPositions(t *testing.T) {
+	dir, told := t.TempDir(), map[string]int64{}
+	run, store := startRunner(t, runnerSpec(t), dir, Options{Committed: func(at map[string]int64) {
+		for name, next := range at {
+			if next < told[name] {
+				t.Errorf("%s goes back from %d to %d", name, told[name], next)
+			}
+			told[name] = next
+		}
+	}})
+	for i := range int64(50) {
+		for _, name := range []string{"a1", "b1"} {
+			line := []byte(fmt.Sprintf(`{"t":"%s","k":"x","v":1}`, event.AppendTime(nil, 1_772_000_000_000+i*1000)))
+			run.Push(&event.Block{Partition: name, Meta: map[string]string{"path": name}, Live: true, Data: line,
+				Lines: []event.Line{{Off: 7 * i, Next: 7*i + 7, End: uint32(len(line))}}})
+		}
+	}
+	meta := map[string]string{"path": "a2"}
+	run.Push(&event.Block{Partition: "a2", Meta: meta, Live: true, Mark: event.Announce, Origin: []byte("where it began")})
+	run.Push(&event.Block{Partition: "a2", Meta: meta, Live: true})
+	for run.Stats().Events < 100 {
+		time.Sleep(time.Millisecond)
+	}
+	if err := run.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	run, store = startRunner(t, runnerSpec(t), dir, Options{})
+	defer store.Close()
+	defer run.Close()
+	at := run.Positions()
+	for _, name := range []string{"a1", "b1"} {
+		if at[name].Offset != told[name] || told[name] == 0 {
+			t.Errorf("%s: %d on disk, told %d", name, at[name].Offset, told[name])
+		}
+	}
+	if _, ok := told["a2"]; ok || string(at["a2"].Origin) != "where it began" {
+		t.Errorf("a2: told %v, kept %q", ok, at["a2"].Origin)
+	}
+}

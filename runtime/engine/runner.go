@@ -21,6 +21,7 @@ type Options struct {
 	Removed   string                           // on_removed: "", keep or drop
 	Warn      func(format string, args ...any) // what people should know; default: nobody
 	Now       func() time.Time
+	Committed func(at map[string]int64) // told how far partitions are read, by name, once an epoch that says so is on disk; must not wait
 }
 
 // How often epochs are written: as soon as results wait, but at most every soon; otherwise every often. Results beyond
@@ -57,8 +58,9 @@ type Runner struct {
 	written chan error
 	moved   int // rows that were taken since the last epoch
 	last    time.Time
-	flight  []*Out   // of the epoch being written
-	after   []func() // likewise: what to call when it is on disk
+	flight  []*Out           // of the epoch being written
+	after   []func()         // likewise: what to call when it is on disk
+	read    map[string]int64 // likewise: the positions in it, if somebody wants to know
 
 	mu      sync.Mutex
 	inbox   []*event.Block
@@ -359,6 +361,10 @@ func (r *Runner) wrote(err error) error {
 	r.graph.landed()
 	for _, f := range r.after {
 		f()
+	}
+	if len(r.read) > 0 {
+		r.opt.Committed(r.read)
+		r.read = nil
 	}
 	r.mu.Lock()
 	r.box.add(r.flight)

@@ -35,8 +35,14 @@ type Block struct {
 	Lines     []Line
 	Mark      Mark   // said before the lines, except Finished: after them
 	Committed func() // if set, called once the epoch that has all its rows is on disk
+	Beside    Beside // nil: the lines are all there is
 	free      func(*Block)
 }
+
+// Beside gives what came with a line without being in it, such as a Kafka record's key: it appends the text of a path, taken
+// apart, to dst. ok says that the path is one of its own, whether the line has it or not; only paths that begin with an underscore
+// are asked for. Goroutines that decode call it, until Release.
+type Beside func(line int, path []string, dst []byte) (kind Kind, text []byte, ok bool)
 
 // OnRelease sets what Release does.
 func (b *Block) OnRelease(free func(*Block)) { b.free = free }

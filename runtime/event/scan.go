@@ -30,6 +30,13 @@ type Projection struct {
 	cols   []Field
 	root   *level
 	whole  int // the column of the event itself, or -1
+	beside []beside
+}
+
+// beside is a column whose path may be of something that came with a line (Block.Beside).
+type beside struct {
+	col  int
+	path []string
 }
 
 // level is what is wanted of an object: keys, by length and bytes.
@@ -59,7 +66,11 @@ func NewProjection(fields *Fields, want []Field) *Projection {
 			p.whole = i
 			continue
 		}
-		p.root.add(SplitPath(fields.Path(f)), int16(i))
+		path := SplitPath(fields.Path(f))
+		p.root.add(path, int16(i))
+		if strings.HasPrefix(path[0], "_") {
+			p.beside = append(p.beside, beside{i, path})
+		}
 	}
 	return p
 }
@@ -155,11 +166,34 @@ func (b *Batch) fill(c *Column, h *hit, line []byte) {
 	} else {
 		c.Data = append(c.Data, text...)
 	}
+	b.mend(c, from)
+	c.Ends = append(c.Ends, uint32(len(c.Data)))
+}
+
+// mend makes the text from an offset on UTF-8.
+func (b *Batch) mend(c *Column, from int) {
 	if text := Mend(c.Data[from:]); len(text) > len(c.Data)-from {
 		b.InvalidUTF8++
 		c.Data = append(c.Data[:from], text...)
 	}
-	c.Ends = append(c.Ends, uint32(len(c.Data)))
+}
+
+// Beside puts what came with a line into the row that was appended last. It stands before what the event says under the same path,
+// since an event must not be able to pass itself off as another source's.
+func (p *Projection) Beside(b *Batch, line int, get Beside) {
+	for _, x := range p.beside {
+		c := &b.Cols[x.col]
+		from := int(c.Ends[b.Rows-1])
+		kind, data, ok := get(line, x.path, c.Data[:from])
+		if !ok {
+			continue
+		}
+		c.Data, c.Kinds[b.Rows-1] = data, kind
+		if kind == String {
+			b.mend(c, from)
+		}
+		c.Ends[b.Rows] = uint32(len(c.Data))
+	}
 }
 
 // Mend replaces each invalid byte by U+FFFD, as encoding/json does, and not runs of them by one. Without any it returns b, else a
