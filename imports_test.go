@@ -16,11 +16,12 @@ var layers = []struct {
 	why  string
 }{
 	{"/runtime/cli", []string{"/runtime/pipeline", "/runtime/engine", "/runtime/event"}, "commands put Benthos and our components together; they decide nothing about events"},
-	{"/runtime/pipeline", []string{"/runtime/engine", "/runtime/wasm", "/abi", "/runtime/operator", "/runtime/state", "/runtime/match", "/runtime/alert", "/runtime/event"}, "Benthos components and YAML; the one place that knows both Benthos and the engine"},
+	{"/runtime/pipeline", []string{"/runtime/engine", "/runtime/kafka", "/runtime/wasm", "/abi", "/runtime/operator", "/runtime/state", "/runtime/match", "/runtime/alert", "/runtime/event"}, "Benthos components and YAML; the one place that knows both Benthos and the engine"},
 	{"/runtime/engine", []string{"/runtime/operator", "/runtime/state", "/runtime/wasm", "/abi", "/runtime/match", "/runtime/alert", "/runtime/event"}, "must run without Benthos, so that it can be tested and embedded without it"},
 	{"/runtime/operator", []string{"/runtime/match", "/runtime/event"}, "pure functions on one key's state: no goroutine, no clock, no storage"},
 	{"/runtime/state", []string{"/runtime/event"}, "knows bytes and Badger, and nothing of what the bytes mean"},
 	{"/runtime/wasm", []string{"/runtime/event", "/abi"}, "the sandbox: rows in, hits out; it knows neither graphs nor storage"},
+	{"/runtime/kafka", []string{"/runtime/event"}, "records in and out as blocks and rows; what they mean, and where positions are kept, others know"},
 	{"/runtime/alert", []string{"/runtime/event"}, "a form, used by every kind of rule"},
 	{"/runtime/match", []string{"/runtime/event"}, "conditions are compiled once and read rows of any kind"},
 	{"/runtime/event", nil, "everything stands on it"},
@@ -31,6 +32,7 @@ var layers = []struct {
 var outside = map[string][]string{
 	"github.com/dgraph-io/badger":      {"/runtime/state"},
 	"github.com/redpanda-data/benthos": {"/runtime/pipeline", "/runtime/cli"},
+	"github.com/twmb/franz-go":         {"/runtime/kafka"},
 	"github.com/klauspost/compress":    {"/runtime/pipeline", "/runtime/state"},
 	"gopkg.in/yaml.v3":                 {"/runtime/pipeline", "/runtime/match"},
 	"github.com/tetratelabs/wazero":    {"/runtime/wasm"},
