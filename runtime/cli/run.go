@@ -35,6 +35,9 @@ on where it was, and says nothing twice.
 // stopWithin is how long a signal waits for outputs and the last commit.
 const stopWithin = 20 * time.Second
 
+// endsWithin is how many seconds a stream has to end by itself after something failed for good, and then again to be stopped.
+const endsWithin = 3
+
 type runFlags struct {
 	fresh, quiet bool
 	cpu, mem     string
@@ -157,6 +160,7 @@ func (e *env) await(f runFlags, s *service.Stream, signals chan os.Signal, ended
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	show := progress{w: e.err, on: !f.quiet && isTerminal(e.err)}
+	failing := 0 // seconds
 	for {
 		select {
 		case err := <-ended:
@@ -164,6 +168,13 @@ func (e *env) await(f runFlags, s *service.Stream, signals chan os.Signal, ended
 			return err
 		case <-tick.C:
 			show.say(pipeline.Process.Stats())
+			if pipeline.Failure() == nil {
+				continue
+			}
+			if failing++; failing == endsWithin { // something does not end by itself, such as an output that nobody answers
+				pipeline.Process.Stop()
+				go func() { _ = s.StopWithin(endsWithin * time.Second) }()
+			}
 		case <-signals:
 			show.clear()
 			if pipeline.Process.Stop() {

@@ -41,6 +41,7 @@ const foreignMax = 16 << 20
 type detect struct {
 	conf *Config
 	log  *service.Logger
+	link *link
 
 	store  *state.Store
 	runner *engine.Runner
@@ -59,7 +60,7 @@ func newDetect(conf *service.ParsedConfig, mgr *service.Resources) (*detect, err
 	}
 	l := linkOf(mgr)
 	l.detect = true
-	b := &detect{conf: c, log: mgr.Logger(), count: map[string]int64{}}
+	b := &detect{conf: c, log: mgr.Logger(), link: l, count: map[string]int64{}}
 	b.room = sync.NewCond(&b.mu)
 	logPlugins(c.Spec, b.log)
 	if err := b.open(); err != nil {
@@ -98,11 +99,11 @@ func detectConfig(conf *service.ParsedConfig) (*Config, error) {
 	if c := Process.config.Swap(nil); c != nil {
 		return c, nil
 	}
-	return decodeParsed(conf, DecodeDetect)
+	return decodeParsed(conf, "detect", DecodeDetect)
 }
 
 // decodeParsed decodes a component's configuration from the values that Benthos parsed: problems have no places there.
-func decodeParsed[T any](conf *service.ParsedConfig, decode func(n *yaml.Node) (T, []match.Problem)) (out T, err error) {
+func decodeParsed[T any](conf *service.ParsedConfig, what string, decode func(n *yaml.Node) (T, []match.Problem)) (out T, err error) {
 	v, err := conf.FieldAny()
 	if err != nil {
 		return out, err
@@ -116,7 +117,7 @@ func decodeParsed[T any](conf *service.ParsedConfig, decode func(n *yaml.Node) (
 		return out, err
 	}
 	if len(n.Content) == 0 {
-		return out, errors.New("detect: it is empty")
+		return out, fmt.Errorf("%s: it is empty", what)
 	}
 	out, problems := decode(n.Content[0])
 	var all []string
@@ -124,7 +125,7 @@ func decodeParsed[T any](conf *service.ParsedConfig, decode func(n *yaml.Node) (
 		all = append(all, p.Text)
 	}
 	if len(all) > 0 {
-		return out, fmt.Errorf("detect: %s", strings.Join(all, "; "))
+		return out, fmt.Errorf("%s: %s", what, strings.Join(all, "; "))
 	}
 	return out, nil
 }
@@ -135,7 +136,7 @@ func (b *detect) open() (err error) {
 		return err
 	}
 	b.runner, err = engine.Start(b.conf.Spec, b.store, engine.Options{Shards: b.conf.Shards, BlockRows: b.conf.BlockRows,
-		Retries: b.conf.Retries, Memory: b.conf.Memory, Removed: b.conf.Removed, Warn: b.log.Warnf})
+		Retries: b.conf.Retries, Memory: b.conf.Memory, Removed: b.conf.Removed, Warn: b.log.Warnf, Committed: b.link.say})
 	if err != nil {
 		b.store.Close()
 	}
@@ -301,6 +302,7 @@ func (b *detect) Close(context.Context) error {
 		if err = b.runner.Close(); err != nil {
 			fail(err)
 		}
+		b.link.end()
 		err = errors.Join(err, b.store.Close())
 		Process.closed(b)
 	})

@@ -20,6 +20,16 @@ type link struct {
 	positions map[string]Position // by partition
 	err       error
 	detect    bool // there is a detect buffer behind
+
+	mu     sync.Mutex
+	follow []follower
+}
+
+// follower is an input that wants to know what is on disk: committed is told the positions of partitions, by name, after each epoch
+// that has some and must not wait; end is called after the last one.
+type follower struct {
+	committed func(at map[string]int64)
+	end       func()
 }
 
 type linkKey struct{ stream string }
@@ -48,5 +58,32 @@ func (l *link) start(ctx context.Context) (map[string]Position, error) {
 		return l.positions, l.err
 	case <-ctx.Done():
 		return nil, ctx.Err()
+	}
+}
+
+// follows adds a follower.
+func (l *link) follows(f follower) {
+	l.mu.Lock()
+	l.follow = append(l.follow, f)
+	l.mu.Unlock()
+}
+
+// say tells the followers.
+func (l *link) say(at map[string]int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, f := range l.follow {
+		f.committed(at)
+	}
+}
+
+// end lets the followers go.
+func (l *link) end() {
+	l.mu.Lock()
+	follow := l.follow
+	l.follow = nil
+	l.mu.Unlock()
+	for _, f := range follow {
+		f.end()
 	}
 }

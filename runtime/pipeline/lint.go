@@ -10,6 +10,8 @@ import (
 
 	"github.com/redpanda-data/benthos/v4/public/service"
 	"gopkg.in/yaml.v3"
+
+	"github.com/seed-98920119/tocsin/runtime/match"
 )
 
 // Finding is a fault of a pipeline file; line and column count from 1.
@@ -200,7 +202,7 @@ var checks = map[string]map[string]func(n *yaml.Node) string{
 func (c *checker) components(n *yaml.Node) {
 	for i, x := range n.Content {
 		if n.Kind == yaml.MappingNode && i%2 == 0 {
-			if c.processor(x, n.Content[i+1]) {
+			if c.processor(x, n.Content[i+1]) || c.kafka(x, n.Content[i+1]) {
 				continue
 			}
 			fields, ok := checks[x.Value]
@@ -222,12 +224,39 @@ func (c *checker) components(n *yaml.Node) {
 	}
 }
 
+// detects says whether a node is of the detect buffer.
+func (c *checker) detects(n *yaml.Node) bool {
+	return c.from > 0 && n.Line >= c.from && n.Line <= c.till
+}
+
 // processor checks a processor `detect`, which Benthos's linter knows nothing of.
 func (c *checker) processor(key, n *yaml.Node) bool {
-	if key.Value != "detect" || n.Kind != yaml.MappingNode || c.from > 0 && n.Line >= c.from && n.Line <= c.till {
+	if key.Value != "detect" || n.Kind != yaml.MappingNode || c.detects(n) {
 		return false
 	}
 	_, problems := decodeProcessor(substituted(n))
+	for _, p := range problems {
+		c.add(p.Line, p.Column, "%s", p.Text)
+	}
+	return true
+}
+
+// kafka checks the input kafka_records and the output kafka_rows.
+func (c *checker) kafka(key, n *yaml.Node) bool {
+	var problems []match.Problem
+	if n.Kind != yaml.MappingNode || c.detects(n) {
+		return false
+	}
+	switch key.Value {
+	case "kafka_records":
+		if _, problems = decodeKafkaRecords(substituted(n)); c.from == 0 {
+			c.at(key, "kafka_records %v", errNoDetect)
+		}
+	case "kafka_rows":
+		_, problems = decodeKafkaRows(substituted(n))
+	default:
+		return false
+	}
 	for _, p := range problems {
 		c.add(p.Line, p.Column, "%s", p.Text)
 	}

@@ -89,7 +89,7 @@ type processor struct {
 }
 
 func newProcessor(conf *service.ParsedConfig, mgr *service.Resources) (*processor, error) {
-	c, err := decodeParsed(conf, decodeProcessor)
+	c, err := decodeParsed(conf, "detect", decodeProcessor)
 	if err != nil {
 		return nil, err
 	}

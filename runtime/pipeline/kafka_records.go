@@ -1,0 +1,149 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"github.com/redpanda-data/benthos/v4/public/service"
+
+	"github.com/seed-98920119/tocsin/runtime/kafka"
+)
+
+func kafkaRecordsSpec() *service.ConfigSpec {
+	return service.NewConfigSpec().
+		Categories("Services").
+		Summary("Reads topics of Kafka in front of a `detect` buffer, and goes on where the state says.").
+		Description(`A record's value is an event. Its key and all else that Kafka knows of it are fields besides: `+"`_key`, `_timestamp`"+` (epoch
+milliseconds), `+"`_topic`, `_partition`, `_offset` and `_headers.NAME`"+`; they stand before what an event says of itself under these names.
+Streams match on the metadata `+"`topic` and `partition`"+`. A record without value is an error row with reason `+"`tombstone`"+`, one longer than
+`+"`max_record`"+` one with reason `+"`record_too_long`"+`. Records of transactions that were aborted are not seen.
+
+Positions are kept in the state, with the results, and nowhere else; a consumer group is only told them, for tools that show lag. Partitions
+are assigned by `+"`partitions`"+`, since a state on a disk cannot follow a group's rebalance: to spread a topic over several processes, give each
+a share and a state of its own; what is grouped or joined must then be in partitions by the same key. Partitions that are added to a topic
+are read from their first record.
+
+While brokers do not answer it waits, says so, and keeps partitions from counting as idle. It stops with the reason for what does not pass by
+itself: a topic that is not there, was deleted or made anew, an offset that was deleted before it was read, a password that is wrong.`).
+		Fields(clusterFields()...).
+		Fields(
+			service.NewStringListField("topics").
+				Description("The topics, by name.").
+				Example([]any{"logins", "firewall"}),
+			service.NewAnyField("partitions").
+				Description("Which partitions of every topic: `all`; a list such as `[0, 3]`; or a share, `1/4` being the first of four: partitions 0, 4, 8 and so on of each topic.").
+				Default("all").Example([]any{0, 3}).Example("1/4"),
+			service.NewStringField("start").
+				Description("Where to begin in topics that the state does not know: `earliest`, `latest`, or a time such as `2026-03-02T08:00:00Z`.").
+				Default("earliest").Example("latest"),
+			service.NewStringEnumField("until", "stopped", "end").
+				Description("`end`: read up to where the partitions end at the start, in the order of watermarks whatever comes first, and end; for replays.").
+				Default("stopped"),
+			service.NewStringEnumField("on_lost", "stop", "earliest", "latest").
+				Description("What to do at the start with a partition whose position is gone: the topic was made anew, or retention has deleted what was not read yet.").
+				Default("stop"),
+			service.NewStringField("consumer_group").
+				Description("Whose offsets are set to the positions of the last commit, every few seconds. Nothing is read from them.").
+				Optional().Example("tocsin-logins"),
+			service.NewStringField("max_record").
+				Description("The longest value, at most 64MiB. Of a longer one the first 1024 bytes are in the error row.").
+				Default("1MiB").Example("256KiB"),
+		).
+		Example("Two topics", "", "input:\n  kafka_records:\n    seed_brokers: [localhost:9092]\n    topics: [logins, ids]\n").
+		Example("A share of a topic, over TLS with a password", "", "input:\n  kafka_records:\n    seed_brokers: [kafka.example.com:9093]\n    topics: [logins]\n    partitions: 1/4\n"+
+			"    consumer_group: tocsin-logins\n    tls: { enabled: true }\n    sasl: { mechanism: SCRAM-SHA-512, username: tocsin, password_env: KAFKA_PASSWORD }\n")
+}
+
+func init() {
+	err := service.RegisterBatchInput("kafka_records", kafkaRecordsSpec(),
+		func(conf *service.ParsedConfig, res *service.Resources) (service.BatchInput, error) {
+			return newKafkaRecords(conf, res)
+		})
+	if err != nil {
+		panic(err)
+	}
+}
+
+// kafkaRecords is the input.
+type kafkaRecords struct {
+	conf   kafka.Input
+	link   *link
+	reader *kafka.Reader
+	pause  pause
+	once   sync.Once
+}
+
+func newKafkaRecords(conf *service.ParsedConfig, res *service.Resources) (*kafkaRecords, error) {
+	c, err := decodeParsed(conf, "kafka_records", decodeKafkaRecords)
+	if err != nil {
+		return nil, err
+	}
+	c.Log = kafka.Log{Warn: res.Logger().Warnf, Info: res.Logger().Infof}
+	return &kafkaRecords{conf: c, link: linkOf(res)}, nil
+}
+
+var errNoDetect = errors.New("needs a `detect` buffer behind it in this version, which keeps its positions")
+
+// Connect asks the state where to start. Benthos tries again what may pass.
+func (in *kafkaRecords) Connect(ctx context.Context) error {
+	at, err := in.link.start(ctx)
+	if err != nil {
+		return service.ErrEndOfInput // the buffer says why
+	}
+	if !in.link.detect {
+		return in.fail(errNoDetect)
+	}
+	positions := make(map[string]kafka.Position, len(at))
+	for name, p := range at {
+		positions[name] = kafka.Position(p)
+	}
+	if in.reader, err = kafka.Open(ctx, in.conf, positions); err != nil {
+		if err = in.fail(err); err != service.ErrEndOfInput {
+			in.pause.wait(ctx)
+		}
+		return err
+	}
+	in.link.follows(follower{in.reader.Committed, in.close})
+	return nil
+}
+
+// fail ends the input, and the process with it, if an error will not pass.
+func (in *kafkaRecords) fail(err error) error {
+	var stop *kafka.Stop
+	if errors.As(err, &stop) || errors.Is(err, errNoDetect) {
+		fail(fmt.Errorf("kafka_records: %w", err))
+		return service.ErrEndOfInput
+	}
+	return err
+}
+
+// ReadBatch hands over one block.
+func (in *kafkaRecords) ReadBatch(ctx context.Context) (service.MessageBatch, service.AckFunc, error) {
+	b, err := in.reader.Next(ctx)
+	switch {
+	case errors.Is(err, io.EOF):
+		return nil, nil, service.ErrEndOfInput
+	case err != nil:
+		return nil, nil, in.fail(err)
+	}
+	msg := service.NewMessage(nil)
+	msg.SetStructured(b)
+	return service.MessageBatch{msg}, noAck, nil
+}
+
+// Close stops reading. The reader goes on publishing what is committed until the buffer has ended.
+func (in *kafkaRecords) Close(context.Context) error {
+	switch {
+	case in.reader == nil:
+	case in.conf.Group == "":
+		in.close()
+	default:
+		in.reader.Stop()
+	}
+	return nil
+}
+
+func (in *kafkaRecords) close() { in.once.Do(in.reader.Close) }
