@@ -1,6 +1,6 @@
 # make check is the whole gate, the same here and in CI.
 
-.PHONY: check fmt vet race lint plugins guests tidy clean-tree fuzz long bench
+.PHONY: check fmt vet race lint plugins guests tidy clean-tree fuzz long bench servers-up servers-down integration
 
 check: fmt vet lint plugins guests race tidy clean-tree
 
@@ -25,7 +25,7 @@ guests:
 
 # the concurrent parts under the race detector, with fewer random cases than go test ./... runs
 race:
-	go test -race -run "DeepStacks|Collector|Breaker|Poison|Cache" ./runtime/wasm && go test -race -timeout 15m ./runtime/pipeline && go test -race -timeout 15m ./runtime/engine -cases=150
+	go test -race -run "DeepStacks|Collector|Breaker|Poison|Cache" ./runtime/wasm && go test -race -timeout 15m ./runtime/pipeline ./runtime/kafka && go test -race -timeout 15m ./runtime/engine -cases=150
 
 tidy:
 	go mod tidy -diff
@@ -35,7 +35,7 @@ clean-tree:
 
 # a minute of fuzzing for every decoder of foreign bytes
 fuzz:
-	@for p in abi runtime/event runtime/match runtime/operator runtime/state runtime/engine runtime/pipeline runtime/wasm; do \
+	@for p in abi runtime/event runtime/kafka runtime/match runtime/operator runtime/state runtime/engine runtime/pipeline runtime/wasm; do \
 	  for f in $$(grep -ho 'func Fuzz[A-Za-z]*' $$p/*_test.go | cut -c6-); do \
 	    go test ./$$p -run '^$$' -fuzz "^$$f\$$" -fuzztime 60s -fuzzminimizetime 10x || exit 1; done; done
 
@@ -46,3 +46,14 @@ long:
 
 bench:
 	go run ./bench
+
+# real servers on loopback (a JDK of 17 or newer and Maven)
+servers-up:
+	servers/kafka.sh up
+
+servers-down:
+	servers/kafka.sh wipe
+
+# what needs real servers; the tests start their own, stop and kill them
+integration:
+	go test -count=1 -timeout 30m -run Integration -v . -integration
