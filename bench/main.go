@@ -5,6 +5,7 @@
 //	go run ./bench -only plugins       what a row costs in a plugin, and a plugin's start
 //	go run ./bench -only live          how long an event takes to its alert, and what commits take of a core, at a steady rate
 //	go run ./bench -only large         state larger than memory, and starts with much state: ten minutes, 2 GB of disk
+//	go run ./bench -only kafka         from Kafka to Kafka, with a real broker (servers/kafka.sh), if it can be had
 //	go run ./bench -only pipelines     the rest
 //	go run ./bench -profile count      the same, and CPU profiles of the pipelines in bench/out
 //
@@ -73,16 +74,21 @@ func main() {
 		runLoop(*loop, flag.Arg(0))
 		return
 	}
-	if !slices.Contains([]string{"", "pipelines", "live", "plugins", "large"}, *only) {
-		log.Fatalf("-only %s: pipelines, live, plugins or large", *only)
+	if !slices.Contains([]string{"", "pipelines", "live", "plugins", "large", "kafka"}, *only) {
+		log.Fatalf("-only %s: pipelines, live, plugins, large or kafka", *only)
 	}
-	if *only != "plugins" {
+	if *only != "plugins" && *only != "kafka" {
 		if err := bench(); err != nil {
 			log.Fatal(err)
 		}
 	}
 	if *only == "" || *only == "plugins" {
 		if err := benchPlugins(); err != nil {
+			log.Fatal(err)
+		}
+	}
+	if *only == "" || *only == "kafka" {
+		if err := benchKafka(); err != nil {
 			log.Fatal(err)
 		}
 	}
