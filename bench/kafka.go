@@ -30,7 +30,7 @@ const (
 )
 
 const kafkaYAML = `
-input: { kafka_records: { seed_brokers: ["BROKER"], topics: [EMPTYbench-logins], until: end } }
+input: { kafka_records: { seed_brokers: ["BROKER"], topics: [EMPTYbench-logins-ID], until: end } }
 buffer:
   detect:
     name: kafka
@@ -39,18 +39,18 @@ buffer:
     operators:
       suspicious_logins:
         window: { from: logins, tumbling: 20s, key: source_ip, aggregate: { login_attempts: count }, having: { login_attempts|gte: THRESHOLD } }
-output: { kafka_rows: { seed_brokers: ["BROKER"], topic: bench-counts } }
+output: { kafka_rows: { seed_brokers: ["BROKER"], topic: bench-counts-ID } }
 `
 
 const latencyYAML = `
-input: { kafka_records: { seed_brokers: ["BROKER"], topics: [bench-live], start: latest } }
+input: { kafka_records: { seed_brokers: ["BROKER"], topics: [bench-liveRUN], start: latest } }
 buffer:
   detect:
     name: latency
     state: DIR/state-latency
     streams: { logins: { match: { topic: "*" }, time: { field: _timestamp, format: epoch_ms } } }
     operators: { all: { filter: { from: logins, where: { n|exists: true } } } }
-output: { kafka_rows: { seed_brokers: ["BROKER"], topic: bench-rows } }
+output: { kafka_rows: { seed_brokers: ["BROKER"], topic: bench-rowsRUN } }
 `
 
 // benchKafka measures the way from a topic to a topic: what a record costs, and how long it takes.
@@ -73,14 +73,17 @@ func benchKafka() error {
 	if out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
 		return fmt.Errorf("go build: %s", out)
 	}
-	if err := topics(client, "bench-logins", "empty-bench-logins", "bench-counts"); err != nil {
+	id := strconv.FormatInt(time.Now().UnixMilli(), 36)
+	drop, err := topics(client, "bench-logins-"+id, "empty-bench-logins-"+id, "bench-counts-"+id)
+	if err != nil {
 		return err
 	}
+	defer drop()
 	say("producing %d logins, seed %d", *events, *seed)
-	if err := produce(client, "bench-logins"); err != nil {
+	if err := produce(client, "bench-logins-"+id); err != nil {
 		return err
 	}
-	r := pipelineRow(binary, "kafka", *events, "280MiB", strings.ReplaceAll(kafkaYAML, "BROKER", broker))
+	r := pipelineRow(binary, "kafka", *events, "280MiB", strings.NewReplacer("BROKER", broker, "ID", id).Replace(kafkaYAML))
 	for i := range *runs {
 		say("run %d of %d: kafka", i+1, *runs)
 		if err := r.measure(); err != nil {
@@ -88,8 +91,8 @@ func benchKafka() error {
 		}
 	}
 	p50, p99 := time.Hour, time.Hour
-	for range *runs {
-		half, most, err := latency(client, binary, broker)
+	for i := range *runs {
+		half, most, err := latency(client, binary, broker, fmt.Sprint("-", id, "-", i))
 		if err != nil {
 			return err
 		}
@@ -122,28 +125,20 @@ func aBroker() (address, kind string, stop func(), err error) {
 	return c.ListenAddrs()[0], "kfake, NOT a real broker", c.Close, nil
 }
 
-// topics makes the topics anew.
-func topics(client *kgo.Client, names ...string) error {
+// topics makes the topics, whose names nobody had before, since a client may go on with one that was deleted. drop deletes them.
+func topics(client *kgo.Client, names ...string) (drop func(), err error) {
 	ctx, done := context.WithTimeout(context.Background(), time.Minute)
 	defer done()
 	adm := kadm.NewClient(client)
-	if _, err := adm.DeleteTopics(ctx, names...); err != nil {
-		return err
+	rs, err := adm.CreateTopics(ctx, kafkaPartitions, 1, nil, names...)
+	if err == nil {
+		err = rs.Error()
 	}
-	for {
-		rs, err := adm.CreateTopics(ctx, kafkaPartitions, 1, nil, names...)
-		if err == nil {
-			err = rs.Error()
+	return func() {
+		if _, err := adm.DeleteTopics(context.Background(), names...); err != nil {
+			log.Print(err)
 		}
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-time.After(200 * time.Millisecond): // being deleted
-		case <-ctx.Done():
-			return err
-		}
-	}
+	}, err
 }
 
 // produce writes the logins, one partition after the other in turn.
@@ -174,12 +169,14 @@ func produce(client *kgo.Client, topic string) error {
 }
 
 // latency runs a pipeline that passes every record on, and times each from before it is produced until its row is read.
-func latency(client *kgo.Client, binary, broker string) (p50, p99 time.Duration, err error) {
-	if err := topics(client, "bench-live", "bench-rows"); err != nil {
+func latency(client *kgo.Client, binary, broker, run string) (p50, p99 time.Duration, err error) {
+	drop, err := topics(client, "bench-live"+run, "bench-rows"+run)
+	if err != nil {
 		return 0, 0, err
 	}
+	defer drop()
 	file := path("latency.yaml")
-	text := strings.NewReplacer("BROKER", broker, "DIR", *dir).Replace(latencyYAML)
+	text := strings.NewReplacer("BROKER", broker, "DIR", *dir, "RUN", run).Replace(latencyYAML)
 	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 		return 0, 0, err
 	}
@@ -193,7 +190,7 @@ func latency(client *kgo.Client, binary, broker string) (p50, p99 time.Duration,
 		_ = cmd.Process.Signal(os.Interrupt)
 		_ = cmd.Wait()
 	}()
-	rows, err := kgo.NewClient(kgo.SeedBrokers(broker), kgo.ConsumeTopics("bench-rows"), kgo.FetchMaxWait(time.Second))
+	rows, err := kgo.NewClient(kgo.SeedBrokers(broker), kgo.ConsumeTopics("bench-rows"+run), kgo.FetchMaxWait(time.Second))
 	if err != nil {
 		return 0, 0, err
 	}
@@ -202,15 +199,15 @@ func latency(client *kgo.Client, binary, broker string) (p50, p99 time.Duration,
 	say("%d records a second for %d s", latencyRate, latencySeconds)
 	all := latencyRate * latencySeconds
 	sent := make([]time.Time, all)
-	go paced(client, sent)
+	go paced(client, "bench-live"+run, sent)
 	took := make([]time.Duration, 0, all)
 	seen := make([]bool, all)
-	ctx, done := context.WithTimeout(context.Background(), (latencySeconds+30)*time.Second)
+	ctx, done := context.WithTimeout(context.Background(), (latencySeconds+120)*time.Second)
 	defer done()
 	for len(took) < all {
 		fetches := rows.PollFetches(ctx)
 		if ctx.Err() != nil {
-			return 0, 0, fmt.Errorf("%d rows of %d came", len(took), all)
+			return 0, 0, fmt.Errorf("%d rows of %d came in time; the first that is missing is %d", len(took), all, slices.Index(seen, false))
 		}
 		now := time.Now()
 		fetches.EachRecord(func(r *kgo.Record) {
@@ -223,20 +220,24 @@ func latency(client *kgo.Client, binary, broker string) (p50, p99 time.Duration,
 			took = append(took, now.Sub(sent[n]))
 		})
 	}
+	if span := sent[all-1].Sub(sent[0]); span > latencySeconds*time.Second*11/10 {
+		say("the machine was too busy to produce so many records a second: it took %s; this run does not count", span.Round(time.Second))
+		return time.Hour, time.Hour, nil
+	}
 	took = took[latencyRate:] // connections and caches are cold in the first second
 	slices.Sort(took)
 	return took[len(took)/2], took[len(took)*99/100], nil
 }
 
 // paced produces one record for each place of sent, evenly, and notes when.
-func paced(client *kgo.Client, sent []time.Time) {
+func paced(client *kgo.Client, topic string, sent []time.Time) {
 	pad := strings.Repeat("x", 180)
 	began := time.Now()
 	for i := range sent {
 		time.Sleep(time.Until(began.Add(time.Duration(i) * time.Second / latencyRate)))
 		sent[i] = time.Now()
 		value := fmt.Appendf(nil, `{"n":%d,"user_agent":"%s"}`, i, pad)
-		client.Produce(context.Background(), &kgo.Record{Topic: "bench-live", Value: value}, func(_ *kgo.Record, err error) {
+		client.Produce(context.Background(), &kgo.Record{Topic: topic, Value: value}, func(_ *kgo.Record, err error) {
 			if err != nil {
 				log.Print(err)
 			}
