@@ -47,6 +47,9 @@ func (s *Store) Recover(v Visitor) (Recovered, error) {
 		if err != nil {
 			return err
 		}
+		if err := s.consecutive(recs); err != nil {
+			return err
+		}
 		if out = s.last(recs); v.Start != nil {
 			if err := v.Start(out); err != nil {
 				return err
@@ -159,6 +162,21 @@ func (s *Store) records(txn *badger.Txn) (recs []savedEpoch, err error) {
 		}
 	}
 	return recs, nil
+}
+
+// consecutive refuses if an epoch is missing of those that the log must have: a disk has lost it.
+func (s *Store) consecutive(recs []savedEpoch) error {
+	next := s.through + 1
+	for i := range recs {
+		if recs[i].epoch <= s.through {
+			continue
+		}
+		if recs[i].epoch != next {
+			return fmt.Errorf("epoch %d is missing; %s", next, mend)
+		}
+		next++
+	}
+	return nil
 }
 
 func (s *Store) body(txn *badger.Txn, kind byte, id epochKey, pages int) (body []byte, err error) {

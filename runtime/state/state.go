@@ -54,6 +54,11 @@ type Options struct {
 	Pipeline string
 	Fresh    bool                             // remove what is there first
 	Free     func(dir string) (uint64, error) // bytes free; nil: ask the file system
+	// Full is told, from a goroutine of its own, that the disk filled up while Badger may be writing to it. Badger dies of a full
+	// disk, so whoever is told ends the process. nil: nobody looks between epochs.
+	Full func(err error)
+
+	reading bool // nothing of ours is written: Look
 }
 
 // Store is an open state. Its methods are called from one goroutine at a time.
@@ -70,6 +75,12 @@ type Store struct {
 	packed  []byte             // scratch
 	failed  error
 	hook    func() error // tests: called before each transaction
+	log     watch
+	unsure  bool          // a transaction failed in Badger
+	server  *server       // answers `tocsin state`, if Serve was called
+	copied  string        // the temporary folder of a copy, to be removed
+	running bool          // the copy is of a state that another process uses
+	stop    chan struct{} // ends the look at the disk
 }
 
 type epochKey struct{ epoch, run uint64 }
@@ -88,8 +99,9 @@ type outbox struct {
 }
 
 type marker struct {
-	Format   int    `json:"format"`
-	Pipeline string `json:"pipeline"`
+	Format    int    `json:"format"`
+	Pipeline  string `json:"pipeline"`
+	Restoring bool   `json:"restoring,omitempty"` // `state restore` has not ended
 }
 
 // Open opens or creates a state. It refuses, saying the next step, if another process uses it, it is not writable, the
@@ -103,12 +115,16 @@ func Open(opt Options) (*Store, error) {
 		return nil, fmt.Errorf("state %s: %w", opt.Dir, err)
 	}
 	opt.Dir = abs
-	s := &Store{opt: opt, long: map[pieces]version{}}
+	s := newStore(opt)
 	if err := s.open(); err != nil {
 		s.Close()
 		return nil, fmt.Errorf("state %s: %w", abs, err)
 	}
 	return s, nil
+}
+
+func newStore(opt Options) *Store {
+	return &Store{opt: opt, long: map[pieces]version{}, log: watch{broken: make(chan struct{})}, stop: make(chan struct{})}
 }
 
 func (s *Store) open() error {
@@ -121,23 +137,52 @@ func (s *Store) open() error {
 	if err := s.claim(); err != nil {
 		return err
 	}
-	folder := filepath.Join(s.opt.Dir, "badger")
-	if err := unmade(folder); err != nil {
+	if err := s.openBadger(false); err != nil {
 		return err
+	}
+	if s.opt.Full != nil {
+		go s.look(s.stop)
+	}
+	return s.raise()
+}
+
+// openBadger opens the database, after it has looked for damage that Badger passes over or dies of.
+func (s *Store) openBadger(readOnly bool) error {
+	folder := filepath.Join(s.opt.Dir, "badger")
+	if !readOnly {
+		if err := unmade(folder); err != nil {
+			return err
+		}
+	}
+	if err := intact(folder); err != nil {
+		return fmt.Errorf("is damaged: %w; %s", err, mend)
 	}
 	opts := badger.DefaultOptions(folder).
 		WithSyncWrites(true).WithDetectConflicts(false).WithMetricsEnabled(false).WithCompression(options.None).
 		WithMemTableSize(6 << 20).WithBaseTableSize(2 << 20).WithNumMemtables(2).WithBlockCacheSize(16 << 20).WithIndexCacheSize(16 << 20).
 		WithValueThreshold(512 << 10).WithBlockSize(16 << 10).WithValueLogFileSize(64 << 20).WithNumCompactors(2).WithNumLevelZeroTables(12).WithNumLevelZeroTablesStall(24).
-		WithLogger(nil)
+		WithLogger(&s.log).WithReadOnly(readOnly)
 	opts.TableSizeMultiplier = 1 // every table is built in memory
-	db, err := badger.Open(opts)
-	if err != nil {
-		return fmt.Errorf("cannot be opened: %w; if it is damaged, start over with --fresh (what is kept there is then lost)", err)
+	if s.opt.reading {           // what is only looked at is not tidied up
+		opts = opts.WithNumCompactors(0).WithNumLevelZeroTables(1 << 20).WithNumLevelZeroTablesStall(1 << 21)
 	}
-	s.db = db
-	return s.raise()
+	opened := make(chan *badger.DB, 1)
+	err := s.log.guard(func() error {
+		db, err := badger.Open(opts)
+		opened <- db
+		return err
+	})
+	if err == nil {
+		s.db, err = <-opened, s.log.heard()
+	}
+	if err != nil {
+		return fmt.Errorf("cannot be opened: %w; if its disk is full or fails, see to that first; %s", err, mend)
+	}
+	return nil
 }
+
+// mend is the next step when a state is damaged.
+const mend = "if it is damaged, restore a backup with `tocsin state restore`, or start over with --fresh (what is kept there is then lost)"
 
 // unmade removes logs of Badger that have no byte: a process was killed between making the file and giving it its size. Nothing is in
 // them, and Badger refuses to open them.
@@ -163,7 +208,7 @@ func unmade(folder string) error {
 
 // claim locks the marker and checks what it says, or writes it.
 func (s *Store) claim() error {
-	path := filepath.Join(s.opt.Dir, "TOCSIN")
+	path := filepath.Join(s.opt.Dir, markerName)
 	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
 		if names, _ := os.ReadDir(s.opt.Dir); len(names) > 0 {
 			return errors.New("the folder is not empty and is no Tocsin state; choose an empty or new folder with `state:`")
@@ -183,19 +228,19 @@ func (s *Store) claim() error {
 	}
 	if len(data) > 0 {
 		var m marker
-		switch err := json.Unmarshal(data, &m); {
-		case err != nil || m.Format != Format && !s.opt.Fresh:
-			return fmt.Errorf("has format %d, this binary reads format %d; use the binary that wrote it, or start over with --fresh (what is kept there is then lost)", m.Format, Format)
-		case m.Pipeline != s.opt.Pipeline:
-			return fmt.Errorf("belongs to pipeline %q, not %q; give this one another `state:` folder, or its old name back", m.Pipeline, s.opt.Pipeline)
-		case !s.opt.Fresh:
-			return nil
+		if json.Unmarshal(data, &m) != nil {
+			m = marker{}
+		} else if s.opt.Fresh {
+			m.Format, m.Restoring = Format, false
+		}
+		if err := m.fits(s.opt.Pipeline); err != nil || !s.opt.Fresh {
+			return err
 		}
 		if err := os.RemoveAll(filepath.Join(s.opt.Dir, "badger")); err != nil {
 			return fmt.Errorf("cannot be removed: %w", err)
 		}
 	}
-	data, _ = json.Marshal(marker{Format, s.opt.Pipeline})
+	data, _ = json.Marshal(marker{Format: Format, Pipeline: s.opt.Pipeline})
 	data = append(data, '\n')
 	_, err = f.WriteAt(data, 0)
 	if err == nil {
@@ -211,10 +256,14 @@ func (s *Store) claim() error {
 func (s *Store) room() error {
 	free, err := s.opt.Free(s.opt.Dir)
 	if err == nil && free < FreeMin {
-		return fmt.Errorf("only %d MiB are free on its disk, and %d MiB must be; make room or move the state, then start again: nothing committed is lost",
-			free>>20, int64(FreeMin)>>20)
+		return noRoom(free)
 	}
 	return nil
+}
+
+func noRoom(free uint64) error {
+	return fmt.Errorf("only %d MiB are free on its disk, and %d MiB must be; make room or move the state, then start again: nothing committed is lost",
+		free>>20, int64(FreeMin)>>20)
 }
 
 // raise takes the next run number.
@@ -235,27 +284,52 @@ func (s *Store) raise() error {
 // Dir is the absolute path of the state.
 func (s *Store) Dir() string { return s.opt.Dir }
 
-// Close gives the state back. It does not commit.
+// Close gives the state back. It does not commit. After Badger or its disk failed it leaves the database as a kill would: closing
+// writes what is in memory, which may never end, or kill the process on a full disk.
 func (s *Store) Close() error {
 	var err error
+	if s.server != nil {
+		s.server.close()
+		s.server = nil
+	}
+	if s.stop != nil {
+		close(s.stop)
+		s.stop = nil
+	}
 	if s.db != nil {
-		err = s.db.Close()
+		if free, freeErr := s.opt.Free(s.opt.Dir); !s.unsure && s.log.heard() == nil && (freeErr != nil || free >= closeMin) {
+			err = s.log.guard(s.db.Close)
+		}
 		s.db = nil
 	}
 	if s.lock != nil {
 		s.lock.Close()
 		s.lock = nil
 	}
+	if s.copied != "" {
+		err = errors.Join(err, os.RemoveAll(s.copied))
+	}
 	return err
 }
 
+// closeMin is how much room closing the database may take, in bytes: its memtables become tables.
+const closeMin = 64 << 20
+
+// update runs a transaction; one that is only looked at takes none.
 func (s *Store) update(fn func(txn *badger.Txn) error) error {
+	if s.opt.reading {
+		return nil
+	}
 	if s.hook != nil {
 		if err := s.hook(); err != nil {
 			return err
 		}
 	}
-	return s.db.Update(fn)
+	if err := s.log.guard(func() error { return s.db.Update(fn) }); err != nil {
+		s.unsure = true
+		return fmt.Errorf("cannot be written: %w; see to its disk, then start again: nothing committed is lost", err)
+	}
+	return nil
 }
 
 func get(txn *badger.Txn, key []byte) ([]byte, error) {

@@ -46,6 +46,15 @@ func (m *model) page(space, bucket uint32) []byte {
 
 func recoverModel(t *testing.T, s *Store) (*model, Recovered) {
 	t.Helper()
+	m, got, err := readModel(t, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m, got
+}
+
+func readModel(t *testing.T, s *Store) (*model, Recovered, error) {
+	t.Helper()
 	m := newModel()
 	asOf := map[[2]uint32]uint64{}
 	got, err := s.Recover(Visitor{
@@ -73,10 +82,7 @@ func recoverModel(t *testing.T, s *Store) (*model, Recovered) {
 		},
 		Row: func(seq uint64, row []byte) error { m.rows[seq] = string(row); return nil },
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return m, got
+	return m, got, err
 }
 
 func (m *model) equal(o *model) bool {
