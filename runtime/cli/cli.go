@@ -36,7 +36,9 @@ Usage:
 Commands:
   run [--fresh] PIPELINE     run a pipeline until its input ends, or until Ctrl-C; goes on where it was
   lint PIPELINE...           check pipelines: every fault with file, line, column and what to do
-  state PIPELINE             what the pipeline's state holds: positions, watermarks, keys and their sizes
+  state PIPELINE             what the pipeline's state holds, also while it runs: positions, watermarks, keys, their sizes and ages
+  state backup PIPELINE FILE, state restore PIPELINE FILE
+                             the whole state to one file, also while the pipeline runs, and back
   plugin inspect MODULE...   what a rule in WebAssembly is, what it may do, what a row costs
   plugin test MODULE...      run the cases that stand beside it
   plugin pack ... MODULE     give a module its manifest

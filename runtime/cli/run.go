@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -104,6 +105,12 @@ func (e *env) run(args []string) int {
 	}
 	defer stop()
 	pipeline.Process.Fresh.Store(f.fresh)
+	log.SetFlags(0)
+	log.SetOutput(&libraryLog{e})
+	pipeline.Process.Abort = func(err error) {
+		e.say("tocsin run: %v", err)
+		os.Exit(failed)
+	}
 	pipeline.Process.Own(conf)
 	limitMemory(conf)
 	return e.stream(f, conf, src)
@@ -310,6 +317,16 @@ func (e *env) read(path string) ([]byte, bool) {
 		return nil, false
 	}
 	return src, true
+}
+
+// libraryLog is Go's own log. Our libraries write to it when they are about to end the process (Badger, when a file of its cannot be
+// made): a line of that is enough, and what to do.
+type libraryLog struct{ e *env }
+
+func (l *libraryLog) Write(p []byte) (int, error) {
+	line, _, _ := strings.Cut(strings.TrimSpace(string(p)), "\n")
+	l.e.say("tocsin run: %s; if the run ends here, see to the disk of its state, then start again: nothing committed is lost", line)
+	return len(p), nil
 }
 
 // terminalLog is the log of Benthos and of our components for people: warnings and errors, a line each.

@@ -131,7 +131,7 @@ func decodeParsed[T any](conf *service.ParsedConfig, what string, decode func(n 
 }
 
 func (b *detect) open() (err error) {
-	b.store, err = state.Open(state.Options{Dir: b.conf.State, Pipeline: b.conf.Spec.Name, Fresh: Process.Fresh.Load()})
+	b.store, err = state.Open(state.Options{Dir: b.conf.State, Pipeline: b.conf.Spec.Name, Fresh: Process.Fresh.Load(), Full: Process.abort})
 	if err != nil {
 		return err
 	}
@@ -139,8 +139,12 @@ func (b *detect) open() (err error) {
 		Retries: b.conf.Retries, Memory: b.conf.Memory, Removed: b.conf.Removed, Warn: b.log.Warnf, Committed: b.link.say})
 	if err != nil {
 		b.store.Close()
+		return err
 	}
-	return err
+	if err := b.store.Serve(); err != nil {
+		b.log.Warnf("`tocsin state` cannot be used while this runs: %v", err)
+	}
+	return nil
 }
 
 // WriteBatch takes blocks of our own inputs as they are; messages of other inputs become blocks, a partition at a time, and

@@ -11,6 +11,9 @@ import (
 var Process process
 
 type process struct {
+	// Abort ends the process at once, with a message: what is on disk is as of the last commit. Unset in other distributions.
+	Abort func(err error)
+
 	Fresh    atomic.Bool // start over: states are removed, and file_rows moves an old file to PATH.old
 	owns     atomic.Bool // the command line is ours, so an end without Stopping is the end of the input
 	config   atomic.Pointer[Config]
@@ -38,6 +41,14 @@ func (p *process) Stop() (again bool) {
 		p.buffer.runner.End(false)
 	}
 	return again
+}
+
+// abort is called when going on would kill the process in the middle of a write.
+func (p *process) abort(err error) {
+	fail(err)
+	if p.Abort != nil {
+		p.Abort(err)
+	}
 }
 
 // Stopped says whether Stop was called.
