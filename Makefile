@@ -25,7 +25,7 @@ guests:
 
 # the concurrent parts under the race detector, with fewer random cases than go test ./... runs
 race:
-	go test -race -run "DeepStacks|Collector|Breaker|Poison|Cache" ./runtime/wasm && go test -race -timeout 15m ./runtime/pipeline ./runtime/kafka && go test -race -timeout 15m ./runtime/engine -cases=150
+	go test -race -run "DeepStacks|Collector|Breaker|Poison|Cache" ./runtime/wasm && go test -race -timeout 15m ./runtime/pipeline ./runtime/kafka && go test -race -timeout 15m ./runtime/engine -cases=150 && go test -race -run 'Backups|Hung|Full' ./runtime/state
 
 tidy:
 	go mod tidy -diff
@@ -39,10 +39,12 @@ fuzz:
 	  for f in $$(grep -ho 'func Fuzz[A-Za-z]*' $$p/*_test.go | cut -c6-); do \
 	    go test ./$$p -run '^$$' -fuzz "^$$f\$$" -fuzztime 60s -fuzzminimizetime 10x || exit 1; done; done
 
-# what takes too long for every change: more random cases, more kills
+# what takes too long for every change: more random cases, more kills, more failing disks
 long:
 	go test -timeout 60m ./runtime/engine -cases=10000
 	go test -timeout 60m -run Killed . -kills=200
+	go test -timeout 60m -run 'FailingDisk|DamagedFiles|FullDisk' . -faults=20
+	go test -timeout 60m -run DamagedFiles ./runtime/state -damages=1000
 
 bench:
 	go run ./bench

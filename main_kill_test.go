@@ -31,7 +31,7 @@ func killed(t *testing.T, pipeline string, most int) {
 	r := rand.New(rand.NewPCG(seed, 1))
 	binary, dir := build(t), t.TempDir()
 	logins, ids := filepath.Join(dir, "logins.jsonl"), filepath.Join(dir, "ids.jsonl")
-	larger(t, r, logins, ids)
+	larger(t, r, 300_000, logins, ids)
 	change := []string{"pipelines/data/logins.jsonl", logins, "pipelines/data/ids.jsonl", ids}
 	whole, wholeRows := moved(t, pipeline, mkdir(t, dir, "whole"), change...)
 	began := time.Now()
@@ -115,11 +115,11 @@ func byID(t *testing.T, path string) map[string]string {
 	return out
 }
 
-// larger writes logs that take the binary a second or two.
-func larger(t *testing.T, r *rand.Rand, logins, ids string) {
+// larger writes logs of so many logins; 300 000 take the binary a second or two.
+func larger(t *testing.T, r *rand.Rand, lines int, logins, ids string) {
 	var a, b bytes.Buffer
 	start := time.Date(2026, 3, 2, 8, 0, 0, 0, time.UTC)
-	for i := range 300_000 {
+	for i := range lines {
 		at := start.Add(time.Duration(i)*20*time.Millisecond - time.Duration(r.IntN(3000)/2990*60)*time.Second)
 		fmt.Fprintf(&a, `{"login_time":"%s","source_ip":"10.0.%d.%d","username":"u%d"}`+"\n", at.Format("2006-01-02T15:04:05.000Z"), r.IntN(30), r.IntN(250), r.IntN(50))
 		if i%200 == 0 {
