@@ -96,7 +96,7 @@ func restarts(binary string) error {
 			return err
 		}
 		for readUpTo(cmd.Process.Pid, data) <= until {
-			if time.Sleep(2 * time.Millisecond); time.Since(began) > 5*time.Minute {
+			if time.Sleep(20 * time.Millisecond); time.Since(began) > 5*time.Minute {
 				_ = cmd.Process.Kill()
 				return fmt.Errorf("it does not read: %s", out.Bytes())
 			}

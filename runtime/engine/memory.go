@@ -11,7 +11,7 @@ const MemoryDefault = 512 << 20
 // there are pages of so many bytes for each. A start reads pages and log, about 3 million changes a second.
 const (
 	flushEpochs  = 1024
-	flushChanges = 1 << 20
+	flushChanges = 1 << 19
 	flushBytes   = 256
 )
 
