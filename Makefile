@@ -42,6 +42,7 @@ fuzz:
 # what takes too long for every change: more random cases, more kills, more failing disks
 long:
 	go test -timeout 60m ./runtime/engine -cases=10000
+	go test -timeout 60m ./runtime/engine -run StateIsKept -cases=100000
 	go test -timeout 60m -run Killed . -kills=200
 	go test -timeout 60m -run 'FailingDisk|DamagedFiles|FullDisk' . -faults=20
 	go test -timeout 60m -run DamagedFiles ./runtime/state -damages=1000
