@@ -138,9 +138,9 @@ func (k *keyed[S]) run(ws []step, end int64) error {
 	return k.finish(end, ws)
 }
 
-// until fires what is due by w, the watermark before a row.
+// until fires what is due by w, the watermark before a row. Without a step in the block nothing has come due.
 func (k *keyed[S]) until(w int64, ws []step) error {
-	if len(k.timers) > 0 && k.timers[0].due <= w && k.fires(w) {
+	if len(ws) > 0 && len(k.timers) > 0 && k.timers[0].due <= w && k.fires(w) {
 		if err := k.fire(w, ws); err != nil {
 			return err
 		}
@@ -175,7 +175,7 @@ func (k *keyed[S]) take(full bool) error {
 
 // finish ends the block at watermark w.
 func (k *keyed[S]) finish(w int64, ws []step) error {
-	if k.fires(w) {
+	if len(ws) > 0 && k.fires(w) {
 		if err := k.fire(w, ws); err != nil {
 			return err
 		}
