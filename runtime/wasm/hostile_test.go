@@ -24,6 +24,8 @@ func do(n int) string { return fmt.Sprintf(`{"do":%d}`, n) }
 
 // What a guest may do while it judges rows: the fault, the text, and that a good plugin beside it is not touched.
 func TestHostileCalls(t *testing.T) {
+	defer func(was time.Duration) { backstop = was }(backstop)
+	backstop = time.Minute
 	m := hostile(t, 4)
 	rows, fields := table([]string{"a"}, [][]any{{"one"}, {"two"}, {"three"}})
 	good := plugin(t, m, do(0), fields)
