@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -21,6 +23,7 @@ const (
 type outbox struct {
 	rows     []*Out // to be sent, in order
 	again    []retry
+	resting  int // rows of again
 	flying   int
 	size     int // bytes of rows, again and flying
 	next     uint64
@@ -29,18 +32,20 @@ type outbox struct {
 	changed  bool // acknowledgements since the last epoch
 	settled  bool // nothing is out and something changed: worth an epoch of its own
 	retries  int
+	pipeline string // its name, for ids
 	tries    map[uint64]*tries
 	open     map[event.ID]*pending // rows that may be revised
 	accepted int64                 // acknowledged in this run
 	sent     int64
 	alerts   int64
 	rejected int64
+	refused  int64 // rows that became error rows
 }
 
-// retry is a row that was rejected, with when to send it again.
+// retry is rows that were rejected, with when to send them again.
 type retry struct {
-	row *Out
-	at  time.Time
+	rows []*Out
+	at   time.Time
 }
 
 // tries counts a row's rejections, those while the output took other rows on their own: an output that takes nothing is
@@ -67,24 +72,33 @@ func (b *outbox) take(now time.Time) ([]*Out, time.Duration) {
 	for i, x := range b.again {
 		if d := x.at.Sub(now); d <= 0 {
 			b.again = slices.Delete(b.again, i, i+1)
-			b.flying++
-			b.leaves(x.row)
-			return []*Out{x.row}, 0
+			b.resting -= len(x.rows)
+			return b.fly(x.rows), 0
 		} else if wait == 0 || d < wait {
 			wait = d
 		}
 	}
 	n := min(len(b.rows), takeMax, flyingMax-b.flying)
-	if n <= 0 || len(b.again) > flyingMax {
+	if n <= 0 || b.resting > flyingMax {
 		return nil, wait
 	}
 	rows := slices.Clone(b.rows[:n])
 	b.rows = b.rows[n:]
-	b.flying += n
+	return b.fly(rows), 0
+}
+
+func (b *outbox) fly(rows []*Out) []*Out {
+	b.flying += len(rows)
 	for _, o := range rows {
 		b.leaves(o)
 	}
-	return rows, 0
+	return rows
+}
+
+// rest has rows wait for being sent again.
+func (b *outbox) rest(at time.Time, rows ...*Out) {
+	b.again = append(b.again, retry{rows, at})
+	b.resting += len(rows)
 }
 
 func (b *outbox) accept(rows []*Out) {
@@ -118,38 +132,73 @@ func (b *outbox) mark(seq uint64) {
 	}
 }
 
-// reject puts rows back and says when they are sent again, if that is worth saying: the first time, and then every tenth.
-func (b *outbox) reject(rows []*Out, now time.Time) (said string) {
+// reject puts rows back and says when they are sent again, if that is worth saying: the first time, and then every tenth. Of an
+// output that gave an account, rows that it did not name go again together, and those that it refuses become error rows.
+func (b *outbox) reject(rows []*Out, err error, now time.Time) (said string) {
 	b.flying -= len(rows)
 	b.rejected += int64(len(rows))
 	if b.tries == nil {
 		b.tries = map[uint64]*tries{}
 	}
+	var account *Account
+	errors.As(err, &account)
+	var together []*Out
 	for _, o := range rows {
+		verdict, named := account.of(o)
+		was := o
 		o = b.returned(o)
-		t := b.tries[o.Seq]
-		if t == nil {
-			t = &tries{seen: b.accepted}
-			b.tries[o.Seq] = t
+		t := b.retried(o)
+		switch {
+		case o == was && o.Kind != "error" && verdict.Refused:
+			said = cmp.Or(said, b.refuse(o, verdict.Why, now))
+			continue
+		case account != nil && !named:
+			together = append(together, o)
+			continue
 		}
-		t.all++
 		if b.accepted > t.seen {
 			t.alone, t.seen = t.alone+1, b.accepted
 		}
 		if t.alone >= b.retries && o.Kind != "error" {
-			o.Kind, o.Reason = "error", "rejected"
+			b.refuse(o, fmt.Sprintf("after %d tries: %v", t.all, err), now)
 			said = fmt.Sprintf("as an error row, after %d tries", t.all)
+			continue
 		}
-		pause := backoffMax
-		if t.all < 8 {
-			pause = min(backoffMax, backoffMin<<(t.all-1))
-		}
-		b.again = append(b.again, retry{o, now.Add(pause)})
-		if said == "" && t.all%10 == 1 {
-			said = "in " + pause.String()
-		}
+		b.rest(now.Add(t.pause()), o)
+		said = cmp.Or(said, t.said())
+	}
+	if len(together) > 0 {
+		t := b.tries[together[0].Seq]
+		b.rest(now.Add(t.pause()), together...)
+		said = cmp.Or(said, t.said())
 	}
 	return said
+}
+
+// retried counts a rejection of a row.
+func (b *outbox) retried(o *Out) *tries {
+	t := b.tries[o.Seq]
+	if t == nil {
+		t = &tries{seen: b.accepted}
+		b.tries[o.Seq] = t
+	}
+	t.all++
+	return t
+}
+
+// pause is how long to wait before a row is sent again.
+func (t *tries) pause() time.Duration {
+	if t.all < 8 {
+		return min(backoffMax, backoffMin<<(t.all-1))
+	}
+	return backoffMax
+}
+
+func (t *tries) said() string {
+	if t.all%10 == 1 {
+		return "in " + t.pause().String()
+	}
+	return ""
 }
 
 // marks returns what the next epoch keeps of the acknowledgements, and takes them as kept.

@@ -100,7 +100,7 @@ func Start(spec *Spec, store *state.Store, opt Options) (*Runner, error) {
 		wake: make(chan struct{}, 1), ready: make(chan struct{}, 1), done: make(chan struct{})}
 	r.memory = memory{budget: opt.Memory, epochs: flushEpochs}
 	r.intake = newIntake(spec, r.graph, opt.Now)
-	r.box.retries = opt.Retries
+	r.box.retries, r.box.pipeline = opt.Retries, spec.Name
 	if err := r.recover(); err != nil {
 		return nil, err
 	}
@@ -161,12 +161,12 @@ func (r *Runner) Next(ctx context.Context) ([]*Out, error) {
 	}
 }
 
-// Settle tells what became of rows that Next returned: nil, they are with the output; else they are sent again.
+// Settle tells what became of rows that Next returned: nil, they are with the output; else they are sent again, how an Account says.
 func (r *Runner) Settle(rows []*Out, err error) {
 	r.mu.Lock()
 	if err == nil {
 		r.box.accept(rows)
-	} else if said := r.box.reject(rows, r.opt.Now()); said != "" {
+	} else if said := r.box.reject(rows, err, r.opt.Now()); said != "" {
 		r.mu.Unlock()
 		r.opt.Warn("an output rejected %s: %v; sent again %s", rowsOf(len(rows)), err, said)
 		r.mu.Lock()
