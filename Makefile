@@ -25,7 +25,7 @@ guests:
 
 # the concurrent parts under the race detector, with fewer random cases than go test ./... runs
 race:
-	go test -race -run "DeepStacks|Collector|Breaker|Poison|Cache" ./runtime/wasm && go test -race -timeout 15m ./runtime/pipeline ./runtime/kafka && go test -race -timeout 15m ./runtime/engine -cases=150 && go test -race -run 'Backups|Hung|Full' ./runtime/state
+	go test -race -run "DeepStacks|Collector|Breaker|Poison|Cache" ./runtime/wasm && go test -race -timeout 15m ./runtime/pipeline ./runtime/kafka ./runtime/elastic && go test -race -timeout 15m ./runtime/engine -cases=150 && go test -race -run 'Backups|Hung|Full' ./runtime/state
 
 tidy:
 	go mod tidy -diff
@@ -35,7 +35,7 @@ clean-tree:
 
 # a minute of fuzzing for every decoder of foreign bytes
 fuzz:
-	@for p in abi runtime/event runtime/kafka runtime/match runtime/operator runtime/state runtime/engine runtime/pipeline runtime/wasm; do \
+	@for p in abi runtime/elastic runtime/event runtime/kafka runtime/match runtime/operator runtime/state runtime/engine runtime/pipeline runtime/wasm; do \
 	  for f in $$(grep -ho 'func Fuzz[A-Za-z]*' $$p/*_test.go | cut -c6-); do \
 	    go test ./$$p -run '^$$' -fuzz "^$$f\$$" -fuzztime 60s -fuzzminimizetime 10x || exit 1; done; done
 
@@ -50,12 +50,14 @@ long:
 bench:
 	go run ./bench
 
-# real servers on loopback (a JDK of 17 or newer and Maven)
+# real servers on loopback (a JDK of 17 or newer, Maven, unzip)
 servers-up:
 	servers/kafka.sh up
+	servers/opensearch.sh up
 
 servers-down:
 	servers/kafka.sh wipe
+	servers/opensearch.sh wipe
 
 # what needs real servers; the tests start their own, stop and kill them
 integration:

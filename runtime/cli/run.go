@@ -132,7 +132,7 @@ func limitMemory(conf *pipeline.Config) {
 func (e *env) stream(f runFlags, conf *pipeline.Config, src []byte) int {
 	b := service.NewStreamBuilder()
 	b.SetSchema(service.GlobalEnvironment().FullConfigSchema(version(), ""))
-	b.SetLogger(slog.New(&terminalLog{w: e.err}))
+	b.SetLogger(slog.New(&terminalLog{w: e.err, detects: conf != nil}))
 	if err := b.SetYAML(string(src)); err != nil {
 		e.say("%s: %v", f.path, err)
 		return wrong
@@ -238,6 +238,9 @@ func (e *env) counts(s engine.Stats, dir string, took time.Duration) {
 	if s.Resent > 0 {
 		e.say("  again   %s rows of the last run had not been acknowledged and were sent again, under the same ids", count(s.Resent))
 	}
+	if s.Refused > 0 {
+		e.say("  refused %s rows, which an output would not take; error rows with the reason went instead", count(s.Refused))
+	}
 	if s.Dropped > 0 {
 		e.say("  dropped %s events without a time (on_missing: drop)", count(s.Dropped))
 	}
@@ -330,13 +333,19 @@ func (l *libraryLog) Write(p []byte) (int, error) {
 }
 
 // terminalLog is the log of Benthos and of our components for people: warnings and errors, a line each.
-type terminalLog struct{ w io.Writer }
+type terminalLog struct {
+	w       io.Writer
+	detects bool // there is a detect buffer, which says what outputs reject, and less often
+}
 
 func (l *terminalLog) Enabled(_ context.Context, level slog.Level) bool {
 	return level >= slog.LevelWarn
 }
 
 func (l *terminalLog) Handle(_ context.Context, r slog.Record) error {
+	if l.detects && strings.HasPrefix(r.Message, "Failed to send message to ") {
+		return nil
+	}
 	_, err := fmt.Fprintf(l.w, "%s: %s\n", strings.ToLower(r.Level.String()), strings.TrimSpace(r.Message))
 	return err
 }

@@ -170,7 +170,9 @@ func (b *outbox) reject(rows []*Out, err error, now time.Time) (said string) {
 	if len(together) > 0 {
 		t := b.tries[together[0].Seq]
 		b.rest(now.Add(t.pause()), together...)
-		said = cmp.Or(said, t.said())
+		if len(together) == len(rows) { // or it is about others, of which refuse tells
+			said = t.said()
+		}
 	}
 	return said
 }

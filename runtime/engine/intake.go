@@ -51,6 +51,7 @@ type Stats struct {
 	Sent     int64 // rows that outputs have acknowledged
 	Alerts   int64 // alerts among them
 	Rejected int64 // times a row was rejected and sent again
+	Refused  int64 // rows that an output would not take; error rows went instead
 	Waiting  int64 // rows that wait for an output
 
 	Counts // caps that operators hit, failures of plugins

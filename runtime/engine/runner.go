@@ -181,7 +181,7 @@ func (r *Runner) Stats() Stats {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s := r.stats
-	s.Sent, s.Alerts, s.Rejected, s.Waiting = r.box.sent, r.box.alerts, r.box.rejected, int64(len(r.box.rows))
+	s.Sent, s.Alerts, s.Rejected, s.Refused, s.Waiting = r.box.sent, r.box.alerts, r.box.rejected, r.box.refused, int64(len(r.box.rows))
 	return s
 }
 

@@ -265,7 +265,7 @@ func (b *detect) ReadBatch(ctx context.Context) (service.MessageBatch, service.A
 		batch = append(batch, message(o))
 	}
 	return batch, func(_ context.Context, err error) error {
-		b.runner.Settle(rows, err)
+		b.runner.Settle(rows, b.link.accounted(rows, err))
 		return nil
 	}, nil
 }

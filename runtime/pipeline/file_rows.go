@@ -234,6 +234,15 @@ func appendRow(dst *bytes.Buffer, msg *service.Message) error {
 	if err != nil {
 		return err
 	}
+	appendOpen(dst, payload)
+	dst.WriteString(`"_tocsin":`)
+	dst.Write(appendMeta(dst.AvailableBuffer(), msg))
+	dst.WriteString("}\n")
+	return nil
+}
+
+// appendOpen appends a payload as an object on one line that another member may follow. One that is no object is the member raw.
+func appendOpen(dst *bytes.Buffer, payload []byte) {
 	start := dst.Len()
 	if !bytes.HasPrefix(bytes.TrimLeft(payload, " \t\r\n"), []byte("{")) || json.Compact(dst, payload) != nil {
 		dst.Truncate(start)
@@ -243,10 +252,6 @@ func appendRow(dst *bytes.Buffer, msg *service.Message) error {
 	if dst.Len()-start > 1 {
 		dst.WriteByte(',')
 	}
-	dst.WriteString(`"_tocsin":`)
-	dst.Write(appendMeta(dst.AvailableBuffer(), msg))
-	dst.WriteString("}\n")
-	return nil
 }
 
 func appendMeta(dst []byte, msg *service.Message) []byte {

@@ -2,9 +2,13 @@ package pipeline
 
 import (
 	"context"
+	"maps"
 	"sync"
 
 	"github.com/redpanda-data/benthos/v4/public/service"
+
+	"github.com/seed-98920119/tocsin/runtime/engine"
+	"github.com/seed-98920119/tocsin/runtime/event"
 )
 
 // Position is how far a partition was read, as the last epoch has it, with what its input keeps beside it.
@@ -21,8 +25,9 @@ type link struct {
 	err       error
 	detect    bool // there is a detect buffer behind
 
-	mu     sync.Mutex
-	follow []follower
+	mu       sync.Mutex
+	follow   []follower
+	accounts map[string]*engine.Verdict // of rows that an output did not take, by result id; nil: it was busy
 }
 
 // follower is an input that wants to know what is on disk: committed is told the positions of partitions, by name, after each epoch
@@ -86,4 +91,40 @@ func (l *link) end() {
 	for _, f := range follow {
 		f.end()
 	}
+}
+
+// account is called by an output that knows of the single rows that it did not take, before it rejects their batch: Benthos tells the
+// buffer of the batch alone.
+func (l *link) account(of map[string]*engine.Verdict) {
+	if !l.detect || len(of) == 0 {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.accounts == nil {
+		l.accounts = map[string]*engine.Verdict{}
+	}
+	maps.Copy(l.accounts, of)
+}
+
+// accounted makes an engine.Account of the error that a batch came back with, if an output gave one of it, and forgets it.
+func (l *link) accounted(rows []*engine.Out, err error) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.accounts) == 0 {
+		return err
+	}
+	a, given := &engine.Account{Err: err, Of: map[event.ID]engine.Verdict{}}, false
+	for _, o := range rows {
+		id := o.ID.String()
+		v, ok := l.accounts[id]
+		given = given || ok
+		if delete(l.accounts, id); v != nil {
+			a.Of[o.ID] = *v
+		}
+	}
+	if err == nil || !given {
+		return err
+	}
+	return a
 }

@@ -202,7 +202,7 @@ var checks = map[string]map[string]func(n *yaml.Node) string{
 func (c *checker) components(n *yaml.Node) {
 	for i, x := range n.Content {
 		if n.Kind == yaml.MappingNode && i%2 == 0 {
-			if c.processor(x, n.Content[i+1]) || c.kafka(x, n.Content[i+1]) {
+			if c.processor(x, n.Content[i+1]) || c.connector(x, n.Content[i+1]) {
 				continue
 			}
 			fields, ok := checks[x.Value]
@@ -241,8 +241,8 @@ func (c *checker) processor(key, n *yaml.Node) bool {
 	return true
 }
 
-// kafka checks the input kafka_records and the output kafka_rows.
-func (c *checker) kafka(key, n *yaml.Node) bool {
+// connector checks the inputs and outputs that Benthos's linter knows too little of.
+func (c *checker) connector(key, n *yaml.Node) bool {
 	var problems []match.Problem
 	if n.Kind != yaml.MappingNode || c.detects(n) {
 		return false
@@ -254,6 +254,8 @@ func (c *checker) kafka(key, n *yaml.Node) bool {
 		}
 	case "kafka_rows":
 		_, problems = decodeKafkaRows(substituted(n))
+	case "elasticsearch_bulk":
+		_, problems = decodeElasticBulk(substituted(n))
 	default:
 		return false
 	}
