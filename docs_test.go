@@ -49,3 +49,25 @@ func TestDocsAreClean(t *testing.T) {
 		}
 	}
 }
+
+// So is every output that it shows.
+func TestDocsOutputsAreClean(t *testing.T) {
+	text, err := os.ReadFile("docs/pipelines.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := regexp.MustCompile("(?s)```yaml output\n(.*?)```").FindAllStringSubmatch(string(text), -1)
+	for _, b := range blocks {
+		path := filepath.Join(t.TempDir(), "docs.yaml")
+		if err := os.WriteFile(path, []byte("input: { file_lines: { paths: [a.jsonl] } }\n"+b[1]), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		var out bytes.Buffer
+		if status := cli.Main([]string{"lint", path}, &out, &out); status != 0 {
+			t.Errorf("status %d\n%s\n%s", status, out.String(), b[1])
+		}
+	}
+	if len(blocks) < 2 {
+		t.Errorf("%d outputs are shown", len(blocks))
+	}
+}

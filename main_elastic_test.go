@@ -146,7 +146,7 @@ func TestKilledOnElastic(t *testing.T) {
 	change := []string{"pipelines/data/logins.jsonl", logins, "pipelines/data/ids.jsonl", ids, "login_attempts|gte: 5", "login_attempts|gte: 2"}
 	want := elasticWanted(t, binary, mkdir(t, dir, "whole"), change...)
 	pipeline := onElastic(t, mkdir(t, dir, "torn"), s.URL, append([]string{"    metadata: true", "    retry_for: 1s"}, change...)...)
-	n := elasticKilled(t, r, binary, pipeline, *kills/2)
+	n := killedOften(t, r, binary, pipeline, *kills/2, 100, 700)
 	all := 0
 	for index, docs := range want {
 		all += len(docs)
@@ -161,8 +161,8 @@ func TestKilledOnElastic(t *testing.T) {
 	t.Logf("%d documents, %d requests, %d kills", all, requests, n)
 }
 
-// elasticKilled runs a pipeline to its end, with so many kills before, and says how many there were.
-func elasticKilled(t *testing.T, r *rand.Rand, binary, pipeline string, most int) (n int) {
+// killedOften runs a pipeline to its end, with at most so many kills before, each within so many ms of the start, and says how many there were.
+func killedOften(t *testing.T, r *rand.Rand, binary, pipeline string, most, from, to int) (n int) {
 	t.Helper()
 	for {
 		cmd := exec.Command(binary, "run", "--quiet", pipeline)
@@ -172,7 +172,7 @@ func elasticKilled(t *testing.T, r *rand.Rand, binary, pipeline string, most int
 			t.Fatal(err)
 		}
 		if n < most {
-			timer := time.AfterFunc(time.Duration(100+r.Int64N(600))*time.Millisecond, func() { _ = cmd.Process.Kill() })
+			timer := time.AfterFunc(time.Duration(from+r.IntN(to-from))*time.Millisecond, func() { _ = cmd.Process.Kill() })
 			defer timer.Stop()
 		}
 		err := cmd.Wait()

@@ -158,7 +158,7 @@ func TestIntegrationSearch(t *testing.T) {
 				n++
 			}
 		}()
-		kills := elasticKilled(t, rand.New(rand.NewPCG(seed, 2)), binary, pipeline, *kills/2)
+		kills := killedOften(t, rand.New(rand.NewPCG(seed, 2)), binary, pipeline, *kills/2, 100, 700)
 		close(over)
 		t.Logf("%d kills of the pipeline, %d ends of the server", kills, <-disturbed)
 		server("up")

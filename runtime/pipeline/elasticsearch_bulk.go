@@ -11,7 +11,6 @@ import (
 	"github.com/redpanda-data/benthos/v4/public/service"
 
 	"github.com/seed-98920119/tocsin/runtime/elastic"
-	"github.com/seed-98920119/tocsin/runtime/engine"
 	"github.com/seed-98920119/tocsin/runtime/event"
 )
 
@@ -132,14 +131,14 @@ func (o *elasticBulk) Connect(ctx context.Context) error {
 // WriteBatch writes the batch, or says of each message that it could not write what is the matter.
 func (o *elasticBulk) WriteBatch(ctx context.Context, batch service.MessageBatch) error {
 	docs, at, unfit := o.docs(batch)
-	fates := make([]elastic.Fate, len(batch))
+	fates := make([]fate, len(batch))
 	for k, f := range o.client.Write(ctx, docs) {
-		fates[at[k]] = f
+		fates[at[k]] = fate{verdict(f.Verdict), f.Why}
 	}
 	for i, why := range unfit {
-		fates[i] = elastic.Fate{Verdict: elastic.Refused, Why: why}
+		fates[i] = fate{refused, why}
 	}
-	return o.report(batch, fates)
+	return o.link.report(batch, fates)
 }
 
 // docs are the documents of a batch, with the index of each one's message; unfit are those of which none can be made, and why.
@@ -234,35 +233,6 @@ func hasMember(object []byte, name string) (has bool) {
 	}
 	event.Members(object, func(member, _ []byte) { has = has || string(member) == name })
 	return has
-}
-
-// report is nil if everything is written. Otherwise the detect buffer is told of each row, and Benthos of each message.
-func (o *elasticBulk) report(batch service.MessageBatch, fates []elastic.Fate) error {
-	of, failed, first := map[string]*engine.Verdict{}, 0, ""
-	for i, f := range fates {
-		if f.Verdict == elastic.Done {
-			continue
-		}
-		if failed++; failed == 1 {
-			first = f.Why
-		}
-		id, _ := batch[i].MetaGet("result_id")
-		of[id] = nil
-		if f.Verdict != elastic.Busy {
-			of[id] = &engine.Verdict{Refused: f.Verdict == elastic.Refused, Why: f.Why}
-		}
-	}
-	if failed == 0 {
-		return nil
-	}
-	o.link.account(of)
-	err := service.NewBatchError(batch, fmt.Errorf("%d of %d rows not taken: %s", failed, len(batch), first))
-	for i, f := range fates {
-		if f.Verdict != elastic.Done {
-			err = err.Failed(i, errors.New(f.Why))
-		}
-	}
-	return err
 }
 
 // Close gives up the connections.

@@ -192,13 +192,15 @@ func TestElasticAccounts(t *testing.T) {
 	}
 }
 
+var httpOutputs = []string{"elasticsearch_bulk", "webhook"}
+
 var updatePages = flag.Bool("update-pages", false, "write the reference pages of outputs as the specs have them")
 
 // docs/outputs.md is what the specs say; -update-pages writes it.
 func TestOutputsPage(t *testing.T) {
 	var b bytes.Buffer
 	b.WriteString("# Outputs that write over HTTP\n\n<!-- Written by `go test ./runtime/pipeline -run OutputsPage -update-pages` from the components' own specs. -->\n")
-	for _, name := range []string{"elasticsearch_bulk"} {
+	for _, name := range httpOutputs {
 		view, ok := service.GlobalEnvironment().GetOutputConfig(name)
 		if !ok {
 			t.Fatalf("%s is not registered", name)
@@ -240,8 +242,7 @@ func TestOutputsPage(t *testing.T) {
 
 // What the pages show is what lint lets through.
 func TestOutputExamplesAreClean(t *testing.T) {
-	t.Setenv("ELASTIC_API_KEY", "x")
-	for _, name := range []string{"elasticsearch_bulk"} {
+	for _, name := range httpOutputs {
 		view, _ := service.GlobalEnvironment().GetOutputConfig(name)
 		v, err := view.TemplateData()
 		if err != nil || len(v.Examples) == 0 {

@@ -256,10 +256,15 @@ func (c *checker) connector(key, n *yaml.Node) bool {
 		_, problems = decodeKafkaRows(substituted(n))
 	case "elasticsearch_bulk":
 		_, problems = decodeElasticBulk(substituted(n))
+	case "webhook":
+		_, problems = decodeWebhook(substituted(n))
 	default:
 		return false
 	}
 	for _, p := range problems {
+		if strings.HasPrefix(p.Text, "key ") && strings.Contains(p.Text, " is there twice in ") { // duplicates has said it
+			continue
+		}
 		c.add(p.Line, p.Column, "%s", p.Text)
 	}
 	return true
