@@ -4,11 +4,8 @@ import (
 	"bytes"
 	"encoding/base64"
 	"errors"
-	"flag"
 	"fmt"
-	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -194,63 +191,33 @@ func TestElasticAccounts(t *testing.T) {
 
 var httpOutputs = []string{"elasticsearch_bulk", "webhook"}
 
-var updatePages = flag.Bool("update-pages", false, "write the reference pages of outputs as the specs have them")
-
-// docs/outputs.md is what the specs say; -update-pages writes it.
+// docs/outputs.md is what the specs say; -update writes it.
 func TestOutputsPage(t *testing.T) {
-	var b bytes.Buffer
-	b.WriteString("# Outputs that write over HTTP\n\n<!-- Written by `go test ./runtime/pipeline -run OutputsPage -update-pages` from the components' own specs. -->\n")
+	wantPage(t, "outputs.md", "Outputs that write over HTTP", "OutputsPage", httpViews(t))
+}
+
+func httpViews(t *testing.T) (views []service.TemplateDataPlugin) {
+	t.Helper()
 	for _, name := range httpOutputs {
 		view, ok := service.GlobalEnvironment().GetOutputConfig(name)
 		if !ok {
 			t.Fatalf("%s is not registered", name)
 		}
 		v, err := view.TemplateData()
-		if err != nil {
-			t.Fatal(err)
+		if err != nil || len(v.Examples) == 0 {
+			t.Fatalf("%s: %d examples, %v", name, len(v.Examples), err)
 		}
-		fmt.Fprintf(&b, "\n## %s\n\n%s\n\n%s\n\n| field | | default |\n|---|---|---|\n", v.Name, v.Summary, v.Description)
-		for _, f := range v.Fields {
-			text := strings.ReplaceAll(strings.TrimSpace(f.Description), "\n", " ")
-			options := slices.Clone(f.Options)
-			for _, o := range f.AnnotatedOptions {
-				options = append(options, o[0])
-			}
-			if len(options) > 0 {
-				text += " One of `" + strings.Join(options, "`, `") + "`."
-			}
-			fallback := f.DefaultMarshalled
-			if fallback != "" {
-				fallback = "`" + fallback + "`"
-			}
-			fmt.Fprintf(&b, "| `%s` | %s | %s |\n", f.FullName, text, fallback)
-		}
-		for _, e := range v.Examples {
-			fmt.Fprintf(&b, "\n%s:\n\n```yaml\n%s\n```\n", e.Title, strings.TrimSpace(e.Config))
-		}
+		views = append(views, v)
 	}
-	const page = "../../docs/outputs.md"
-	if *updatePages {
-		if err := os.WriteFile(page, b.Bytes(), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if text, err := os.ReadFile(page); err != nil || !bytes.Equal(text, b.Bytes()) {
-		t.Errorf("docs/outputs.md is not what the specs say: run go test ./runtime/pipeline -run OutputsPage -update-pages (%v)", err)
-	}
+	return views
 }
 
 // What the pages show is what lint lets through.
 func TestOutputExamplesAreClean(t *testing.T) {
-	for _, name := range httpOutputs {
-		view, _ := service.GlobalEnvironment().GetOutputConfig(name)
-		v, err := view.TemplateData()
-		if err != nil || len(v.Examples) == 0 {
-			t.Fatalf("%s: %d examples, %v", name, len(v.Examples), err)
-		}
+	for _, v := range httpViews(t) {
 		for _, e := range v.Examples {
-			if _, found := Check(name, []byte("input: { file_lines: { paths: [a] } }\n"+e.Config)); len(found) > 0 {
-				t.Errorf("%s, %s: %v", name, e.Title, found)
+			if _, found := Check(v.Name, []byte("input: { file_lines: { paths: [a] } }\n"+e.Config)); len(found) > 0 {
+				t.Errorf("%s, %s: %v", v.Name, e.Title, found)
 			}
 		}
 	}

@@ -20,7 +20,7 @@ import (
 	"github.com/seed-98920119/tocsin/runtime/match"
 )
 
-var updateKafka = flag.Bool("update", false, "write docs/kafka.md as the specs have it")
+var updatePages = flag.Bool("update", false, "write docs/kafka.md and docs/outputs.md as the specs have them")
 
 // kafkaViews are the specs as Benthos knows them.
 func kafkaViews(t *testing.T) (views []service.TemplateDataPlugin) {
@@ -41,10 +41,14 @@ func kafkaViews(t *testing.T) (views []service.TemplateDataPlugin) {
 }
 
 // docs/kafka.md is what the specs say; -update writes it.
-func TestKafkaPage(t *testing.T) {
+func TestKafkaPage(t *testing.T) { wantPage(t, "kafka.md", "Kafka", "KafkaPage", kafkaViews(t)) }
+
+// wantPage compares a page of the documentation with what the specs say.
+func wantPage(t *testing.T, name, title, test string, views []service.TemplateDataPlugin) {
+	t.Helper()
 	var b bytes.Buffer
-	b.WriteString("# Kafka\n\n<!-- Written by `go test ./runtime/pipeline -run KafkaPage -update` from the components' own specs. -->\n")
-	for _, v := range kafkaViews(t) {
+	fmt.Fprintf(&b, "# %s\n\n<!-- Written by `go test ./runtime/pipeline -run %s -update` from the components' own specs. -->\n", title, test)
+	for _, v := range views {
 		fmt.Fprintf(&b, "\n## %s\n\n%s\n\n%s\n\n| field | | default |\n|---|---|---|\n", v.Name, v.Summary, v.Description)
 		for _, f := range v.Fields {
 			text := strings.ReplaceAll(strings.TrimSpace(f.Description), "\n", " ")
@@ -57,14 +61,14 @@ func TestKafkaPage(t *testing.T) {
 			fmt.Fprintf(&b, "\n%s:\n\n```yaml\n%s\n```\n", e.Title, strings.TrimSpace(e.Config))
 		}
 	}
-	page := "../../docs/kafka.md"
-	if *updateKafka {
+	page := "../../docs/" + name
+	if *updatePages {
 		if err := os.WriteFile(page, b.Bytes(), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if text, err := os.ReadFile(page); err != nil || !bytes.Equal(text, b.Bytes()) {
-		t.Errorf("docs/kafka.md is not what the specs say: run go test ./runtime/pipeline -run KafkaPage -update (%v)", err)
+		t.Errorf("docs/%s is not what the specs say: run go test ./runtime/pipeline -run %s -update (%v)", name, test, err)
 	}
 }
 
