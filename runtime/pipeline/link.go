@@ -93,6 +93,9 @@ func (l *link) end() {
 	}
 }
 
+// accountsMax bounds what is remembered of rows that never come back under their id, as when a processor has changed it.
+const accountsMax = 1 << 16
+
 // account is called by an output that knows of the single rows that it did not take, before it rejects their batch: Benthos tells the
 // buffer of the batch alone.
 func (l *link) account(of map[string]*engine.Verdict) {
@@ -101,7 +104,7 @@ func (l *link) account(of map[string]*engine.Verdict) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.accounts == nil {
+	if l.accounts == nil || len(l.accounts) > accountsMax {
 		l.accounts = map[string]*engine.Verdict{}
 	}
 	maps.Copy(l.accounts, of)
