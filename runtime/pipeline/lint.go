@@ -11,6 +11,7 @@ import (
 	"github.com/redpanda-data/benthos/v4/public/service"
 	"gopkg.in/yaml.v3"
 
+	"github.com/seed-98920119/tocsin/runtime/alert"
 	"github.com/seed-98920119/tocsin/runtime/match"
 )
 
@@ -190,6 +191,8 @@ var checks = map[string]map[string]func(n *yaml.Node) string{
 			return ""
 		},
 	},
+	"ocsf": {"version": checkVersion("OCSF", alert.OCSFVersions)},
+	"ecs":  {"version": checkVersion("ECS", []string{alert.ECSVersion})},
 	"file_rows": {"path": func(n *yaml.Node) string {
 		if n.Tag != "!!str" || n.Value == "" {
 			return "path must be the path of a file, not " + shown(n)
