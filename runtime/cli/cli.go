@@ -1,4 +1,4 @@
-// Package cli is the command line: run, lint, state and plugin are Tocsin's own; create, list, streams and test are Benthos's.
+// Package cli is the command line: run, lint, graph, state and plugin are Tocsin's own; create, list, streams and test are Benthos's.
 //
 // Exit status: 0 done, 1 failed, 2 wrong usage or configuration. Alerts and rows go to standard output, everything said
 // about the run to standard error.
@@ -36,6 +36,7 @@ Usage:
 Commands:
   run [--fresh] PIPELINE     run a pipeline until its input ends, or until Ctrl-C; goes on where it was
   lint PIPELINE...           check pipelines: every fault with file, line, column and what to do
+  graph PIPELINE             the pipeline as a drawing (Mermaid, DOT) or as data, with where columns come from
   state PIPELINE             what the pipeline's state holds, also while it runs: positions, watermarks, keys, their sizes and ages
   state backup PIPELINE FILE, state restore PIPELINE FILE
                              the whole state to one file, also while the pipeline runs, and back
@@ -75,6 +76,8 @@ func Main(args []string, stdout, stderr io.Writer) int {
 		return e.plugin(args)
 	case "state":
 		return e.state(args)
+	case "graph":
+		return e.graph(args)
 	case "version", "--version", "-v":
 		fmt.Fprintln(stdout, "tocsin "+version())
 		return done
@@ -101,6 +104,8 @@ func (e *env) help(args []string) int {
 		fmt.Fprint(e.out, pluginHelp)
 	case "state":
 		fmt.Fprint(e.out, stateHelp)
+	case "graph":
+		fmt.Fprint(e.out, graphHelp)
 	default:
 		return e.benthos([]string{args[0], "--help"})
 	}
@@ -130,7 +135,7 @@ func version() string {
 
 // nearest suggests the command that was perhaps meant.
 func nearest(name string) string {
-	for _, c := range []string{"run", "lint", "state", "plugin", "help", "list", "create", "test", "streams"} {
+	for _, c := range []string{"run", "lint", "graph", "state", "plugin", "help", "list", "create", "test", "streams"} {
 		if strings.HasPrefix(c, name) || strings.HasPrefix(name, c) || sameLetters(c, name) {
 			return fmt.Sprintf("; did you mean %q?", c)
 		}

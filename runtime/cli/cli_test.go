@@ -18,6 +18,10 @@ func TestMain(t *testing.T) {
 	if err := os.WriteFile(broken, []byte("input: { file_lines: { paths: [x] } }\nbuffer:\n  detect:\n    name: p\n    streems: {}\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
+	plain := filepath.Join(dir, "plain.yaml")
+	if err := os.WriteFile(plain, []byte("input: { stdin: {} }\noutput: { drop: {} }\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
 	for _, x := range []struct {
 		args     string
 		code     int
@@ -37,6 +41,12 @@ func TestMain(t *testing.T) {
 		{"run " + broken, wrong, "", "broken.yaml:5:5: "},
 		{"lint " + broken, wrong, "", "broken.yaml:5:5: "},
 		{"lint", wrong, "", "which pipeline"},
+		{"help graph", done, "--format mermaid|dot|json", ""},
+		{"graph", wrong, "", "which pipeline"},
+		{"graph --format svg p.yaml", wrong, "", "must be mermaid, dot or json, not svg"},
+		{"graph " + broken, wrong, "", "broken.yaml:5:5: "},
+		{"graph " + plain, wrong, "", "has no buffer `detect`"},
+		{"graph ../../pipelines/siem.yaml", done, "flowchart LR", ""},
 	} {
 		var out, err bytes.Buffer
 		code := Main(strings.Fields(x.args), &out, &err)

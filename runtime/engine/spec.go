@@ -109,6 +109,23 @@ func (o *Operator) keys(input int) []event.Field {
 	return o.Window.Keys
 }
 
+// Kind is what the operator is called in YAML.
+func (o *Operator) Kind() string {
+	switch {
+	case o.Window != nil:
+		return "window"
+	case o.Join != nil:
+		return "join"
+	case o.Sequence != nil:
+		return "sequence"
+	case o.Plugin != nil:
+		return "plugin"
+	case o.FirstSeen != nil:
+		return "first_seen"
+	}
+	return "filter"
+}
+
 // stateless says whether rows do not see each other: any shard will do.
 func (o *Operator) stateless() bool { return o.Plugin != nil || o.Filter != nil }
 

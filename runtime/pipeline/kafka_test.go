@@ -20,7 +20,7 @@ import (
 	"github.com/seed-98920119/tocsin/runtime/match"
 )
 
-var updatePages = flag.Bool("update", false, "write docs/kafka.md and docs/outputs.md as the specs have them")
+var update = flag.Bool("update", false, "rewrite what tests compare with: docs/kafka.md, docs/outputs.md, testdata/graph")
 
 // kafkaViews are the specs as Benthos knows them.
 func kafkaViews(t *testing.T) (views []service.TemplateDataPlugin) {
@@ -62,7 +62,7 @@ func wantPage(t *testing.T, name, title, test string, views []service.TemplateDa
 		}
 	}
 	page := "../../docs/" + name
-	if *updatePages {
+	if *update {
 		if err := os.WriteFile(page, b.Bytes(), 0o644); err != nil {
 			t.Fatal(err)
 		}
