@@ -118,13 +118,13 @@ func (p *processor) ProcessBatch(_ context.Context, batch service.MessageBatch) 
 		s := &said[i]
 		switch {
 		case s.Fault != "":
-			m.SetError(errors.New("detect: " + s.Fault + ": " + s.Detail))
-			out = append(out, m)
+			bad := m.Copy() // a message may be another output's, too
+			bad.SetError(errors.New("detect: " + s.Fault + ": " + s.Detail))
+			out = append(out, bad)
 		case p.conf.alert:
 			out = append(out, alerts(m, s)...)
 		default:
-			annotate(m, s)
-			out = append(out, m)
+			out = append(out, annotated(m, s))
 		}
 	}
 	if len(out) == 0 {
@@ -133,14 +133,16 @@ func (p *processor) ProcessBatch(_ context.Context, batch service.MessageBatch) 
 	return []service.MessageBatch{out}, nil
 }
 
-func annotate(m *service.Message, s *engine.Said) {
+func annotated(m *service.Message, s *engine.Said) *service.Message {
 	if len(s.Hits) == 0 {
-		return
+		return m
 	}
+	m = m.Copy()
 	rules, worst := s.Rules()
 	m.MetaSetMut("detect_rules", strings.Join(rules, ","))
 	m.MetaSetMut("detect_severity", worst)
 	m.MetaSetMut("detect_count", strconv.Itoa(len(s.Hits)))
+	return m
 }
 
 func alerts(m *service.Message, s *engine.Said) (out service.MessageBatch) {

@@ -34,6 +34,11 @@ func judged(t *testing.T, conf string, lines ...string) service.MessageBatch {
 	if err != nil {
 		t.Fatal(err)
 	}
+	for i, m := range batch { // which another output may have, too
+		if b, _ := m.AsBytes(); string(b) != lines[i] || m.GetError() != nil || meta(m, "detect_rules")+meta(m, "kind") != "" {
+			t.Errorf("message %d was changed", i)
+		}
+	}
 	if len(out) == 0 {
 		return nil
 	}
