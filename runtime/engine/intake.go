@@ -25,9 +25,9 @@ type intake struct {
 	live  []*decoded   // blocks of live partitions, in order of arrival
 	work  chan *decoded
 	pool  []*decoded
-	projs map[string]*event.Projection
-	used  []*decoded // used up in this engine block: recycled after it
-	await []func()   // to call after the next commit
+	projs map[string]*event.Projection // by members, format and header
+	used  []*decoded                   // used up in this engine block: recycled after it
+	await []func()                     // to call after the next commit
 	idler idler
 
 	stats Stats
@@ -67,7 +67,10 @@ type partition struct {
 	origin  []byte
 	seed    [8]byte
 	members []member
-	proj    *event.Projection
+	forms   []form // how its lines may be read, in the order of members; empty: not known yet
+	want    []event.Field
+	header  []byte           // of formats that have one: the first line
+	headed  string           // why there is none
 	low     int64            // the watermark by which bounded partitions take turns
 	next    int64            // position after the last line taken
 	fault   int64            // one more than the position of a fault that takes no bytes, such as a file cut short: said once
@@ -86,6 +89,12 @@ type partition struct {
 // member is a stream that a partition may feed, and the partition's index there.
 type member struct{ stream, part int32 }
 
+// form is how lines are read for the members from <= i < to.
+type form struct {
+	proj     *event.Projection // nil: its header cannot be used
+	from, to int
+}
+
 // verdict is what a line turned out to be.
 type verdict uint8
 
@@ -94,14 +103,14 @@ const (
 	isError
 	isLate // has no place in event time: on_missing: late, or future
 	isDropped
-	isSkipped
+	isHeader
 )
 
 // decoded is a block whose lines were projected.
 type decoded struct {
 	part  *partition
 	block *event.Block
-	proj  *event.Projection // of batch
+	proj  *event.Projection // the first that fits batch
 	batch *event.Batch
 	lines []line
 	at    int
@@ -172,8 +181,6 @@ func (in *intake) add(name string) *partition {
 
 // route finds the streams that may take the partition's events: up to the first without a condition on the content.
 func (in *intake) route(p *partition) {
-	var want []event.Field
-	key := ""
 	for i := range in.spec.Streams {
 		s := &in.spec.Streams[i]
 		if !s.Takes(p.meta) {
@@ -188,16 +195,62 @@ func (in *intake) route(p *partition) {
 			in.graph.src[i].resume(part)
 		}
 		p.members, p.idle = append(p.members, member{int32(i), int32(part)}), append(p.idle, false)
-		want = append(want, s.Reads...)
-		if key += fmt.Sprint(i, ","); s.Where == nil {
+		if p.want = append(p.want, s.Reads...); s.Where == nil {
 			break
 		}
 	}
-	if in.projs[key] == nil {
-		slices.Sort(want)
-		in.projs[key] = event.NewProjection(in.spec.Fields, slices.Compact(want))
+	slices.Sort(p.want)
+	p.want = slices.Compact(p.want)
+}
+
+// form decides how a partition's lines are read, when the first of them have come.
+func (in *intake) form(p *partition, b *event.Block) {
+	for i := 0; i < len(p.members); {
+		f, to := in.spec.Streams[p.members[i].stream].Format, i+1
+		for to < len(p.members) && in.spec.Streams[p.members[to].stream].Format == f {
+			to++
+		}
+		p.forms = append(p.forms, form{in.projection(p, b, f), i, to})
+		i = to
 	}
-	p.proj = in.projs[key]
+}
+
+// projection returns the one projection of the members' fields in a format; nil, with the reason in headed, if the header that it
+// needs cannot be had.
+func (in *intake) projection(p *partition, b *event.Block, f *event.Format) *event.Projection {
+	key := fmt.Sprintf("%p %v", f, p.want)
+	if f != nil && f.NeedsHeader() {
+		if p.head(b); p.headed != "" {
+			return nil
+		}
+		under, err := f.WithHeader(p.header)
+		if err != nil {
+			p.headed = err.Error()
+			return nil
+		}
+		f = under
+		key += string(p.header)
+	}
+	if in.projs[key] == nil && f == nil {
+		in.projs[key] = event.NewProjection(in.spec.Fields, p.want)
+	} else if in.projs[key] == nil {
+		in.projs[key] = f.Projection(in.spec.Fields, p.want)
+	}
+	return in.projs[key]
+}
+
+// head takes the header from the partition's first line, which the epochs keep: a file is mostly not read from its start.
+func (p *partition) head(b *event.Block) {
+	switch {
+	case p.header != nil:
+	case p.next > 0:
+		p.headed = "the file was read before without a header"
+	case b.Lines[0].Fault != "":
+		p.headed = "the first line is " + b.Lines[0].Fault
+	default:
+		b.Mend(0)
+		p.header, p.dirty = slices.Clone(b.Line(0)), true
+	}
 }
 
 // push takes a block from an input. Called from the engine's goroutine.
@@ -231,6 +284,9 @@ func (in *intake) push(b *event.Block) {
 		close(d.ready)
 		return
 	}
+	if p.forms == nil {
+		in.form(p, b)
+	}
 	in.work <- d
 }
 
@@ -253,14 +309,33 @@ func (in *intake) recycle() {
 // decode projects every line of a block. Runs beside the engine: it touches nothing but the block's own.
 func (in *intake) decode(d *decoded) {
 	p := d.part
-	if d.proj != p.proj {
-		d.proj, d.batch = p.proj, p.proj.NewBatch()
+	proj := p.projection()
+	if d.batch == nil || proj != nil && d.proj != proj {
+		if d.proj = proj; proj == nil {
+			proj = event.NewProjection(in.spec.Fields, nil)
+		}
+		d.batch = proj.NewBatch()
 	}
 	d.batch.Source = d.block
+	if len(p.forms) > 1 || len(p.forms) == 1 && proj != nil && !proj.JSON() {
+		for _, f := range p.forms {
+			d.batch.Forms = append(d.batch.Forms, f.proj)
+		}
+	}
 	d.lines = d.lines[:0]
 	for i := range d.block.Lines {
 		d.lines = append(d.lines, in.judge(d, i))
 	}
+}
+
+// projection is the first form's that has one; all of them have the same columns. Nil: no line will be a row.
+func (p *partition) projection() *event.Projection {
+	for _, f := range p.forms {
+		if f.proj != nil {
+			return f.proj
+		}
+	}
+	return nil
 }
 
 // judge makes a line a row, or says why not.
@@ -279,28 +354,53 @@ func (in *intake) judge(d *decoded, i int) line {
 	if d.block.Mend(i) {
 		d.batch.InvalidUTF8++
 	}
-	row := d.batch.Rows
-	if err := p.proj.Append(d.batch, d.block.Line(i)); err != nil {
-		out.reason, out.detail = "not_json", err.Error()
+	if p.header != nil && string(d.block.Line(i)) == string(p.header) {
+		out.verdict = isHeader
 		return out
 	}
-	if d.block.Beside != nil {
-		p.proj.Beside(d.batch, i, d.block.Beside)
+	for n := range p.forms {
+		if in.read(&out, d, n, i) {
+			break
+		}
 	}
-	d.batch.Line = append(d.batch.Line, int32(i))
-	out.row = int32(row)
-	out.member = in.pick(p, d.batch, row)
-	if out.member < 0 {
-		out.reason, out.detail = "no_stream", "no stream's `where` takes this event"
-		return out
-	}
-	in.when(&out, d, row)
 	return out
 }
 
+// read reads line i of a block in form n, and says whether it is settled what becomes of it.
+func (in *intake) read(out *line, d *decoded, n, i int) bool {
+	f := &d.part.forms[n]
+	if f.proj == nil {
+		out.reason, out.detail = cmp.Or(out.reason, "no_header"), cmp.Or(out.detail, d.part.headed)
+		return false
+	}
+	row := d.batch.Rows
+	if err := f.proj.Append(d.batch, d.block.Line(i)); err != nil {
+		out.reason, out.detail = cmp.Or(out.reason, f.proj.Reason()), cmp.Or(out.detail, err.Error())
+		return false
+	}
+	if d.block.Beside != nil {
+		f.proj.Beside(d.batch, i, d.block.Beside)
+	}
+	m := in.pick(d.part.members[f.from:f.to], d.batch, row)
+	if m < 0 && n+1 < len(d.part.forms) {
+		d.batch.Undo()
+		out.reason, out.detail = "no_stream", "no stream's `where` takes this event"
+		return false
+	}
+	d.batch.Line, d.batch.Form = append(d.batch.Line, int32(i)), append(d.batch.Form, uint16(n))
+	out.row = int32(row)
+	if m < 0 {
+		out.reason, out.detail = "no_stream", "no stream's `where` takes this event"
+		return true
+	}
+	out.member = int32(f.from) + m
+	in.when(out, d, row)
+	return true
+}
+
 // pick returns the first member whose condition holds.
-func (in *intake) pick(p *partition, b *event.Batch, row int) int32 {
-	for i, m := range p.members {
+func (in *intake) pick(members []member, b *event.Batch, row int) int32 {
+	for i, m := range members {
 		if c := in.spec.Streams[m.stream].Where; c == nil || c.Match(batchRow{b, row}) {
 			return int32(i)
 		}
@@ -321,8 +421,12 @@ func (in *intake) when(out *line, d *decoded, row int) {
 	v := d.batch.Value(s.Time.Field, row)
 	var err error
 	if !v.Missing() {
-		if out.ts, err = s.Time.Format.Millis(v); err == nil {
-			out.verdict = isRow
+		near := d.block.Time
+		if near == 0 && s.Time.Format.NeedsYear() {
+			near = in.now().UnixMilli()
+		}
+		if out.ts, err = s.Time.Format.Near(v, near); err == nil {
+			out.verdict, out.reason, out.detail = isRow, "", ""
 			if d.block.Live && s.Future > 0 && out.ts > in.now().UnixMilli()+s.Future {
 				out.verdict, out.reason = isLate, "future"
 			}
@@ -402,8 +506,11 @@ func (in *intake) take(d *decoded, items []Item, faults []fault) ([]Item, []faul
 		p.fault = src.Off + 1
 	}
 	p.next, p.dirty, p.heard = max(p.next, src.Next), true, in.idler.clock
-	in.stats.Events++
 	in.stats.Bytes += int64(src.End - src.Start)
+	if l.verdict == isHeader {
+		return append(items, Item{Stream: -1}), faults
+	}
+	in.stats.Events++
 	if l.verdict == isRow {
 		m := p.members[l.member]
 		p.idle[l.member] = false
@@ -422,7 +529,7 @@ func (in *intake) take(d *decoded, items []Item, faults []fault) ([]Item, []faul
 		return items, faults
 	case isLate:
 		in.stats.Late++
-		f.kind = "late"
+		f.kind, f.raw = "late", d.batch.Event(l.row)
 	default:
 		in.stats.Errors++
 	}
@@ -524,6 +631,9 @@ func (in *intake) record(dst []byte, p *partition) []byte {
 		dst = event.AppendBytes(dst, []byte(name))
 		dst = binary.AppendVarint(dst, marks[name])
 	}
+	if p.header != nil {
+		dst = event.AppendBytes(dst, p.header)
+	}
 	return dst
 }
 
@@ -537,6 +647,9 @@ func (in *intake) load(name string, epoch uint64, rec []byte) error {
 	for n := r.Uint(); n > 0 && !r.Bad; n-- {
 		stream := string(r.Bytes())
 		p.stored[stream] = r.Int()
+	}
+	if len(r.B) > 0 {
+		p.header = slices.Clone(r.Bytes())
 	}
 	if r.Bad || len(r.B) > 0 {
 		return fmt.Errorf("the position of %s is damaged", name)

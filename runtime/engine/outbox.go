@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/binary"
 	"errors"
@@ -140,10 +139,7 @@ func (o *Operator) event(r *operator.Result) []byte {
 
 // eventOf is a row's event as JSON, a copy, nil if the row is derived.
 func eventOf(b *event.Batch, row int32) []byte {
-	if raw := b.Raw(row); raw != nil {
-		return bytes.Clone(bytes.TrimSpace(raw))
-	}
-	return nil
+	return b.Event(row)
 }
 
 // failed is an input row that a plugin could not judge.
@@ -169,7 +165,7 @@ func (g *Graph) late(n *node, r *operator.Result) *Out {
 	reason := cmp.Or(r.Reason, "late")
 	o := &Out{Kind: "late", Operator: n.spec.Name, Reason: reason, ID: g.id(n.spec.Name, "late", "1", r.ID[:], []byte(reason)), TS: r.TS, LateBy: r.LateBy}
 	if x := n.spec.Inputs[r.Input]; x < len(g.src) {
-		o.Stream, o.Payload = g.spec.Streams[x].Name, slices.Clone(r.Batch.Raw(r.Row))
+		o.Stream, o.Payload = g.spec.Streams[x].Name, r.Batch.Event(r.Row)
 	} else {
 		o.Stream, o.Payload = g.ops[x-len(g.src)].spec.Name, g.ops[x-len(g.src)].spec.payload(r)
 	}

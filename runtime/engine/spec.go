@@ -25,6 +25,7 @@ type Spec struct {
 type Stream struct {
 	Name   string
 	Match  []Pattern        // all must match the partition's metadata
+	Format *event.Format    // of its lines; nil: JSON
 	Where  *match.Condition // on the content; nil takes everything
 	Time   Time
 	Delay  int64         // ms of disorder that the watermark allows

@@ -1,5 +1,7 @@
 package event
 
+import "bytes"
+
 // Column is one field of every row of a batch, laid out as Apache Arrow lays out variable-size binary: row i is
 // Data[Ends[i]:Ends[i+1]], Ends[0] being 0. Kinds has one byte a row, from which Arrow's validity bitmap follows (valid:
 // neither Absent nor Null). A column goes into a guest's memory with one copy a buffer.
@@ -33,7 +35,12 @@ type Batch struct {
 	// What was mended while projecting: wanted keys that stood twice (the last wins), strings that were not UTF-8.
 	Duplicates, InvalidUTF8 int
 
-	hits []hit
+	// How rows were read, if not all of them are JSON: each row's place in Forms.
+	Forms []*Projection
+	Form  []uint16
+
+	hits  []hit
+	taker taker
 }
 
 // NewBatch returns an empty batch whose columns are the given fields, in this order.
@@ -57,18 +64,33 @@ func indexOf(fields *Fields, cols []Field) []int16 {
 // Reset empties the batch and keeps its memory.
 func (b *Batch) Reset() {
 	b.Rows, b.Source, b.Line = 0, nil, b.Line[:0]
+	b.Forms, b.Form = b.Forms[:0], b.Form[:0]
 	b.Duplicates, b.InvalidUTF8 = 0, 0
 	for i := range b.Cols {
 		b.Cols[i].reset()
 	}
 }
 
-// Raw returns the line that a row was projected from, or nil for a derived row.
-func (b *Batch) Raw(row int32) []byte {
+// Event returns the event that a row was projected from, as JSON and a copy, or nil for a derived row.
+func (b *Batch) Event(row int32) []byte {
 	if b.Source == nil {
 		return nil
 	}
-	return b.Source.Line(int(b.Line[row]))
+	line := b.Source.Line(int(b.Line[row]))
+	if len(b.Forms) == 0 {
+		return bytes.Clone(bytes.TrimSpace(line))
+	}
+	return b.Forms[b.Form[row]].Object(line)
+}
+
+// Undo takes back the last row that was projected.
+func (b *Batch) Undo() {
+	b.Rows--
+	for i := range b.Cols {
+		c := &b.Cols[i]
+		c.Kinds, c.Ends = c.Kinds[:b.Rows], c.Ends[:b.Rows+1]
+		c.Data = c.Data[:c.Ends[b.Rows]]
+	}
 }
 
 // Value returns the cell of a field in a row; Absent if the batch has no such column.

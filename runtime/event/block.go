@@ -30,6 +30,7 @@ type Block struct {
 	Partition string            // identity of the partition: for a file its first-seen path and generation
 	Meta      map[string]string // metadata that streams match on: path, topic, ...; shared by all blocks of a partition
 	Origin    []byte            // what the input keeps with the position to know its partition again; opaque
+	Time      int64             // ms: about when its lines were written, for times without year; 0: now
 	Live      bool              // false: bounded, read in the order of watermarks
 	Data      []byte
 	Lines     []Line

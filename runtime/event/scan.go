@@ -29,7 +29,8 @@ type Projection struct {
 	fields *Fields
 	cols   []Field
 	root   *level
-	whole  int // the column of the event itself, or -1
+	whole  int      // the column of the event itself, or -1
+	text   *textual // of a Format; nil: JSON
 	beside []beside
 }
 
@@ -120,6 +121,9 @@ type hit struct {
 
 // Append adds one event to a batch of this projection. On an error, always a *SyntaxError, the batch is as it was.
 func (p *Projection) Append(b *Batch, line []byte) error {
+	if p.text != nil {
+		return p.appendText(b, line)
+	}
 	clear(b.hits)
 	s := scanner{b: line, hits: b.hits}
 	s.space()

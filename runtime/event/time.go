@@ -21,13 +21,15 @@ type TimeFormat struct {
 	layout string // a Go layout, else empty
 	unit   int64  // epoch formats: units a second
 	zone   *time.Location
+	syslog bool // RFC 3339, or RFC 3164's Jan _2 15:04:05
+	yearly bool // the layout has no year
 }
 
 // epochs are the formats of numbers, by units a second.
 var epochs = map[string]int64{"epoch_s": 1, "epoch_ms": 1e3, "epoch_us": 1e6, "epoch_ns": 1e9}
 
-// NewTimeFormat knows rfc3339 (the default, also with a space for the T), epoch_s, epoch_ms, epoch_us, epoch_ns, or a Go
-// layout. zone is an IANA name and says where times without one are; default UTC.
+// NewTimeFormat knows rfc3339 (the default, also with a space for the T), syslog (that, or RFC 3164's "Jan _2 15:04:05"), epoch_s,
+// epoch_ms, epoch_us, epoch_ns, or a Go layout. Without a year it is the one that brings the event nearest to another time. zone is an IANA name and says where times without one are; default UTC.
 func NewTimeFormat(format, zone string) (*TimeFormat, error) {
 	t := &TimeFormat{name: format, zone: time.UTC}
 	if zone != "" {
@@ -40,20 +42,39 @@ func NewTimeFormat(format, zone string) (*TimeFormat, error) {
 	switch {
 	case format == "" || format == "rfc3339":
 		t.name = "rfc3339"
+	case format == "syslog":
+		t.syslog = true
 	case epochs[format] > 0:
 		t.unit = epochs[format]
 	case !strings.ContainsAny(format, "0123456789"):
-		return nil, fmt.Errorf("format %q is unknown; known are rfc3339, epoch_s, epoch_ms, epoch_us, epoch_ns, or a Go layout such as \"2006-01-02 15:04:05\"", format)
-	case !strings.Contains(format, "2006") && !strings.Contains(format, "06"):
-		return nil, fmt.Errorf("layout %q has no year; this version needs one", format)
+		return nil, fmt.Errorf("format %q is unknown; known are rfc3339, syslog, epoch_s, epoch_ms, epoch_us, epoch_ns, or a Go layout such as \"2006-01-02 15:04:05\"", format)
+	case !hasYear(format) && !hasDay(format):
+		return nil, fmt.Errorf("layout %q has no year, and no month and day to find it by", format)
 	default:
-		t.layout = format
+		t.layout, t.yearly = format, !hasYear(format)
 	}
 	return t, nil
 }
 
-// Millis reads a cell as epoch milliseconds, cut toward the past.
-func (t *TimeFormat) Millis(v Value) (int64, error) {
+// The date that layouts are written with, Monday 2 January 2006, read as such shows what a layout tells apart.
+func hasYear(layout string) bool {
+	a, b := time.Date(2006, 1, 2, 3, 4, 5, 6e6, time.UTC), time.Date(2017, 1, 2, 3, 4, 5, 6e6, time.UTC)
+	return a.Format(layout) != b.Format(layout)
+}
+
+func hasDay(layout string) bool {
+	a := time.Date(2006, 1, 2, 3, 4, 5, 6e6, time.UTC)
+	return a.Format(layout) != a.AddDate(0, 1, 0).Format(layout) && a.Format(layout) != a.AddDate(0, 0, 7).Format(layout)
+}
+
+// NeedsYear says whether some times of the format have no year.
+func (t *TimeFormat) NeedsYear() bool { return t.syslog || t.yearly }
+
+// Millis reads a cell as epoch milliseconds, cut toward the past; a time without year is of 1970's neighbourhood.
+func (t *TimeFormat) Millis(v Value) (int64, error) { return t.Near(v, 0) }
+
+// Near is Millis with the time, epoch milliseconds, that an event without year is nearest to.
+func (t *TimeFormat) Near(v Value, near int64) (int64, error) {
 	var ms int64
 	var err error
 	switch {
@@ -61,12 +82,16 @@ func (t *TimeFormat) Millis(v Value) (int64, error) {
 		ms, err = t.epoch(v)
 	case v.Kind != String:
 		err = fmt.Errorf("%s is a %s; a time must be a string, or say format: epoch_s, epoch_ms, epoch_us or epoch_ns", cut(v.Text), v.Kind)
+	case t.syslog && len(v.Text) > 0 && v.Text[0] > '9':
+		ms, err = t.rfc3164(v.Text, near)
 	case t.layout != "":
 		var x time.Time
 		if x, err = time.ParseInLocation(t.layout, string(v.Text), t.zone); err != nil {
 			err = fmt.Errorf("%q does not fit the layout %q", cut(v.Text), t.layout)
 		}
-		ms = x.UnixMilli()
+		if ms = x.UnixMilli(); t.yearly && err == nil {
+			ms, err = t.nearest(x, near)
+		}
 	default:
 		ms, err = t.rfc3339(v.Text)
 	}
@@ -160,6 +185,51 @@ func (t *TimeFormat) rfc3339(b []byte) (int64, error) {
 		return at - off, nil
 	}
 	return bad("offset " + string(cut(rest)) + ", which must be Z or like +01:00")
+}
+
+// rfc3164 reads Jan _2 15:04:05, in t.zone.
+func (t *TimeFormat) rfc3164(b []byte, near int64) (int64, error) {
+	const want = "write it as Jan _2 15:04:05"
+	if len(b) != len("Jan _2 15:04:05") || b[3] != ' ' || b[6] != ' ' || b[9] != ':' || b[12] != ':' {
+		return 0, fmt.Errorf("%q is not a time of RFC 3164: %s", cut(b), want)
+	}
+	mon, day, hour, min, sec := monthOf(b), two(b[4:]), two(b[7:]), two(b[10:]), two(b[13:])
+	if b[4] == ' ' {
+		day = int(b[5]) - '0'
+	}
+	if mon == 0 || day < 1 || day > daysIn(4, mon) || hour < 0 || hour > 23 || min < 0 || min > 59 || sec < 0 || sec > 59 {
+		return 0, fmt.Errorf("%q is not a time of RFC 3164: %s", cut(b), want)
+	}
+	return t.nearest(time.Date(4, time.Month(mon), day, hour, min, sec, 0, t.zone), near)
+}
+
+// nearest gives a time the year that brings it nearest to another one. 29 February is only in leap years, which are up to eight
+// years apart.
+func (t *TimeFormat) nearest(x time.Time, near int64) (int64, error) {
+	_, month, day := x.Date()
+	around := 1
+	if month == time.February && day == 29 {
+		around = 8
+	}
+	best, found := int64(0), false
+	year := time.UnixMilli(near).In(x.Location()).Year()
+	for y := year - around; y <= year+around; y++ {
+		if day > daysIn(y, int(month)) {
+			continue
+		}
+		at := time.Date(y, month, day, x.Hour(), x.Minute(), x.Second(), x.Nanosecond(), x.Location()).UnixMilli()
+		if !found || abs(at-near) < abs(best-near) {
+			best, found = at, true
+		}
+	}
+	return best, nil
+}
+
+func abs(n int64) int64 {
+	if n < 0 {
+		return -n
+	}
+	return n
 }
 
 // two reads two digits, -1 if they are none.

@@ -55,6 +55,7 @@ type decoder struct {
 	nodes    map[string]*source // streams and operators by name
 	ops      []*source          // operators in the file's order
 	reads    map[string][]event.Field
+	formats  map[string]*event.Format // by how they are written
 }
 
 func (d *decoder) wrong(n *yaml.Node, format string, args ...any) {

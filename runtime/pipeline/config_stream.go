@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -34,6 +35,9 @@ type source struct {
 func (d *decoder) field(s *source, path string) (event.Field, error) {
 	f := d.conf.Spec.Fields.Add(path)
 	if s.stream != nil {
+		if fm := s.stream.Format; fm != nil && !fm.Has(path) {
+			return f, d.noField(s, path)
+		}
 		if d.reads == nil {
 			d.reads = map[string][]event.Field{}
 		}
@@ -81,17 +85,26 @@ func (d *decoder) stream(s *source, n *yaml.Node) {
 			}
 		}
 	}
+	format := m.get("format")
+	d.format(s, format)
+	if types := m.get("fields"); types != nil && types.Kind == yaml.MappingNode && s.stream.Format != nil {
+		for i := 0; i < len(types.Content); i += 2 {
+			if path := types.Content[i].Value; !s.stream.Format.Has(path) {
+				d.wrong(types.Content[i], "%v", d.noField(s, path))
+			}
+		}
+	}
 	if n := m.get("match"); n != nil {
 		d.match(s, n)
 	}
-	if n := m.need("time", "{ field: ... }, the field that says when the event happened"); n != nil {
+	if n := d.timeOf(s, m); n != nil {
 		d.time(s, n)
 	}
 	if n := m.get("watermark"); n != nil {
 		d.watermark(s, n)
 	}
-	if n := m.get("format"); n != nil && n.Value != "json" {
-		d.wrong(n, "format %s is not in this version yet; json is", n.Value)
+	if s.stream.Format != nil {
+		s.print = append(s.print, fmt.Sprintf("format of %s: %s", s.name, written(format)))
 	}
 	m.later("mapping")
 	m.done()
@@ -139,16 +152,31 @@ func (d *decoder) time(s *source, n *yaml.Node) {
 		return
 	}
 	t := &s.stream.Time
-	if path := d.text(m.need("field", "the field that says when the event happened"), "field"); path != "" {
+	field := m.get("field")
+	if field == nil && timeOf(s.stream.Format) == "" {
+		field = m.need("field", "the field that says when the event happened")
+	}
+	path := d.text(field, "field")
+	if field == nil {
+		path = timestamp
+	}
+	if path != "" {
 		t.Field = d.conf.Spec.Fields.Add(path)
+		if f := s.stream.Format; f != nil && field != nil && !f.Has(path) {
+			d.wrong(field, "%v", d.noField(s, path))
+		}
 	}
 	format, zone := m.get("format"), m.get("zone")
+	otherwise := "rfc3339"
+	if own := timeOf(s.stream.Format); own != "" && path == timestamp {
+		otherwise = own
+	}
 	where := format
 	if where == nil {
 		where = zone
 	}
 	var err error
-	t.Format, err = event.NewTimeFormat(d.text(format, "format"), d.text(zone, "zone"))
+	t.Format, err = event.NewTimeFormat(cmp.Or(d.text(format, "format"), otherwise), d.text(zone, "zone"))
 	if err != nil {
 		d.wrong(where, "%v", err)
 	}
@@ -156,7 +184,7 @@ func (d *decoder) time(s *source, n *yaml.Node) {
 		m.get("on_missing"), "on_missing", "error", "error", "late", "drop", "arrival")]
 	s.stream.Future = d.span(m.get("max_future"), "max_future", 5*time.Minute, 0)
 	m.done()
-	s.print = append(s.print, fmt.Sprintf("time of %s: %s %s %s", s.name, d.conf.Spec.Fields.Path(t.Field), value(format, "rfc3339"), value(zone, "UTC")))
+	s.print = append(s.print, fmt.Sprintf("time of %s: %s %s %s", s.name, d.conf.Spec.Fields.Path(t.Field), value(format, otherwise), value(zone, "UTC")))
 }
 
 // idleTimeout is after how long a live partition without records is idle, unless idle_timeout says otherwise.

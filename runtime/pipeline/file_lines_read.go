@@ -66,6 +66,7 @@ func (r *fileReader) block() *event.Block {
 	}
 	b := r.in.blocks.Get().(*event.Block)
 	b.Partition, b.Meta, b.Origin, b.Mark = r.name, r.meta, r.part.origin, event.NoMark
+	b.Time = r.part.probe.changed
 	b.OnRelease(r.release)
 	return b
 }

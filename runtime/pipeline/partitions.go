@@ -60,6 +60,7 @@ type fileProbe struct {
 	dev, ino uint64
 	kind     compression
 	size     int64
+	changed  int64  // when, epoch ms
 	head     []byte // its beginning, at most headSize bytes
 	err      error  // why it cannot be read
 }

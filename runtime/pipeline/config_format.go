@@ -1,0 +1,187 @@
+package pipeline
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+
+	"github.com/seed-98920119/tocsin/runtime/event"
+)
+
+// formats are those that have no settings.
+var formats = map[string]func() *event.Format{
+	"cef": event.CEF, "leef": event.LEEF, "logfmt": event.Logfmt, "combined": event.Combined,
+}
+
+var formatNames = []string{"json", "csv", "syslog", "cef", "leef", "logfmt", "combined", "regex"}
+
+// timestamp is the field of an event's time where the format has one.
+const timestamp = "timestamp"
+
+// timeOf is the form of that time, empty if the format has none.
+func timeOf(f *event.Format) string {
+	switch {
+	case f == nil:
+	case f.Name == "syslog":
+		return "syslog"
+	case f.Name == "combined":
+		return "02/Jan/2006:15:04:05 -0700"
+	}
+	return ""
+}
+
+// timeOf is the stream's `time`, which formats with a time of their own may leave out.
+func (d *decoder) timeOf(s *source, m *mapping) *yaml.Node {
+	n := m.get("time")
+	switch {
+	case n != nil:
+	case timeOf(s.stream.Format) != "":
+		return &yaml.Node{Kind: yaml.MappingNode, Line: m.node.Line, Column: m.node.Column}
+	default:
+		d.wrong(m.node, "%s needs time: { field: ... }, the field that says when the event happened", m.what)
+	}
+	return n
+}
+
+// format reads how a stream's lines are written. Streams that say the same share one Format, so that a line is read once for all of
+// them.
+func (d *decoder) format(s *source, n *yaml.Node) {
+	if n == nil {
+		return
+	}
+	name, body := n.Value, (*mapping)(nil)
+	if n.Kind == yaml.MappingNode {
+		m := d.mapping(n, "format")
+		if len(m.entries) != 1 {
+			d.wrong(n, "format must be one of %s", strings.Join(formatNames, ", "))
+			return
+		}
+		e := m.entries[0]
+		if name, n = e.key.Value, e.key; name == "csv" || name == "regex" || name == "syslog" {
+			if body = d.mapping(e.value, name); body == nil {
+				return
+			}
+		} else if slices.Contains(formatNames, name) {
+			d.wrong(n, "%s has no settings: write format: %s", name, name)
+		}
+	}
+	f := d.formatOf(n, name, body)
+	if f == nil {
+		return
+	}
+	f = f.Typed(s.types)
+	key := fmt.Sprint(written(n), written(bodyOf(body)), s.types)
+	if d.formats == nil {
+		d.formats = map[string]*event.Format{}
+	}
+	if d.formats[key] == nil {
+		d.formats[key] = f
+	}
+	s.stream.Format = d.formats[key]
+}
+
+func bodyOf(m *mapping) *yaml.Node {
+	if m == nil {
+		return nil
+	}
+	return m.node
+}
+
+// formatOf makes the format that is named; nil for JSON, and for what is wrong.
+func (d *decoder) formatOf(n *yaml.Node, name string, body *mapping) *event.Format {
+	switch {
+	case name == "json" && n.Kind == yaml.ScalarNode:
+	case name == "csv" && n.Kind == yaml.ScalarNode:
+		return d.csv(n, body)
+	case name == "syslog" && n.Kind == yaml.ScalarNode:
+		return d.syslog(n, body)
+	case name == "regex" && body != nil:
+		return d.regex(body)
+	case name == "regex":
+		d.wrong(n, `format regex needs its pattern: write { regex: { pattern: "^(?P<user>\\S+) ..." } }`)
+	case formats[name] != nil:
+		return formats[name]()
+	case n.Kind != yaml.ScalarNode || n.Tag != "!!str":
+		d.wrong(n, "format must be a text or a mapping, not %s", shown(n))
+	default:
+		d.wrong(n, "format %q is unknown%s", name, suggest(name, formatNames))
+	}
+	return nil
+}
+
+// csv reads { fields, delimiter }. Without fields the first line of a file names them.
+func (d *decoder) csv(n *yaml.Node, m *mapping) *event.Format {
+	comma, columns := ",", []string(nil)
+	if m != nil {
+		if x := m.get("delimiter"); x != nil {
+			n, comma = x, d.text(x, "delimiter")
+			if len(comma) != 1 {
+				if comma != "" {
+					d.wrong(x, "delimiter must be one ASCII character, not %s", shown(x))
+				}
+				return nil
+			}
+		}
+		if x := m.get("fields"); x != nil {
+			n, columns = x, d.texts(x, "fields")
+		}
+		m.done()
+	}
+	f, err := event.CSV(columns, comma[0])
+	if err != nil {
+		d.wrong(n, "csv: %v", err)
+	}
+	return f
+}
+
+// syslog reads { message }, a pattern whose groups are fields of the messages that it matches.
+func (d *decoder) syslog(n *yaml.Node, m *mapping) *event.Format {
+	pattern := ""
+	if m != nil {
+		if x := m.get("message"); x != nil {
+			n, pattern = x, d.text(x, "message")
+		}
+		m.done()
+	}
+	f, err := event.Syslog(pattern)
+	if err != nil {
+		d.wrong(n, "message: %v", err)
+	}
+	return f
+}
+
+func (d *decoder) regex(m *mapping) *event.Format {
+	n := m.need("pattern", `a regular expression (RE2) whose groups have names, such as "^(?P<user>\\S+) "`)
+	m.done()
+	pattern := d.text(n, "pattern")
+	if pattern == "" {
+		return nil
+	}
+	f, err := event.Regex(pattern)
+	if err != nil {
+		d.wrong(n, "pattern: %v", err)
+	}
+	return f
+}
+
+// noField says that a stream's lines cannot have a field.
+func (d *decoder) noField(s *source, path string) error {
+	f := s.stream.Format
+	return fmt.Errorf("stream %s is %s, which has no field %q%s", s.name, f.Name, path, suggest(path, append(slices.Clone(f.Known()), event.Raw)))
+}
+
+// written is a node as it is written, on one line.
+func written(n *yaml.Node) string {
+	if n == nil {
+		return ""
+	}
+	out := *n
+	out.HeadComment, out.LineComment, out.FootComment = "", "", ""
+	b, err := yaml.Marshal(&out)
+	if err != nil {
+		return n.Value
+	}
+	return strings.Join(strings.Fields(string(b)), " ")
+}
