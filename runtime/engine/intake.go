@@ -29,6 +29,7 @@ type intake struct {
 	used  []*decoded                   // used up in this engine block: recycled after it
 	await []func()                     // to call after the next commit
 	idler idler
+	begun int // partitions that begin somewhere, to be committed
 
 	stats Stats
 }
@@ -244,7 +245,7 @@ func (p *partition) head(b *event.Block) {
 	switch {
 	case p.header != nil:
 	case p.next > 0:
-		p.headed = "the file was read before without a header"
+		p.headed = "reading did not begin with the first line; name the fields in the pipeline"
 	case b.Lines[0].Fault != "":
 		p.headed = "the first line is " + b.Lines[0].Fault
 	default:
@@ -265,6 +266,10 @@ func (in *intake) push(b *event.Block) {
 		} else {
 			in.rise(p)
 		}
+	}
+	if b.Mark == event.Announce && b.From > p.next { // kept at once: another start must not begin elsewhere
+		p.next, p.dirty = b.From, true
+		in.begun++
 	}
 	d := &decoded{}
 	if n := len(in.pool); n > 0 {
@@ -498,7 +503,7 @@ func (in *intake) head() *decoded {
 func (in *intake) take(d *decoded, items []Item, faults []fault) ([]Item, []fault) {
 	p, l, src := d.part, &d.lines[d.at], &d.block.Lines[d.at]
 	d.at++
-	if (src.Off < p.next || src.Next == src.Off && p.fault == src.Off+1) && !p.isLive {
+	if src.Off < p.next && !p.isLive || src.Next == src.Off && p.fault == src.Off+1 {
 		in.stats.Skipped++
 		return items, faults
 	}

@@ -258,6 +258,8 @@ func (r *Runner) advance() (drew bool, err error) {
 	for _, b := range inbox {
 		r.intake.push(b)
 	}
+	r.moved += r.intake.begun
+	r.intake.begun = 0
 	r.intake.idler.tick(r.opt.Now(), full)
 	if full || r.stop() {
 		return false, nil

@@ -31,6 +31,7 @@ type Block struct {
 	Meta      map[string]string // metadata that streams match on: path, topic, ...; shared by all blocks of a partition
 	Origin    []byte            // what the input keeps with the position to know its partition again; opaque
 	Time      int64             // ms: about when its lines were written, for times without year; 0: now
+	From      int64             // with Announce: where reading begins, if nothing of the partition was read before
 	Live      bool              // false: bounded, read in the order of watermarks
 	Data      []byte
 	Lines     []Line

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/redpanda-data/benthos/v4/public/service"
 
@@ -29,12 +30,16 @@ const (
 func fileLinesSpec() *service.ConfigSpec {
 	return service.NewConfigSpec().
 		Categories("Local").
-		Summary("Reads files line by line, each file once, and ends. In front of a `detect` buffer it goes on where the state says.").
+		Summary("Reads files line by line, each file once, and ends, or follows them as they grow. In front of a `detect` buffer it goes on where the state says.").
 		Description(`Files are read side by side; the buffer takes the next line from the file whose watermark is lowest, so results do
 not depend on how fast each file is read. A file keeps its place when it is renamed; it is read from the start when it was
 truncated or replaced. CRLF and blank lines are understood, a byte order mark is skipped, and a last line without newline is
 a line. What cannot be read becomes a row of the error output: a line longer than max_line, the damaged rest of a compressed
 file, a file without read permission.
+
+With `+"`follow`"+` files are read as they grow. A last line without newline waits for it. A file that is renamed is read on under the new
+name, or, if no path matches that, until it no longer grows; one that was truncated or replaced begins anew. What is written and truncated
+again between two looks is not seen; paths should match what logs are renamed to, and not copies or compressed copies of what was read.
 
 Without a `+"`detect`"+` buffer each line becomes a message with metadata `+"`path`"+`; then no positions are kept, and every start reads
 every file.`).
@@ -49,14 +54,23 @@ every file.`).
 				Description("`auto` looks at the first bytes of each file, then at its extension.").
 				Default("auto"),
 			service.NewBoolField("follow").
-				Description("Not in this version yet: wait for more lines at the end of a file.").
-				Default(false).Advanced().LintRule(notYetLint("follow", "false")),
-			service.NewStringField("start").
-				Description("Not in this version yet: where to start in files that were never read. They are read from the beginning.").
-				Default("beginning").Advanced().LintRule(notYetLint("start", "beginning")),
-			service.NewStringField("on_finished").
-				Description("Not in this version yet: what to do with files that were read. They are kept.").
-				Default("keep").Advanced().LintRule(notYetLint("on_finished", "keep")),
+				Description("Go on reading as files grow, and find new ones. Without it the input ends with the last file.").
+				Default(false),
+			service.NewStringEnumField("start", "beginning", "end").
+				Description("Where to begin in files that are there at the first start of all; later files are read from the beginning.").
+				Default("beginning"),
+			service.NewStringEnumField("on_finished", "keep", "delete", "move").
+				Description("What becomes of a file that was read whole, once that is committed. With `follow` those are compressed files, and files that no longer have the name under which they were found and have not grown for `quiet_after`.").
+				Default("keep"),
+			service.NewStringField("move_to").
+				Description("The folder for `on_finished: move`, on the same file system.").
+				Default("").Advanced(),
+			service.NewDurationField("poll_interval").
+				Description("How often `follow` looks for new lines and files, from 10ms to 1m.").
+				Default("250ms").Advanced(),
+			service.NewDurationField("quiet_after").
+				Description("How long a renamed or deleted file, or a compressed one, must not have grown to be complete, from 0s to 24h.").
+				Default("10s").Advanced(),
 			service.NewStringField("encoding").
 				Description("Not in this version yet: the encoding of the files. It is UTF-8.").
 				Default("utf-8").Advanced().LintRule(notYetLint("encoding", "utf-8")),
@@ -87,6 +101,11 @@ type fileLinesConfig struct {
 	paths       []string
 	lineMax     int // bytes
 	compression string
+	follow      bool
+	fromEnd     bool
+	onFinished  string
+	moveTo      string
+	poll, quiet time.Duration
 }
 
 func parseFileLines(conf *service.ParsedConfig) (c fileLinesConfig, err error) {
@@ -114,19 +133,58 @@ func parseFileLines(conf *service.ParsedConfig) (c fileLinesConfig, err error) {
 	if c.lineMax, err = parseLineMax(size); err != nil {
 		return c, err
 	}
-	return c, checkNotYet(conf)
+	if enc, err := conf.FieldString("encoding"); err != nil || !strings.EqualFold(enc, "utf-8") {
+		return c, fmt.Errorf("%s", notYet("encoding", "utf-8"))
+	}
+	return c, c.parseFollow(conf)
 }
 
-func checkNotYet(conf *service.ParsedConfig) error {
-	if follow, err := conf.FieldBool("follow"); err != nil || follow {
-		return fmt.Errorf("%s", notYet("follow", "false"))
+// parseFollow reads what belongs to files that grow or are complete.
+func (c *fileLinesConfig) parseFollow(conf *service.ParsedConfig) (err error) {
+	if c.follow, err = conf.FieldBool("follow"); err != nil {
+		return err
 	}
-	for field, only := range map[string]string{"start": "beginning", "on_finished": "keep", "encoding": "utf-8"} {
-		if v, err := conf.FieldString(field); err != nil || !strings.EqualFold(v, only) {
-			return fmt.Errorf("%s", notYet(field, only))
+	text := func(name string) (v string) {
+		if err == nil {
+			v, err = conf.FieldString(name)
 		}
+		return v
 	}
-	return nil
+	start, poll, quiet := text("start"), text("poll_interval"), text("quiet_after")
+	if c.onFinished, c.moveTo = text("on_finished"), text("move_to"); err != nil {
+		return err
+	}
+	c.fromEnd = start == "end"
+	switch {
+	case start != "beginning" && start != "end":
+		return fmt.Errorf("start: %q is neither beginning nor end", start)
+	case c.fromEnd && !c.follow:
+		return fmt.Errorf("start: end needs follow: true; there is nothing behind the end otherwise")
+	case !slices.Contains([]string{"keep", "delete", "move"}, c.onFinished):
+		return fmt.Errorf("on_finished: %q is none of keep, delete, move", c.onFinished)
+	case (c.onFinished == "move") != (c.moveTo != ""):
+		return fmt.Errorf("move_to and on_finished: move need each other")
+	}
+	if c.poll, err = parsePoll(poll); err == nil {
+		c.quiet, err = parseQuiet(quiet)
+	}
+	return err
+}
+
+func parsePoll(s string) (time.Duration, error) {
+	return parseWait("poll_interval", s, 10*time.Millisecond, time.Minute)
+}
+
+func parseQuiet(s string) (time.Duration, error) {
+	return parseWait("quiet_after", s, 0, 24*time.Hour)
+}
+
+func parseWait(name, s string, least, most time.Duration) (time.Duration, error) {
+	d, err := time.ParseDuration(s)
+	if err != nil || d < least || d > most {
+		return 0, fmt.Errorf("%s must be a duration from %v to %v, not %q", name, least, most, s)
+	}
+	return d, nil
 }
 
 // parseLineMax reads max_line.
@@ -173,26 +231,53 @@ func (in *fileLines) Connect(ctx context.Context) error {
 	if err != nil {
 		return service.ErrEndOfInput // the buffer says why
 	}
+	if !in.link.detect {
+		in.messages = service.AutoRetryNacksBatched(&lineMessages{in: in})
+	}
+	if !in.link.detect && in.conf.onFinished != "keep" {
+		err := fmt.Errorf("file_lines: on_finished: %s needs a detect buffer behind, which says when lines are safe", in.conf.onFinished)
+		in.log.Error(err.Error())
+		fail(err)
+		return service.ErrEndOfInput
+	}
+	if in.conf.follow {
+		in.follow(positions)
+		return nil
+	}
 	paths, err := in.match()
 	if err != nil {
 		in.log.Error(err.Error())
 		fail(err)
 		return service.ErrEndOfInput
 	}
-	if !in.link.detect {
-		in.messages = service.AutoRetryNacksBatched(&lineMessages{in: in})
-	}
 	in.start(planPartitions(paths, positions, func(path string) *fileProbe { return probeFile(path, in.conf.compression) }))
 	return nil
 }
 
-// match resolves the globs: sorted, each path once.
+// match resolves the globs; that nothing is there is an error.
 func (in *fileLines) match() ([]string, error) {
-	found, tried := map[string]bool{}, []string{}
+	found, tried, err := in.glob()
+	switch {
+	case err != nil:
+		return nil, err
+	case len(found) == 0:
+		return nil, fmt.Errorf("file_lines: nothing to read: no file matches %s; correct paths, or start in the folder that they are relative to",
+			strings.Join(tried, ", "))
+	case len(found) > pathLimit:
+		return nil, fmt.Errorf("file_lines: paths match %d files, the limit is %d; read them in several runs", len(found), pathLimit)
+	case len(tried) > 0:
+		in.log.Warnf("file_lines: no file matches %s", strings.Join(tried, ", "))
+	}
+	return found, nil
+}
+
+// glob returns what the globs match, sorted, each path once, and the absolute form of those that match nothing.
+func (in *fileLines) glob() (paths, tried []string, err error) {
+	found := map[string]bool{}
 	for _, glob := range in.conf.paths {
 		names, err := filepath.Glob(glob)
 		if err != nil {
-			return nil, fmt.Errorf("file_lines: paths: %q: %w", glob, err)
+			return nil, nil, fmt.Errorf("file_lines: paths: %q: %w", glob, err)
 		}
 		if _, err := os.Lstat(glob); err == nil {
 			names = append(names, glob) // a name with [ in it
@@ -204,16 +289,7 @@ func (in *fileLines) match() ([]string, error) {
 			tried = append(tried, abs)
 		}
 	}
-	switch {
-	case len(found) == 0:
-		return nil, fmt.Errorf("file_lines: nothing to read: no file matches %s; correct paths, or start in the folder that they are relative to",
-			strings.Join(tried, ", "))
-	case len(found) > pathLimit:
-		return nil, fmt.Errorf("file_lines: paths match %d files, the limit is %d; read them in several runs", len(found), pathLimit)
-	case len(tried) > 0:
-		in.log.Warnf("file_lines: no file matches %s", strings.Join(tried, ", "))
-	}
-	return slices.Sorted(maps.Keys(found)), nil
+	return slices.Sorted(maps.Keys(found)), tried, nil
 }
 
 // start announces the partitions and starts reading them.
@@ -223,7 +299,7 @@ func (in *fileLines) start(plan []*filePartition) {
 	for _, part := range plan {
 		r := newFileReader(in, part)
 		in.announce = append(in.announce, r.mark(event.Announce))
-		in.readers.Go(r.run)
+		in.readers.Go(func() { r.run() })
 	}
 }
 
@@ -250,7 +326,7 @@ func (in *fileLines) next(ctx context.Context) (*event.Block, error) {
 		in.announce = in.announce[1:]
 		return b, nil
 	}
-	if in.open == 0 {
+	if in.open == 0 && !in.conf.follow {
 		return nil, service.ErrEndOfInput
 	}
 	select {

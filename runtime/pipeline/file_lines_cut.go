@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"slices"
 
@@ -29,7 +30,15 @@ type lineCutter struct {
 	tail     []byte
 	err      error // how src ended
 	fault    func(err error) (fault, text string)
+
+	// Of a file that grows: src ends with errNoMore for now. wait, which is set then, waits until there may be more. still says that
+	// src has said so since the last line.
+	wait  func()
+	still bool
 }
+
+// errNoMore: there is nothing to read at the moment.
+var errNoMore = errors.New("no more for now")
 
 // next fills b, whose Data should have room, with the lines that come now; false: there are no more after these.
 func (c *lineCutter) next(b *event.Block) (more bool) {
@@ -37,7 +46,7 @@ func (c *lineCutter) next(b *event.Block) (more bool) {
 	b.Data, b.Lines = append(b.Data[:0], c.tail...), b.Lines[:0]
 	c.tail = c.tail[:0]
 	limit := max(c.lineMax, faultBytes) + 1 // with a CR
-	for {
+	for c.still = false; ; {
 		c.fill(b, size)
 		used := c.cut(b)
 		switch {
@@ -52,6 +61,8 @@ func (c *lineCutter) next(b *event.Block) (more bool) {
 			b.Data = append(b.Data[:0], b.Data[used:]...)
 		case len(b.Data) > limit:
 			return c.skip(b)
+		case c.still:
+			return c.keep(b, 0)
 		default:
 			b.Data = slices.Grow(b.Data, max(16, min(len(b.Data), limit+1-len(b.Data))))
 			size = cap(b.Data)
@@ -61,10 +72,13 @@ func (c *lineCutter) next(b *event.Block) (more bool) {
 
 // fill reads until b.Data has size bytes.
 func (c *lineCutter) fill(b *event.Block, size int) {
-	for c.err == nil && len(b.Data) < size {
+	for c.err == nil && !c.still && len(b.Data) < size {
 		var n int
 		n, c.err = c.src.Read(b.Data[len(b.Data):size])
 		b.Data = b.Data[:len(b.Data)+n]
+		if c.err == errNoMore {
+			c.err, c.still = nil, true
+		}
 	}
 	if bom := "\xef\xbb\xbf"; c.off == 0 && len(b.Data) >= len(bom) && string(b.Data[:len(bom)]) == bom {
 		b.Data = append(b.Data[:0], b.Data[len(bom):]...)
@@ -149,7 +163,10 @@ func (c *lineCutter) skip(b *event.Block) (more bool) {
 	scratch := b.Data[faultBytes:cap(b.Data)]
 	for c.err == nil {
 		var n int
-		n, c.err = c.src.Read(scratch)
+		if n, c.err = c.src.Read(scratch); c.err == errNoMore {
+			c.err = nil
+			c.wait()
+		}
 		if i := bytes.IndexByte(scratch[:n], '\n'); i >= 0 {
 			c.tail = append(c.tail, scratch[i+1:n]...)
 			c.tooLong(b, next+int64(i)+1)

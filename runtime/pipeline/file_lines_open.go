@@ -43,7 +43,7 @@ func probeFile(path, setting string) *fileProbe {
 	if err != nil {
 		return &fileProbe{err: err}
 	}
-	p := &fileProbe{size: info.Size(), changed: info.ModTime().UnixMilli(), head: head, kind: kindOf(path, setting, head)}
+	p := &fileProbe{size: info.Size(), changed: info.ModTime(), head: head, kind: kindOf(path, setting, head)}
 	p.dev, p.ino = fileID(info)
 	return p
 }

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"io"
 
 	"github.com/redpanda-data/benthos/v4/public/service"
 
@@ -15,10 +16,11 @@ type fileReader struct {
 	name   string
 	meta   map[string]string
 	credit chan struct{}
+	live   bool // follow
 }
 
 func newFileReader(in *fileLines, part *filePartition) *fileReader {
-	r := &fileReader{in: in, part: part, name: part.name(), credit: make(chan struct{}, blocksAhead)}
+	r := &fileReader{in: in, part: part, name: part.name(), credit: make(chan struct{}, blocksAhead), live: in.conf.follow}
 	// The first path, not today's: a file that was renamed stays in its stream.
 	r.meta = map[string]string{"path": part.first}
 	for range blocksAhead {
@@ -27,8 +29,8 @@ func newFileReader(in *fileLines, part *filePartition) *fileReader {
 	return r
 }
 
-// run reads the file to its end and says so.
-func (r *fileReader) run() {
+// run reads the file to its end and says so. It returns the position of the end, and whether the file is read whole.
+func (r *fileReader) run() (end int64, whole bool) {
 	src := newFileSource(r.in.ctx, r.part, r.in.slots)
 	defer src.close()
 	cut := &lineCutter{
@@ -37,7 +39,7 @@ func (r *fileReader) run() {
 	for more := true; more; {
 		b := r.block()
 		if b == nil {
-			return
+			return cut.off, false
 		}
 		if more = cut.next(b); r.in.many {
 			src.pause()
@@ -45,16 +47,29 @@ func (r *fileReader) run() {
 		if len(b.Lines) == 0 {
 			b.Release()
 		} else if !r.send(b) {
-			return
+			return cut.off, false
 		}
 	}
 	src.close()
-	r.send(r.mark(event.Finished))
+	return cut.off, r.finish(cut.err == io.EOF)
+}
+
+// finish says that the file has ended. One that was read whole is disposed of when that is committed.
+func (r *fileReader) finish(whole bool) bool {
+	b := r.mark(event.Finished)
+	if r.live {
+		b.Mark = event.Idle // more files may come: a stream all of whose partitions are finished has ended
+	}
+	if whole && r.in.conf.onFinished != "keep" {
+		path, probe := r.part.path, r.part.probe
+		b.Committed = func() { r.in.dispose(path, probe) }
+	}
+	return r.send(b) && whole
 }
 
 // mark returns a block without lines.
 func (r *fileReader) mark(m event.Mark) *event.Block {
-	return &event.Block{Partition: r.name, Meta: r.meta, Origin: r.part.origin, Mark: m}
+	return &event.Block{Partition: r.name, Meta: r.meta, Origin: r.part.origin, Mark: m, Live: r.live}
 }
 
 // block waits for credit; nil when the input is closed.
@@ -66,7 +81,7 @@ func (r *fileReader) block() *event.Block {
 	}
 	b := r.in.blocks.Get().(*event.Block)
 	b.Partition, b.Meta, b.Origin, b.Mark = r.name, r.meta, r.part.origin, event.NoMark
-	b.Time = r.part.probe.changed
+	b.Time, b.Live = r.part.probe.changed.UnixMilli(), r.live
 	b.OnRelease(r.release)
 	return b
 }

@@ -432,25 +432,32 @@ func TestFileLinesStateDidNotOpen(t *testing.T) {
 
 func TestFileLinesConfig(t *testing.T) {
 	for conf, want := range map[string]string{
-		"paths: []":                        "at least one",
-		"paths: ['[']":                     "no path or glob",
-		"paths: ['']":                      "no path or glob",
-		"paths: [x]\nmax_line: 65MiB":      "64MiB",
-		"paths: [x]\nmax_line: 0":          "64MiB",
-		"paths: [x]\nmax_line: a lot":      "no size",
-		"paths: [x]\nmax_line: ''":         "no size",
-		"paths: [x]\ncompression: lzma":    "none of",
-		"paths: [x]\nfollow: true":         "not in this version",
-		"paths: [x]\non_finished: delete":  "not in this version",
-		"paths: [x]\nencoding: latin1":     "not in this version",
-		"paths: [x]\nstart: end":           "not in this version",
-		"paths: [x]\nmax_line: 64MiB":      "",
-		"paths: [x]\nmax_line: 4096":       "",
-		"paths: [x]\nmax_line: 10 kB":      "",
-		"paths: [x]\nencoding: UTF-8":      "",
-		"paths: [x]\non_finished: keep":    "",
-		"paths: [x, 'logs/*.gz']":          "",
-		"paths: [x]\nmax_line: 9999999MiB": "64MiB",
+		"paths: []":                            "at least one",
+		"paths: ['[']":                         "no path or glob",
+		"paths: ['']":                          "no path or glob",
+		"paths: [x]\nmax_line: 65MiB":          "64MiB",
+		"paths: [x]\nmax_line: 0":              "64MiB",
+		"paths: [x]\nmax_line: a lot":          "no size",
+		"paths: [x]\nmax_line: ''":             "no size",
+		"paths: [x]\ncompression: lzma":        "none of",
+		"paths: [x]\nfollow: true":             "",
+		"paths: [x]\non_finished: delete":      "",
+		"paths: [x]\non_finished: move":        "need each other",
+		"paths: [x]\nmove_to: y":               "need each other",
+		"paths: [x]\non_finished: burn":        "none of keep, delete, move",
+		"paths: [x]\nstart: middle":            "neither",
+		"paths: [x]\npoll_interval: 1ms":       "from 10ms to 1m0s",
+		"paths: [x]\nquiet_after: x":           "from 0s to 24h0m0s",
+		"paths: [x]\nstart: end\nfollow: true": "",
+		"paths: [x]\nencoding: latin1":         "not in this version",
+		"paths: [x]\nstart: end":               "needs follow",
+		"paths: [x]\nmax_line: 64MiB":          "",
+		"paths: [x]\nmax_line: 4096":           "",
+		"paths: [x]\nmax_line: 10 kB":          "",
+		"paths: [x]\nencoding: UTF-8":          "",
+		"paths: [x]\non_finished: keep":        "",
+		"paths: [x, 'logs/*.gz']":              "",
+		"paths: [x]\nmax_line: 9999999MiB":     "64MiB",
 	} {
 		parsed, err := fileLinesSpec().ParseYAML(conf, nil)
 		if err != nil {
@@ -496,12 +503,13 @@ func Example_fileLinesAsMessages() {
 func TestFileLinesLint(t *testing.T) {
 	b := service.NewStreamBuilder()
 	for conf, want := range map[string]string{
-		"file_lines: { paths: [x], follow: true }":      "not in this version yet",
+		"file_lines: { paths: [x], follow: true }":      "",
+		"file_lines: { paths: [x], start: middle }":     "middle",
 		"file_lines: { paths: [x], encoding: latin1 }":  "not in this version yet",
 		"file_lines: { paths: [x], compresion: gzip }":  "compresion",
 		"file_lines: { paths: [x], start: beginning }":  "",
 		"file_lines: { paths: [x], follow: false }":     "",
-		"file_lines: { paths: [x], on_finished: move }": "not in this version yet",
+		"file_lines: { paths: [x], on_finished: burn }": "burn",
 	} {
 		if err := b.SetYAML("input:\n  " + conf); (err != nil) != (want != "") || !strings.Contains(fmt.Sprint(err), want) {
 			t.Errorf("%s: %v, want %q", conf, err, want)

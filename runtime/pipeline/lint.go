@@ -190,6 +190,14 @@ var checks = map[string]map[string]func(n *yaml.Node) string{
 			}
 			return ""
 		},
+		"follow": func(n *yaml.Node) string {
+			if n.Tag != "!!bool" && !strings.Contains(n.Value, "${") {
+				return "follow must be true or false, not " + shown(n)
+			}
+			return ""
+		},
+		"poll_interval": func(n *yaml.Node) string { return said(parsePoll(n.Value)) },
+		"quiet_after":   func(n *yaml.Node) string { return said(parseQuiet(n.Value)) },
 	},
 	"ocsf": {"version": checkVersion("OCSF", alert.OCSFVersions)},
 	"ecs":  {"version": checkVersion("ECS", []string{alert.ECSVersion})},
@@ -199,6 +207,13 @@ var checks = map[string]map[string]func(n *yaml.Node) string{
 		}
 		return ""
 	}},
+}
+
+func said[T any](_ T, err error) string {
+	if err != nil {
+		return err.Error()
+	}
+	return ""
 }
 
 // components checks our own components, wherever they stand.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // headSize is how many bytes of a file's beginning are kept as a hash: inodes are used again, beginnings of logs are not.
@@ -60,7 +61,7 @@ type fileProbe struct {
 	dev, ino uint64
 	kind     compression
 	size     int64
-	changed  int64  // when, epoch ms
+	changed  time.Time
 	head     []byte // its beginning, at most headSize bytes
 	err      error  // why it cannot be read
 }

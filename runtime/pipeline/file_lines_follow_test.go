@@ -1,0 +1,439 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redpanda-data/benthos/v4/public/service"
+
+	"github.com/seed-98920119/tocsin/runtime/event"
+)
+
+// collector stands for the engine behind a following input: it takes blocks, commits now and then what it has taken, and forgets the
+// rest when it starts again.
+type collector struct {
+	t         testing.TB
+	conf      string
+	in        *fileLines
+	stop      func()
+	lines     []string // committed
+	positions map[string]Position
+
+	taken []string // since the last commit
+	next  map[string]Position
+	after []func()
+	marks map[string][]event.Mark
+}
+
+func collect(t testing.TB, conf string) *collector {
+	c := &collector{t: t, conf: "follow: true\npoll_interval: 10ms\n" + conf, positions: map[string]Position{}}
+	c.start()
+	t.Cleanup(func() { c.stop() })
+	return c
+}
+
+func (c *collector) start() {
+	parsed, err := fileLinesSpec().ParseYAML(c.conf, nil)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	in, err := newFileLines(parsed, service.MockResources())
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	in.link.detect = true
+	in.link.opened(maps.Clone(c.positions), nil)
+	if err := in.Connect(c.t.Context()); err != nil {
+		c.t.Fatal(err)
+	}
+	c.in, c.next, c.taken, c.after, c.marks = in, maps.Clone(c.positions), nil, nil, map[string][]event.Mark{}
+	c.stop = func() {
+		if err := in.Close(context.Background()); err != nil {
+			c.t.Error(err)
+		}
+	}
+}
+
+// restart is a crash: what is not committed is forgotten.
+func (c *collector) restart() {
+	c.stop()
+	c.start()
+}
+
+// take takes a block, if one comes within a moment.
+func (c *collector) take(wait time.Duration) bool {
+	ctx, done := context.WithTimeout(context.Background(), wait)
+	defer done()
+	batch, _, err := c.in.ReadBatch(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return false
+	}
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	v, _ := batch[0].AsStructured()
+	b := v.(*event.Block)
+	if !b.Live {
+		c.t.Fatalf("%s is not live", b.Partition)
+	}
+	pos, known := c.next[b.Partition]
+	if b.Mark == event.Announce && !known {
+		pos.Offset = b.From
+	} else if len(c.marks[b.Partition]) == 0 && b.Mark != event.Announce {
+		c.t.Fatalf("%s was not announced", b.Partition)
+	}
+	if b.Mark != event.NoMark {
+		c.marks[b.Partition] = append(c.marks[b.Partition], b.Mark)
+	}
+	for i, l := range b.Lines {
+		if l.Off < pos.Offset {
+			c.t.Fatalf("%s: line at %d after %d", b.Partition, l.Off, pos.Offset)
+		}
+		pos.Offset = l.Next
+		text := string(b.Line(i))
+		if l.Fault != "" {
+			text = "!" + l.Fault + " " + text
+		}
+		c.taken = append(c.taken, text)
+	}
+	pos.Origin = b.Origin
+	c.next[b.Partition] = pos
+	if b.Committed != nil {
+		c.after = append(c.after, b.Committed)
+	}
+	b.Release()
+	return true
+}
+
+func (c *collector) commit() {
+	c.positions, c.lines, c.taken = maps.Clone(c.next), append(c.lines, c.taken...), nil
+	for _, f := range c.after {
+		f()
+	}
+	c.after = nil
+}
+
+// until takes and commits until something holds.
+func (c *collector) until(what string, holds func() bool) {
+	c.t.Helper()
+	for end := time.Now().Add(2 * time.Minute); !holds(); {
+		if !c.take(20*time.Millisecond) && time.Now().After(end) {
+			c.t.Fatalf("never: %s; there are %d lines, the last %q", what, len(c.lines), c.lines[max(0, len(c.lines)-5):])
+		}
+		c.commit()
+	}
+}
+
+// quiet takes what comes for a while.
+func (c *collector) quiet() {
+	for c.take(100 * time.Millisecond) {
+	}
+	c.commit()
+}
+
+func (c *collector) want(lines ...string) {
+	c.t.Helper()
+	c.until(fmt.Sprintf("%q", lines), func() bool { return len(c.lines) >= len(lines) })
+	if !slices.Equal(c.lines, lines) {
+		c.t.Fatalf("got %q, want %q", c.lines, lines)
+	}
+}
+
+func add(t testing.TB, path, text string) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	if err == nil {
+		_, err = f.WriteString(text)
+		f.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestFollow(t *testing.T) {
+	t.Chdir(t.TempDir())
+	c := collect(t, "paths: [log*]\nquiet_after: 300ms\nmax_line: 100")
+	add(t, "log", "1\n2\nhal")
+	c.want("1", "2")
+	c.quiet()
+	c.want("1", "2") // the half waits
+	add(t, "log", "f\n")
+	c.want("1", "2", "half")
+	c.restart()
+	add(t, "log", "4\n")
+	c.want("1", "2", "half", "4")
+	os.Rename("log", "log.1")
+	add(t, "log.1", "5\nlast") // its writer has not noticed yet
+	add(t, "log", "new\n")
+	c.until("both", func() bool { return len(c.lines) == 7 })
+	if got := slices.Sorted(slices.Values(c.lines[4:])); !slices.Equal(got, []string{"5", "last", "new"}) {
+		t.Fatalf("got %q", c.lines)
+	}
+	if len(c.marks) != 2 || c.marks["log#0"] == nil || c.marks["log#1"] == nil {
+		t.Errorf("partitions %v", c.marks)
+	}
+	c.lines = nil
+	add(t, "log", strings.Repeat("x", 150)) // too long, and in two parts
+	c.quiet()
+	add(t, "log", "yyy\nshort\n")
+	c.want("!line_too_long "+strings.Repeat("x", 150)+"yyy", "short")
+	c.lines = nil
+	os.Truncate("log", 0)
+	add(t, "log", "again\n")
+	c.want("again")
+	if c.marks["log#2"] == nil {
+		t.Errorf("partitions %v", c.marks)
+	}
+}
+
+// Of a half line that is gone with a truncated file an error row says so.
+func TestFollowTruncatedHalf(t *testing.T) {
+	t.Chdir(t.TempDir())
+	c := collect(t, "paths: [log]")
+	add(t, "log", "1\nhal")
+	c.want("1")
+	c.quiet()
+	put(t, "log", "2\n")
+	c.want("1", "!truncated hal", "2")
+}
+
+// A file that was truncated has grown beyond its old end by the next look: its beginning tells.
+func TestFollowTruncatedAndGrown(t *testing.T) {
+	t.Chdir(t.TempDir())
+	c := collect(t, "paths: [log]")
+	add(t, "log", "a1\na2\n")
+	c.want("a1", "a2")
+	put(t, "log", "b1\nb2\nb3\n")
+	c.want("a1", "a2", "b1", "b2", "b3")
+	c.stop()
+	put(t, "log", "c1\nc2\nc3\nc4\n")
+	c.start()
+	c.want("a1", "a2", "b1", "b2", "b3", "c1", "c2", "c3", "c4")
+}
+
+func TestFollowStartsAtTheEnd(t *testing.T) {
+	t.Chdir(t.TempDir())
+	add(t, "log", "old\nhal")
+	c := collect(t, "paths: [log*]\nstart: end")
+	c.quiet()
+	c.restart() // the end is that of the first start
+	add(t, "log", "f\n")
+	add(t, "log2", "new\n")
+	c.until("both", func() bool { return len(c.lines) == 2 })
+	if got := slices.Sorted(slices.Values(c.lines)); !slices.Equal(got, []string{"half", "new"}) {
+		t.Errorf("got %q", got)
+	}
+	c.stop()
+	add(t, "log3", "later\n")
+	c.start()
+	c.until("log3", func() bool { return len(c.lines) == 3 })
+}
+
+// A file that is deleted is read to its end, and one of the same name is another.
+func TestFollowDeleted(t *testing.T) {
+	t.Chdir(t.TempDir())
+	c := collect(t, "paths: [log]\nquiet_after: 200ms")
+	f, err := os.Create("log")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	f.WriteString("1\n")
+	c.want("1")
+	os.Remove("log")
+	f.WriteString("2\n3")
+	c.want("1", "2", "3")
+	add(t, "log", "4\n")
+	c.want("1", "2", "3", "4")
+	if c.marks["log#1"] == nil {
+		t.Errorf("%v", c.marks)
+	}
+}
+
+func TestFollowCompressed(t *testing.T) {
+	t.Chdir(t.TempDir())
+	c := collect(t, "paths: [log*]\nquiet_after: 100ms\non_finished: move\nmove_to: done/old")
+	add(t, "log", "live\n")
+	put(t, "log.gz", gz("1\n2\n"))
+	c.until("all", func() bool { return len(c.lines) == 3 })
+	c.until("moved", func() bool { _, err := os.Stat("done/old/log.gz"); return err == nil })
+	put(t, "log.gz", gz("3\n"))
+	c.until("moved again", func() bool { _, err := os.Stat("done/old/log.gz.1"); return err == nil })
+	put(t, "log.2.gz", gz("x\n")[:10])
+	c.until("the damage", func() bool { return strings.HasPrefix(c.lines[len(c.lines)-1], "!truncated") })
+	c.quiet()
+	if _, err := os.Stat("log.2.gz"); err != nil || len(c.lines) != 5 {
+		t.Errorf("%v: %q", err, c.lines)
+	}
+	if _, err := os.Stat("log"); err != nil {
+		t.Error("a file that may grow is gone")
+	}
+}
+
+// Without follow a file is deleted when its lines are committed, unless it has grown.
+func TestOnFinished(t *testing.T) {
+	t.Chdir(t.TempDir())
+	for _, name := range []string{"a", "b"} {
+		put(t, name, "1\n")
+	}
+	put(t, "c.gz", gz("1\n")[:9])
+	in := openLines(t, "paths: [a, b, c.gz]\non_finished: delete", nil)
+	var committed []func()
+	for b := nextBlock(t, in); b != nil; b = nextBlock(t, in) {
+		if b.Committed != nil {
+			committed = append(committed, b.Committed)
+		}
+		b.Release()
+	}
+	add(t, "b", "2\n")
+	if _, err := os.Stat("a"); err != nil {
+		t.Fatal("a is gone before the commit")
+	}
+	for _, f := range committed {
+		f()
+	}
+	left, _ := filepath.Glob("*")
+	if !slices.Equal(left, []string{"b", "c.gz"}) {
+		t.Errorf("left are %v", left)
+	}
+}
+
+// tortured is a log whose writer does what writers do.
+type tortured struct {
+	path    string
+	n       int // lines written
+	written int // of them whole
+	rotated int
+	half    bool
+}
+
+// Lines of many files come exactly once, while they are written, rotated, truncated and deleted and the reader starts again at
+// random, as a multiset for each file against what was written. Copies and truncations and deletions wait until everything before
+// is committed: what is gone before anybody has read it, nobody can read.
+func TestFollowTorture(t *testing.T) {
+	for _, size := range []struct{ files, steps int }{{3, 400}, {1000, 600}} {
+		t.Run(fmt.Sprint(size.files), func(t *testing.T) { torture(t, size.files, size.steps) })
+	}
+}
+
+func torture(t *testing.T, files, steps int) {
+	t.Chdir(t.TempDir())
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	rnd := rand.New(rand.NewPCG(seed, 7))
+	logs := make([]*tortured, files)
+	want := map[string]int{}
+	write := func(x *tortured, path string, whole bool) {
+		line := fmt.Sprintf("%s line %d %s", x.path, x.n, strings.Repeat("z", rnd.IntN(40)))
+		x.n++
+		want[line]++
+		if !whole {
+			x.half = true
+			add(t, path, line)
+			return
+		}
+		add(t, path, line+"\n")
+	}
+	end := func(x *tortured) {
+		if x.half {
+			add(t, x.path, "\n")
+			x.half = false
+		}
+	}
+	for i := range logs {
+		logs[i] = &tortured{path: fmt.Sprintf("f%d.log", i)}
+		write(logs[i], logs[i].path, true)
+	}
+	c := collect(t, "paths: ['f*.log*']\nquiet_after: 500ms")
+	all := func() {
+		t.Helper()
+		n := 0
+		for _, k := range want {
+			n += k
+		}
+		for _, x := range logs {
+			if x.half {
+				n--
+			}
+		}
+		c.until(fmt.Sprintf("%d lines", n), func() bool { return len(c.lines) >= n })
+	}
+	for range steps {
+		x := logs[rnd.IntN(min(files, 20))]
+		switch rnd.IntN(20) {
+		case 0: // renamed; the writer may still write to it; a half line stays one
+			to := fmt.Sprintf("%s.%d", x.path, x.rotated)
+			if x.half {
+				all() // what is first seen under the new name may still grow, so its half line would wait
+			}
+			if os.Rename(x.path, to) == nil {
+				x.rotated++
+				if !x.half && rnd.IntN(2) == 0 {
+					write(x, to, true)
+				}
+				x.half = false
+			}
+			write(x, x.path, true)
+		case 1: // copied and truncated
+			end(x)
+			all()
+			if err := os.Truncate(x.path, 0); err != nil {
+				t.Fatal(err)
+			}
+			for range 1 + rnd.IntN(5) {
+				write(x, x.path, true)
+			}
+		case 2: // deleted
+			end(x)
+			all()
+			os.Remove(x.path)
+			write(x, x.path, true)
+		case 3:
+			c.restart()
+		case 4, 5:
+			if !x.half {
+				write(x, x.path, false)
+			}
+		default:
+			end(x)
+			for range rnd.IntN(4) {
+				write(x, x.path, true)
+			}
+		}
+		for range rnd.IntN(6) {
+			c.take(time.Duration(rnd.IntN(3)+1) * time.Millisecond)
+		}
+		if rnd.IntN(3) == 0 {
+			c.commit()
+		}
+	}
+	for _, x := range logs {
+		end(x)
+	}
+	all()
+	c.quiet()
+	got := map[string]int{}
+	for _, line := range c.lines {
+		got[line]++
+	}
+	for line, n := range want {
+		if got[line] != n {
+			t.Errorf("%d times %q, want %d", got[line], line, n)
+		}
+	}
+	for line := range got {
+		if want[line] == 0 {
+			t.Errorf("not written: %q", line)
+		}
+	}
+}
