@@ -225,6 +225,7 @@ type tail struct {
 	mu    sync.Mutex
 	path  string    // where it is now; empty: no path has it
 	moved time.Time // since when it is not where it was found, zero: it is
+	state fileState // when it was last seen
 }
 
 // begin puts the position behind the last whole line.
@@ -257,7 +258,7 @@ func (t *tail) announcement() *event.Block {
 	return b
 }
 
-// seen tells the reader where its file is, and wakes it.
+// seen tells the reader where its file is, and wakes it if there may be something to do.
 func (t *tail) seen(path string, now fileState) {
 	t.mu.Lock()
 	t.path = path
@@ -266,7 +267,12 @@ func (t *tail) seen(path string, now fileState) {
 	} else if t.moved.IsZero() {
 		t.moved = time.Now()
 	}
+	same := now == t.state && t.moved.IsZero()
+	t.state = now
 	t.mu.Unlock()
+	if same {
+		return
+	}
 	select {
 	case t.wake <- struct{}{}:
 	default:
