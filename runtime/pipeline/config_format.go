@@ -10,8 +10,8 @@ import (
 	"github.com/seed-98920119/tocsin/runtime/event"
 )
 
-// formats are those that have no settings.
-var formats = map[string]func() *event.Format{
+// plainFormats are those that have no settings.
+var plainFormats = map[string]func() *event.Format{
 	"cef": event.CEF, "leef": event.LEEF, "logfmt": event.Logfmt, "combined": event.Combined,
 }
 
@@ -101,8 +101,8 @@ func (d *decoder) formatOf(n *yaml.Node, name string, body *mapping) *event.Form
 		return d.regex(body)
 	case name == "regex":
 		d.wrong(n, `format regex needs its pattern: write { regex: { pattern: "^(?P<user>\\S+) ..." } }`)
-	case formats[name] != nil:
-		return formats[name]()
+	case plainFormats[name] != nil:
+		return plainFormats[name]()
 	case n.Kind != yaml.ScalarNode || n.Tag != "!!str":
 		d.wrong(n, "format must be a text or a mapping, not %s", shown(n))
 	default:

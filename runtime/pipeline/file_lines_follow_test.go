@@ -34,7 +34,7 @@ type collector struct {
 	marks map[string][]event.Mark
 }
 
-func collect(t testing.TB, conf string) *collector {
+func collected(t testing.TB, conf string) *collector {
 	c := &collector{t: t, conf: "follow: true\npoll_interval: 10ms\n" + conf, positions: map[string]Position{}}
 	c.start()
 	t.Cleanup(func() { c.stop() })
@@ -162,7 +162,7 @@ func add(t testing.TB, path, text string) {
 
 func TestFollow(t *testing.T) {
 	t.Chdir(t.TempDir())
-	c := collect(t, "paths: [log*]\nquiet_after: 300ms\nmax_line: 100")
+	c := collected(t, "paths: [log*]\nquiet_after: 300ms\nmax_line: 100")
 	add(t, "log", "1\n2\nhal")
 	c.want("1", "2")
 	c.quiet()
@@ -199,7 +199,7 @@ func TestFollow(t *testing.T) {
 // Of a half line that is gone with a truncated file an error row says so.
 func TestFollowTruncatedHalf(t *testing.T) {
 	t.Chdir(t.TempDir())
-	c := collect(t, "paths: [log]")
+	c := collected(t, "paths: [log]")
 	add(t, "log", "1\nhal")
 	c.want("1")
 	c.quiet()
@@ -210,7 +210,7 @@ func TestFollowTruncatedHalf(t *testing.T) {
 // A file that was truncated has grown beyond its old end by the next look: its beginning tells.
 func TestFollowTruncatedAndGrown(t *testing.T) {
 	t.Chdir(t.TempDir())
-	c := collect(t, "paths: [log]")
+	c := collected(t, "paths: [log]")
 	add(t, "log", "a1\na2\n")
 	c.want("a1", "a2")
 	put(t, "log", "b1\nb2\nb3\n")
@@ -224,7 +224,7 @@ func TestFollowTruncatedAndGrown(t *testing.T) {
 func TestFollowStartsAtTheEnd(t *testing.T) {
 	t.Chdir(t.TempDir())
 	add(t, "log", "old\nhal")
-	c := collect(t, "paths: [log*]\nstart: end")
+	c := collected(t, "paths: [log*]\nstart: end")
 	c.quiet()
 	c.restart() // the end is that of the first start
 	add(t, "log", "f\n")
@@ -242,7 +242,7 @@ func TestFollowStartsAtTheEnd(t *testing.T) {
 // A file that is deleted is read to its end, and one of the same name is another.
 func TestFollowDeleted(t *testing.T) {
 	t.Chdir(t.TempDir())
-	c := collect(t, "paths: [log]\nquiet_after: 200ms")
+	c := collected(t, "paths: [log]\nquiet_after: 200ms")
 	f, err := os.Create("log")
 	if err != nil {
 		t.Fatal(err)
@@ -262,7 +262,7 @@ func TestFollowDeleted(t *testing.T) {
 
 func TestFollowCompressed(t *testing.T) {
 	t.Chdir(t.TempDir())
-	c := collect(t, "paths: [log*]\nquiet_after: 100ms\non_finished: move\nmove_to: done/old")
+	c := collected(t, "paths: [log*]\nquiet_after: 100ms\non_finished: move\nmove_to: done/old")
 	add(t, "log", "live\n")
 	put(t, "log.gz", gz("1\n2\n"))
 	c.until("all", func() bool { return len(c.lines) == 3 })
@@ -354,7 +354,7 @@ func torture(t *testing.T, files, steps int) {
 		logs[i] = &tortured{path: fmt.Sprintf("f%d.log", i)}
 		write(logs[i], logs[i].path, true)
 	}
-	c := collect(t, "paths: ['f*.log*']\nquiet_after: 500ms")
+	c := collected(t, "paths: ['f*.log*']\nquiet_after: 500ms")
 	all := func() {
 		t.Helper()
 		n := 0
