@@ -125,7 +125,11 @@ func limitMemory(conf *pipeline.Config) {
 	if keys == 0 {
 		keys = engine.MemoryDefault
 	}
-	debug.SetMemoryLimit(keys + keys/2 + 256<<20)
+	var tables int64
+	for _, t := range conf.Tables {
+		tables += t.Table().Bytes()
+	}
+	debug.SetMemoryLimit(keys + keys/2 + 256<<20 + 2*tables) // the new one is made beside the old one
 }
 
 // stream builds and runs the pipeline, and says at the end what it did.

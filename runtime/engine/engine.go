@@ -19,6 +19,7 @@ import (
 	"github.com/seed-98920119/tocsin/runtime/match"
 	"github.com/seed-98920119/tocsin/runtime/operator"
 	"github.com/seed-98920119/tocsin/runtime/state"
+	"github.com/seed-98920119/tocsin/runtime/table"
 )
 
 // Row is a row on its way: of a stream, or said by an operator.
@@ -56,6 +57,9 @@ type Graph struct {
 
 	indices []*index // by node; nil: its readers look at every row
 
+	enriched []*enriched
+	newest   map[*table.Source]*table.Table // for a moment
+
 	seed  [2]uint64 // of the hash of keys
 	alone int       // an operator with fewer rows in a block runs its shards one after the other
 }
@@ -85,7 +89,7 @@ type node struct {
 
 // NewGraph makes a graph whose operators are split over shards by key. Shards never change results.
 func NewGraph(spec *Spec, shards int) *Graph {
-	g := &Graph{spec: spec, alone: 256, lanes: make([]lane, len(spec.Streams)+len(spec.Operators))}
+	g := &Graph{spec: spec, alone: 256, newest: map[*table.Source]*table.Table{}, lanes: make([]lane, len(spec.Streams)+len(spec.Operators))}
 	for i := range spec.Streams {
 		g.src = append(g.src, newSource(&spec.Streams[i]))
 	}
@@ -96,7 +100,11 @@ func NewGraph(spec *Spec, shards int) *Graph {
 			n.in = append(n.in, mark{operator.NegInf, active})
 		}
 		for range shards {
-			n.shards = append(n.shards, newShard(spec.Fields, o))
+			s := newShard(spec.Fields, o)
+			if e, ok := s.(*enriched); ok {
+				g.enriched = append(g.enriched, e)
+			}
+			n.shards = append(n.shards, s)
 		}
 		n.limitKeys()
 		g.ops = append(g.ops, n)
@@ -120,6 +128,8 @@ func newShard(fields *event.Fields, o *Operator) shard {
 		return newPlugged(o.Plugin, out)
 	case o.Filter != nil:
 		return &filtered{spec: o.Filter}
+	case o.Enrich != nil:
+		return &enriched{spec: o.Enrich, out: out}
 	case o.FirstSeen != nil:
 		return newKeyed(o.FirstSeen.Logic(), out)
 	}
@@ -135,6 +145,7 @@ func newShard(fields *event.Fields, o *Operator) shard {
 // Block takes a block's items through the graph. What it leaves in the lanes and in said is good until the next call.
 func (g *Graph) Block(items []Item) error {
 	g.sequence(items)
+	g.tables()
 	for i := range g.src {
 		g.pick(i)
 	}

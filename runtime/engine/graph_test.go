@@ -188,6 +188,8 @@ func compileCase(t testing.TB, streams []refStream, ops []refOp) *Spec {
 			x.Sequence = compileSequence(t, f, o)
 		} else if o.passes() {
 			compilePassing(t, &x, o, f)
+		} else if o.table != nil {
+			compileTable(t, &x, o, f)
 		} else if o.join {
 			x.Join = compileJoin(t, o, f, keys)
 		} else {
@@ -213,6 +215,7 @@ func compileCase(t testing.TB, streams []refStream, ops []refOp) *Spec {
 		}
 		spec.Operators = append(spec.Operators, x)
 	}
+	finishTables(spec)
 	return spec
 }
 
@@ -346,7 +349,7 @@ func compareCase(t *testing.T, seed uint64, how string, op int, want []refRow, g
 
 // A block is indistinguishable from one row at a time, whatever its size and however many shards there are.
 func TestBlocksAreInvisible(t *testing.T) {
-	var rows, lates, pairs, hits, seqs, passed, cut, indexed, revised, settled, refused int
+	var rows, lates, pairs, hits, seqs, passed, known, cut, indexed, revised, settled, refused int
 	kinds, joins := map[operator.WindowKind]int{}, map[refJoin]int{}
 	seed := *firstSeed
 	t.Logf("first seed %d", seed)
@@ -374,6 +377,10 @@ func TestBlocksAreInvisible(t *testing.T) {
 					seqs++
 				case ops[i].passes():
 					passed++
+				case ops[i].table != nil:
+					if x.cells["a"].kind != event.Absent {
+						known++
+					}
 				case ops[i].join:
 					pairs++
 					joins[ops[i].refJoin]++
@@ -393,17 +400,17 @@ func TestBlocksAreInvisible(t *testing.T) {
 			}
 		}
 		for i := range ops {
-			if o := &ops[i]; o.maxKeys > 0 && !o.join && !o.judge && !o.passes() && o.seq == nil {
+			if o := &ops[i]; o.maxKeys > 0 && !o.join && !o.judge && !o.passes() && o.table == nil && o.seq == nil {
 				refused++
 			}
 		}
 		indexed += blocksAgree(t, r, seed, streams, ops, evs, want)
 	}
 	t.Logf("%d revisions, %d rows for readers in the end; %d windows with max_keys", revised, settled, refused)
-	t.Logf("seeds to %d: %d windows, %d pairs of %d joins (%d marked truncated), %d hits of plugins, %d sequences, %d rows passed on, %d late rows; %d inputs behind an index; windows by kind: %v, rows of joins by type, matches, where: %v",
-		seed-1, rows, pairs, len(joins), cut, hits, seqs, passed, lates, indexed, kinds, joins)
-	if len(kinds) < 5 || *caseCount >= 2000 && len(joins) < 50 || passed == 0 || hits == 0 || indexed == 0 || seqs == 0 || pairs == 0 || lates == 0 || cut == 0 || revised == 0 || settled == 0 || refused == 0 {
-		t.Error("the cases do not cover windows of every kind, joins of every type, pairs, hits, sequences, rows passed on, late rows, caps, revisions and indices")
+	t.Logf("seeds to %d: %d windows, %d pairs of %d joins (%d marked truncated), %d hits of plugins, %d sequences, %d rows passed on, %d that a table knew, %d late rows; %d inputs behind an index; windows by kind: %v, rows of joins by type, matches, where: %v",
+		seed-1, rows, pairs, len(joins), cut, hits, seqs, passed, known, lates, indexed, kinds, joins)
+	if len(kinds) < 5 || *caseCount >= 2000 && len(joins) < 50 || passed == 0 || known == 0 || hits == 0 || indexed == 0 || seqs == 0 || pairs == 0 || lates == 0 || cut == 0 || revised == 0 || settled == 0 || refused == 0 {
+		t.Error("the cases do not cover windows of every kind, joins of every type, pairs, hits, sequences, rows passed on, tables, late rows, caps, revisions and indices")
 	}
 }
 

@@ -132,6 +132,8 @@ func (l *Lineage) operator(o *Operator, f event.Field) (list []Origin) {
 		return list
 	case o.Plugin != nil && (f == o.Plugin.RuleID || f == o.Plugin.Severity || f == o.Plugin.Note):
 		return l.fields(o, o.Plugin.Fields...)
+	case o.Enrich != nil && slices.Contains(o.Enrich.own(), f):
+		return l.fields(o, o.Enrich.On)
 	}
 	return l.fields(o, f)
 }

@@ -124,7 +124,7 @@ func (o *Operator) alert(x *alert.Facts, r *operator.Result) *alert.Template {
 	return o.Alert
 }
 
-// event is the event that a row is, or that a plugin's row carries in the column without a name; nil if there is none.
+// event is the event that a row is, or that it carries in the column without a name; nil if there is none.
 func (o *Operator) event(r *operator.Result) []byte {
 	if b := eventOf(r.Batch, r.Row); b != nil {
 		return b

@@ -26,7 +26,9 @@ func randomPassing(r *rand.Rand, o refOp) refOp {
 		return o
 	}
 	p := refOp{name: o.name, filter: true, inputs: o.inputs, key: []string{"v", "v", "n", "a", "s", "k"}[r.IntN(6)], having: r.Int64N(3)}
-	if r.IntN(2) == 0 {
+	if r.IntN(3) == 0 {
+		p.filter, p.table = false, randomTable(r)
+	} else if r.IntN(2) == 0 {
 		p.filter, p.key, p.value = false, []string{"", "k", "k", "v", "n"}[r.IntN(5)], []string{"k", "v", "v", "n", "a"}[r.IntN(5)]
 		p.history, p.warmUp = max(0, r.Int64N(30)-5), max(0, r.Int64N(30)-15)
 	}

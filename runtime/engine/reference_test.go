@@ -55,10 +55,11 @@ type refEvent struct {
 type refOp struct {
 	name     string
 	join     bool
-	seq      *refSeq // a sequence
-	judge    bool    // a plugin: hits rows whose field key is at least having
-	filter   bool    // passes on rows whose field key is at least having
-	value    string  // first_seen: of key, within history, after warmUp
+	seq      *refSeq    // a sequence
+	judge    bool       // a plugin: hits rows whose field key is at least having
+	filter   bool       // passes on rows whose field key is at least having
+	table    []refEntry // enrich: what is known of key
+	value    string     // first_seen: of key, within history, after warmUp
 	history  int64
 	warmUp   int64
 	only     *refWhere
@@ -233,7 +234,7 @@ func reference(name string, streams []refStream, ops []refOp, evs []refEvent, li
 			hold := int64(0)
 			if n.join {
 				hold = max(n.upper, -n.lower, 0)
-			} else if !n.judge && !n.passes() && n.seq == nil {
+			} else if !n.judge && !n.passes() && n.table == nil && n.seq == nil {
 				hold = n.lateness
 			}
 			wm[len(streams)+j] = refMark{now, c.st}
@@ -277,7 +278,7 @@ func (n *refNode) step(pipeline string, p int64, at [][]refRow, before, now int6
 		out = append(out, n.ask(pipeline, p, now)...)
 	} else if n.join && now > before {
 		out = append(out, n.die(pipeline, p, now)...)
-	} else if !n.judge && !n.passes() && now > before {
+	} else if !n.judge && !n.passes() && n.table == nil && now > before {
 		out = append(out, n.close(pipeline, p, now)...)
 	}
 	return out
@@ -304,6 +305,9 @@ func (n *refNode) row(pipeline string, p int64, r refRow, side int, w int64) []r
 	}
 	if n.filter {
 		return n.admit(pipeline, p, r)
+	}
+	if n.table != nil {
+		return n.enrich(pipeline, p, r)
 	}
 	if n.value != "" {
 		return n.news(pipeline, p, r, w)

@@ -65,7 +65,7 @@ const (
 	MissingArrival
 )
 
-// Operator is a node of the graph: exactly one of Window, Join, Sequence, Plugin, Filter and FirstSeen is set.
+// Operator is a node of the graph: exactly one of Window, Join, Sequence, Plugin, Filter, Enrich and FirstSeen is set.
 type Operator struct {
 	Name      string
 	Inputs    []int            // nodes
@@ -75,6 +75,7 @@ type Operator struct {
 	Sequence  *operator.Sequence
 	Plugin    *Plugin
 	Filter    *Filter
+	Enrich    *Enrich
 	FirstSeen *operator.FirstSeen
 	Alert     *alert.Template
 	Leaves    bool           // its rows go to the outputs
@@ -123,12 +124,14 @@ func (o *Operator) Kind() string {
 		return "plugin"
 	case o.FirstSeen != nil:
 		return "first_seen"
+	case o.Enrich != nil:
+		return "enrich"
 	}
 	return "filter"
 }
 
 // stateless says whether rows do not see each other: any shard will do.
-func (o *Operator) stateless() bool { return o.Plugin != nil || o.Filter != nil }
+func (o *Operator) stateless() bool { return o.Plugin != nil || o.Filter != nil || o.Enrich != nil }
 
 // passes says whether the operator's rows are those of its sources.
 func (o *Operator) passes() bool { return o.Filter != nil || o.FirstSeen != nil }
@@ -152,6 +155,8 @@ func (o *Operator) columns() []event.Field {
 		return o.Sequence.Columns
 	case o.Plugin != nil:
 		return o.Plugin.Columns
+	case o.Enrich != nil:
+		return o.Enrich.Columns
 	}
 	return o.Window.Columns
 }

@@ -61,7 +61,7 @@ func union(literals []literal) literal {
 
 // contain says whether a text is an address in one of the networks, which are as union leaves them.
 func contain(nets []netip.Prefix, text []byte) bool {
-	a, ok := parseAddr(text)
+	a, ok := ParseAddr(text)
 	if !ok {
 		return false
 	}
@@ -84,9 +84,9 @@ func appendNetworks(dst []byte, nets []netip.Prefix) []byte {
 	return append(dst, ']')
 }
 
-// parseAddr reads an address as netip.ParseAddr does, which takes a string and so costs an allocation. A zone is no part of
+// ParseAddr reads an address as netip.ParseAddr does, which takes a string and so costs an allocation. A zone is no part of
 // an address.
-func parseAddr(b []byte) (netip.Addr, bool) {
+func ParseAddr(b []byte) (netip.Addr, bool) {
 	if bytes.IndexByte(b, ':') < 0 {
 		four, ok := parse4(b)
 		return netip.AddrFrom4(four), ok

@@ -102,7 +102,7 @@ func FuzzAddr(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text string) {
 		want, err := netip.ParseAddr(text)
-		got, ok := parseAddr([]byte(text))
+		got, ok := ParseAddr([]byte(text))
 		if ok != (err == nil) || ok && got != want.WithZone("") {
 			t.Errorf("%q is %v, %v; netip says %v, %v", text, got, ok, want, err)
 		}

@@ -210,7 +210,7 @@ func (f *Finder) text(c *column, text []byte) {
 }
 
 func (f *Finder) address(c *column, text []byte) {
-	a, ok := parseAddr(text)
+	a, ok := ParseAddr(text)
 	if !ok {
 		return
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/seed-98920119/tocsin/runtime/engine"
 	"github.com/seed-98920119/tocsin/runtime/event"
 	"github.com/seed-98920119/tocsin/runtime/match"
+	"github.com/seed-98920119/tocsin/runtime/table"
 )
 
 // Config is a `detect` buffer, checked and compiled.
@@ -26,6 +27,7 @@ type Config struct {
 	Retries   int    // of a rejected row; 0: the default
 	Removed   string // on_removed: "", keep or drop
 	Memory    int64  // bytes that keys may take; 0: the default
+	Tables    []*table.Source
 }
 
 // DecodeDetect reads the mapping under `buffer.detect`. It finds every problem, sorted by place; the Config is only good
@@ -56,6 +58,7 @@ type decoder struct {
 	ops      []*source          // operators in the file's order
 	reads    map[string][]event.Field
 	formats  map[string]*event.Format // by how they are written
+	known    map[string]*known // tables by name
 }
 
 func (d *decoder) wrong(n *yaml.Node, format string, args ...any) {
@@ -371,8 +374,10 @@ func (d *decoder) detect(n *yaml.Node) {
 	outputs := m.get("outputs")
 	streams := m.need("streams", "what arrives, by name")
 	operators := m.need("operators", "what is worked out, by name")
-	m.later("tables", "deliver", "id")
+	tables := m.get("tables")
+	m.later("deliver", "id")
 	m.done()
+	d.tables(tables)
 	if streams != nil {
 		d.streams(streams)
 	}

@@ -64,6 +64,9 @@ func (d *decoder) wholeOf(s *source) event.Field {
 	if s.stream != nil {
 		_, _ = d.field(s, event.Whole)
 	}
+	if s.kind == "enrich" {
+		return d.conf.Spec.Fields.Add(event.Whole) // it copies the event anyway
+	}
 	for _, in := range d.inputs(s) {
 		if in.whole {
 			d.wholeOf(in)

@@ -54,11 +54,13 @@ func (d *decoder) operators(n *yaml.Node) {
 			d.filter(s)
 		case "first_seen":
 			d.firstSeen(s)
+		case "enrich":
+			d.enrich(s)
 		}
 	}
 }
 
-var operatorsLater = []string{"enrich", "sigma"}
+var operatorsLater = []string{"sigma"}
 
 // sourcesMax is how many sources an operator may have: rows carry which one they came by, in a byte.
 const sourcesMax = 255
@@ -71,8 +73,9 @@ func (d *decoder) head(s *source, n *yaml.Node) {
 	}
 	s.body = m
 	window, join, sequence, plugin, filter, seen := m.get("window"), m.get("join"), m.get("sequence"), m.get("plugin"), m.get("filter"), m.get("first_seen")
+	enrich := m.get("enrich")
 	kinds := 0
-	for _, x := range []*yaml.Node{window, join, sequence, plugin, filter, seen} {
+	for _, x := range []*yaml.Node{window, join, sequence, plugin, filter, seen, enrich} {
 		if x != nil {
 			kinds++
 		}
@@ -111,6 +114,9 @@ func (d *decoder) head(s *source, n *yaml.Node) {
 	case seen != nil:
 		s.kind = "first_seen"
 		from(seen)
+	case enrich != nil:
+		s.kind = "enrich"
+		from(enrich)
 	case join != nil:
 		s.kind = "join"
 		for _, side := range []string{"left", "right"} {
@@ -122,7 +128,7 @@ func (d *decoder) head(s *source, n *yaml.Node) {
 		s.kind = "sequence"
 		s.from = sequenceSources(sequence)
 	case !slices.ContainsFunc(operatorsLater, func(k string) bool { return peek(n, k) != nil }):
-		d.wrong(s.key, "operator %s needs window, join, sequence, plugin, filter or first_seen", s.name)
+		d.wrong(s.key, "operator %s needs window, join, sequence, plugin, filter, enrich or first_seen", s.name)
 	}
 }
 
@@ -417,13 +423,13 @@ func (d *decoder) windowPrint(w *operator.Window, s *source) []string {
 
 // fingerprint is everything that shapes the operator's state, a line each, with the times of the streams it reads.
 func (s *source) fingerprint(d *decoder) string {
-	if s.kind == "plugin" || s.kind == "filter" {
-		return s.kind // it keeps nothing: another module or condition may take its place
+	if s.kind == "plugin" || s.kind == "filter" || s.kind == "enrich" {
+		return s.kind // it keeps nothing: another module, condition or table may take its place
 	}
 	return strings.Join(d.sourcePrint(s, slices.Clone(s.print)), "\n")
 }
 
-// sourcePrint appends the lines of what the operator reads, each once. A filter keeps nothing, but shapes what its readers keep.
+// sourcePrint appends the lines of what the operator reads, each once. Filters and tables keep nothing, but shape what their readers keep.
 func (d *decoder) sourcePrint(s *source, lines []string) []string {
 	for _, in := range d.inputs(s) {
 		if slices.Contains(lines, "source: "+in.name) {
@@ -434,7 +440,7 @@ func (d *decoder) sourcePrint(s *source, lines []string) []string {
 			lines = append(lines, in.print...)
 			lines = append(lines, fmt.Sprintf("watermark of %s: delay %dms, strict %v", in.name, in.stream.Delay, in.stream.Strict))
 		}
-		if in.kind == "filter" {
+		if in.kind == "filter" || in.kind == "enrich" {
 			lines = d.sourcePrint(in, append(lines, in.print...))
 		}
 	}

@@ -20,7 +20,7 @@ type source struct {
 	stream *engine.Stream
 	op     *engine.Operator
 	body   *mapping                               // of the operator, until it is compiled
-	kind   string                                 // window, join, sequence, plugin, filter or first_seen
+	kind   string                                 // window, join, sequence, plugin, filter, first_seen or enrich
 	events bool                                   // its rows are events: a stream, or what passes on nothing else
 	whole  bool                                   // some of them are
 	from   []*yaml.Node                           // names of its sources

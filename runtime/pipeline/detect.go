@@ -45,6 +45,7 @@ type detect struct {
 
 	store  *state.Store
 	runner *engine.Runner
+	static func() // tables are not read again from then on
 
 	mu      sync.Mutex
 	room    *sync.Cond // foreign messages wait for it
@@ -68,6 +69,7 @@ func newDetect(conf *service.ParsedConfig, mgr *service.Resources) (*detect, err
 		fail(err)
 		return nil, err
 	}
+	b.static = reload(c.Tables, b.log)
 	positions := map[string]Position{}
 	for name, p := range b.runner.Positions() {
 		positions[name] = Position(p)
@@ -303,6 +305,7 @@ func (b *detect) EndOfInput() {
 func (b *detect) Close(context.Context) error {
 	var err error
 	b.once.Do(func() {
+		b.static()
 		if err = b.runner.Close(); err != nil {
 			fail(err)
 		}

@@ -1,0 +1,221 @@
+package main
+
+import (
+	"context"
+	"encoding/csv"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// assets are the rows of the sample table, by address and column.
+func assets(t *testing.T) map[string]map[string]string {
+	t.Helper()
+	f, err := os.Open("pipelines/data/assets.csv")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	rows, err := csv.NewReader(f).ReadAll()
+	if err != nil {
+		t.Fatal(err)
+	}
+	byIP := map[string]map[string]string{}
+	for _, row := range rows[1:] {
+		byIP[row[0]] = map[string]string{}
+		for i, name := range rows[0] {
+			byIP[row[0]][name] = row[i]
+		}
+	}
+	return byIP
+}
+
+type knownNetwork struct {
+	CIDR, List string
+	Risk       int
+	prefix     netip.Prefix
+}
+
+func networks(t *testing.T) (all []knownNetwork) {
+	t.Helper()
+	data, err := os.ReadFile("pipelines/data/networks.jsonl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range strings.Split(strings.TrimSpace(string(data)), "\n") {
+		var n knownNetwork
+		if err := json.Unmarshal([]byte(line), &n); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(n.CIDR, "/") {
+			n.CIDR += "/32"
+		}
+		n.prefix = netip.MustParsePrefix(n.CIDR)
+		all = append(all, n)
+	}
+	return all
+}
+
+// connected works the pipeline out from the log and the tables alone.
+func connected(t *testing.T) (want []string) {
+	t.Helper()
+	data, err := os.ReadFile("pipelines/data/firewall.jsonl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	known, nets := assets(t), networks(t)
+	type window struct {
+		owner string
+		start int64
+	}
+	counts, most := map[window]int{}, map[window]int{}
+	for _, line := range strings.Split(strings.TrimSpace(string(data)), "\n") {
+		var e struct {
+			Time              time.Time
+			Src, Dst, Verdict string
+		}
+		if err := json.Unmarshal([]byte(line), &e); err != nil {
+			t.Fatal(err)
+		}
+		a, ok := known[e.Src]
+		owner := "null"
+		row := strings.TrimSuffix(line, "}")
+		if ok {
+			owner = a["owner"]
+			purpose, _ := json.Marshal(a["purpose"])
+			row += fmt.Sprintf(`,"asset.ip":%q,"asset.owner":%q,"asset.purpose":%s`, a["ip"], owner, purpose)
+			if a["tier"] != "" {
+				row += `,"asset.tier":` + a["tier"]
+			}
+		}
+		best := knownNetwork{Risk: -1}
+		for _, n := range nets {
+			if n.prefix.Contains(netip.MustParseAddr(e.Dst)) && (best.Risk < 0 || n.prefix.Bits() > best.prefix.Bits()) {
+				best = n
+			}
+		}
+		row += fmt.Sprintf(`,"dst_list":%q,"dst_risk":%d}`, best.List, best.Risk)
+		if e.Verdict == "accept" && a["tier"] == "1" && best.Risk >= 50 {
+			want = append(want, "row risky "+row, fmt.Sprintf("alert risky %s of %s connected to %s (%s)", a["purpose"], owner, e.Dst, best.List))
+		}
+		if e.Verdict == "drop" {
+			w := window{owner, e.Time.Unix() / 43200 * 43200}
+			counts[w]++
+			most[w] = max(most[w], best.Risk)
+		}
+	}
+	for w, n := range counts {
+		owner := fmt.Sprintf("%q", w.owner)
+		if w.owner == "null" {
+			owner = "null"
+		}
+		want = append(want, fmt.Sprintf(`row refused {"asset.owner":%s,"window_start":%q,"window_end":%q,"connections":%d,"riskiest":%d}`, owner,
+			stamp(time.Unix(w.start, 0)), stamp(time.Unix(w.start+43200, 0)), n, most[w]))
+	}
+	slices.Sort(want)
+	return want
+}
+
+func TestEnrich(t *testing.T) {
+	var got []string
+	for _, r := range ran(t, "pipelines/enrich.yaml") {
+		text := r.line[:strings.Index(r.line, `,"_tocsin"`)] + "}"
+		if r.Tocsin.Kind == "alert" {
+			text = r.Title
+			var a struct{ Events []json.RawMessage }
+			if err := json.Unmarshal([]byte(r.line), &a); err != nil || len(a.Events) != 1 || strings.Contains(string(a.Events[0]), "asset.") {
+				t.Errorf("its events are not the event: %s", r.line)
+			}
+		}
+		got = append(got, r.Tocsin.Kind+" "+r.Tocsin.Operator+" "+text)
+	}
+	slices.Sort(got)
+	want := connected(t)
+	if !slices.Equal(got, want) || len(want) < 10 || !strings.Contains(strings.Join(want, "\n"), "alert") {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// A table that changes while the pipeline runs is read again, in its interval or on a signal; one that is wrong is not, and the old
+// one stays.
+func TestTablesAreReadAgain(t *testing.T) {
+	dir := t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	put := func(name, text string) {
+		t.Helper()
+		if err := os.WriteFile(at(name+".new"), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(at(name+".new"), at(name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("users.csv", "user,team\nann,one\n")
+	put("hosts.csv", "host,zone\nh,north\n")
+	put("p.yaml", fmt.Sprintf(`
+input: { stdin: { scanner: { lines: {} } } }
+buffer:
+  detect:
+    name: again
+    state: %[1]s/state
+    tables: { users: { file: %[1]s/users.csv, key: user, reload: 1s }, hosts: { file: %[1]s/hosts.csv, key: host } }
+    streams: { log: { time: { field: t, on_missing: arrival } } }
+    operators:
+      one: { enrich: { from: log, table: users, on: user, as: { team: team } } }
+      two: { enrich: { from: one, table: hosts, on: host, as: { zone: zone } } }
+output: { file_rows: { path: %[1]s/rows.jsonl } }
+`, dir))
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, build(t), "run", at("p.yaml"))
+	var log strings.Builder
+	cmd.Stdout, cmd.Stderr = &log, &log
+	in, err := cmd.StdinPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	// until says events until a row says so.
+	until := func(want string) {
+		t.Helper()
+		for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+			n++
+			fmt.Fprintf(in, "{\"n\":%d,\"user\":\"ann\",\"host\":\"h\"}\n", n)
+			if rows, _ := os.ReadFile(at("rows.jsonl")); strings.Contains(string(rows), want) {
+				return
+			}
+		}
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait() // and log is complete
+		t.Fatalf("no row says %s\n%s", want, log.String())
+	}
+	until(`"team":"one","zone":"north"`)
+	put("users.csv", "user,team\nann,two\n")
+	until(`"team":"two","zone":"north"`)
+	put("users.csv", "user,team\nann,three\nann,four\n")
+	put("hosts.csv", "host,zone\nh,south\n")
+	if err := cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	until(`"team":"two","zone":"south"`)
+	if err := in.Close(); err != nil { // the input has ended, and so does the run
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Fatalf("%v\n%s", err, log.String())
+	}
+	if !strings.Contains(log.String(), `users.csv:3:1: the key "ann" is there already, in line 2; keep one`) {
+		t.Errorf("the log says\n%s", log.String())
+	}
+}

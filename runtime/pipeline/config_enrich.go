@@ -1,0 +1,161 @@
+package pipeline
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+
+	"github.com/seed-98920119/tocsin/runtime/engine"
+	"github.com/seed-98920119/tocsin/runtime/event"
+	"github.com/seed-98920119/tocsin/runtime/operator"
+	"github.com/seed-98920119/tocsin/runtime/table"
+)
+
+// enrich reads the operator that adds what a table knows: { from, table, on, as }. Its rows are those of its sources with the
+// table's columns besides, under the table's name or another prefix, or under the names that `as` gives.
+func (d *decoder) enrich(s *source) {
+	m := d.mapping(s.body.get("enrich"), "enrich")
+	if m == nil {
+		return
+	}
+	o := &engine.Enrich{Ident: operator.Ident{Pipeline: d.conf.Spec.Name, Operator: s.name, Form: "enrich/1"}}
+	m.need("from", "the stream or operator, or a list of them, whose rows it takes")
+	d.passOn(s)
+	s.events = false
+	pass := s.passes
+	var read []event.Field
+	s.passes = func(path string) (event.Field, error) {
+		f, err := pass(path)
+		if err == nil {
+			read = append(read, f)
+		}
+		return f, err
+	}
+	name := m.need("table", "which of tables")
+	on := m.need("on", "the field whose value is looked up")
+	as := m.get("as")
+	m.done()
+	k := d.tableOf(name)
+	if on != nil {
+		o.On = d.column(on, "on", d.fieldOf(s))
+	}
+	if k == nil || k.source == nil || on == nil {
+		s.passes = func(path string) (event.Field, error) { return d.conf.Spec.Fields.Add(path), nil } // anything: what it lacks is not known
+		d.alert(s)
+		return
+	}
+	d.keyType(s, k, on)
+	o.Table = k.source
+	own := d.tableColumns(s, o, k, name.Value, as)
+	s.op.Enrich = o
+	s.print = append(s.print, d.enrichPrint(o, s, own))
+	d.alert(s)
+	s.init = func(*engine.Spec) { d.initEnrich(s, o, read, own) }
+}
+
+// tableOf finds a table; nil was said.
+func (d *decoder) tableOf(n *yaml.Node) *known {
+	name := d.text(n, "table")
+	if name == "" {
+		return nil
+	}
+	k := d.known[name]
+	if k == nil {
+		var names []string
+		for x := range d.known {
+			names = append(names, x)
+		}
+		d.wrong(n, "there is no table %q%s", name, suggest(name, names))
+	}
+	return k
+}
+
+// keyType complains about a field that no key of the table equals.
+func (d *decoder) keyType(s *source, k *known, on *yaml.Node) {
+	is := d.typeOf(s)(on.Value)
+	want := k.spec.Types[k.spec.Key]
+	if k.spec.Match == table.MatchNetworks {
+		want = "ip"
+	}
+	kind := map[string]string{"int": "number", "float": "number", "bool": "bool", "string": "text", "ip": "text", "timestamp": "text"}
+	switch {
+	case is == "" || want == "" || kind[is] == kind[want]:
+	case k.spec.Match == table.MatchNetworks:
+		d.wrong(on, "%s is of the type %s, and %s holds networks: it never finds one", on.Value, is, k.spec.Key)
+	default:
+		d.wrong(on, "%s is of the type %s, and the key %s of the type %s: it never finds one; change the type in fields of either", on.Value, is, k.spec.Key, want)
+	}
+}
+
+// tableColumns names the columns that the operator adds.
+func (d *decoder) tableColumns(s *source, o *engine.Enrich, k *known, prefix string, as *yaml.Node) (own []event.Field) {
+	columns := k.source.Table().Columns()
+	add := func(at *yaml.Node, name string, column int) {
+		faults := len(d.problems)
+		d.addColumn(s, &yaml.Node{Kind: yaml.ScalarNode, Value: name, Line: at.Line, Column: at.Column})
+		if len(d.problems) > faults {
+			return
+		}
+		s.typed(name, k.spec.Types[columns[column]])
+		own = append(own, d.conf.Spec.Fields.Add(name))
+		o.From = append(o.From, column)
+	}
+	if as != nil && as.Kind == yaml.MappingNode {
+		m := d.mapping(as, "as")
+		if len(m.entries) == 0 {
+			d.wrong(as, "as is empty; write a prefix, or { new name: column }")
+		}
+		for _, e := range m.entries {
+			if c := d.text(e.value, e.key.Value); c == "" {
+				continue
+			} else if i := slices.Index(columns, c); i < 0 {
+				d.wrong(e.value, "the table has no column %q%s", c, suggest(c, columns))
+			} else {
+				add(e.key, e.key.Value, i)
+			}
+		}
+		return own
+	}
+	at := s.key
+	if as != nil {
+		if at, prefix = as, d.text(as, "as"); prefix == "" {
+			return nil
+		}
+	}
+	for i, c := range columns {
+		add(at, prefix+"."+strings.NewReplacer(`\`, `\\`, `|`, `\|`).Replace(c), i)
+	}
+	return own
+}
+
+func (d *decoder) enrichPrint(o *engine.Enrich, s *source, own []event.Field) string {
+	columns := o.Table.Table().Columns()
+	var names []string
+	for i, f := range own {
+		names = append(names, d.conf.Spec.Fields.Path(f)+": "+columns[o.From[i]])
+	}
+	slices.Sort(names)
+	return fmt.Sprintf("enrich of %s: table %s on %s, %s", s.name, o.Table.Name, d.conf.Spec.Fields.Path(o.On), strings.Join(names, ", "))
+}
+
+// initEnrich finds the columns of the operator's rows: of operators all of theirs, of events the event itself and what somebody reads
+// of it, then the table's, which hide others of their names.
+func (d *decoder) initEnrich(s *source, o *engine.Enrich, read, own []event.Field) {
+	d.initPassed(s, append([]event.Field{o.On}, own...))
+	o.Whole = d.conf.Spec.Fields.Add(event.Whole)
+	add := func(f event.Field) {
+		if !slices.Contains(own, f) && !slices.Contains(o.Columns, f) {
+			o.Columns = append(o.Columns, f)
+		}
+	}
+	for _, c := range s.op.Names {
+		add(c.Field)
+	}
+	s.op.Names = d.columns(append(slices.Clone(o.Columns), own...))
+	for _, f := range read {
+		add(f)
+	}
+	o.Columns = append(o.Columns, own...)
+}

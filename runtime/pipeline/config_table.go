@@ -1,0 +1,104 @@
+package pipeline
+
+import (
+	"path/filepath"
+	"strings"
+	"time"
+
+	"gopkg.in/yaml.v3"
+
+	"github.com/seed-98920119/tocsin/runtime/table"
+)
+
+// known is a table: what is known beforehand.
+type known struct {
+	source *table.Source // nil if it could not be read, which was said
+	spec   table.Spec
+}
+
+var tableFormats = map[string]string{".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl"}
+
+// tables reads `tables`, and the files that they name.
+func (d *decoder) tables(n *yaml.Node) {
+	if n == nil {
+		return
+	}
+	m := d.mapping(n, "tables")
+	if m == nil {
+		return
+	}
+	if len(m.entries) == 0 {
+		d.wrong(n, "tables is empty; name at least one, or leave it out")
+	}
+	d.known = map[string]*known{}
+	for _, e := range m.entries {
+		e.used = true
+		name := d.name(e.key, "table name")
+		k := &known{}
+		d.known[name] = k
+		if b := d.mapping(e.value, "table "+name); b != nil {
+			d.table(name, k, b)
+		}
+	}
+}
+
+func (d *decoder) table(name string, k *known, m *mapping) {
+	faults := len(d.problems)
+	m.later("stream")
+	file := m.get("file")
+	if file == nil && m.get("stream") == nil {
+		m.need("file", "a CSV file with a header, or a file of JSON objects, one a line")
+	}
+	s := &k.spec
+	s.Path = d.text(file, "file")
+	format := m.get("format")
+	s.Format = d.enum(format, "format", tableFormats[strings.ToLower(filepath.Ext(s.Path))], "csv", "jsonl")
+	if s.Path != "" && s.Format == "" {
+		d.wrong(file, "%s may be anything; write format: csv or format: jsonl", s.Path)
+	}
+	s.Key = d.text(m.need("key", "the column that rows are found by"), "key")
+	d.tableMatch(s, m.get("match"))
+	if n := m.get("fields"); n != nil {
+		d.tableFields(s, n)
+	}
+	every := time.Duration(d.span(m.get("reload"), "reload", 0, time.Second)) * time.Millisecond
+	m.done()
+	if len(d.problems) > faults {
+		return
+	}
+	var err error
+	if k.source, err = table.NewSource(name, *s); err != nil {
+		d.wrong(file, "%v", err)
+		return
+	}
+	k.source.Every = every
+	d.conf.Tables = append(d.conf.Tables, k.source)
+}
+
+// tableMatch says how keys are found: a column that is called cidr holds networks.
+func (d *decoder) tableMatch(s *table.Spec, n *yaml.Node) {
+	switch d.enum(n, "match", "", "exact", "cidr") {
+	case "exact":
+		s.Match = table.MatchExact
+	case "cidr":
+		s.Match = table.MatchNetworks
+	default:
+		if s.Key == "cidr" {
+			s.Match = table.MatchNetworks
+		}
+	}
+}
+
+func (d *decoder) tableFields(s *table.Spec, n *yaml.Node) {
+	m := d.mapping(n, "fields")
+	if m == nil {
+		return
+	}
+	s.Types = map[string]string{}
+	for _, e := range m.entries {
+		s.Types[e.key.Value] = d.enum(e.value, "the type of "+e.key.Value, "", fieldTypes...)
+		if e.key.Value == s.Key && s.Match == table.MatchNetworks {
+			d.wrong(e.key, "%s holds networks, and has no other type; leave it out", s.Key)
+		}
+	}
+}
