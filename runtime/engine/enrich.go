@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"bytes"
 
 	"github.com/seed-98920119/tocsin/runtime/event"
 	"github.com/seed-98920119/tocsin/runtime/operator"
@@ -57,8 +56,8 @@ func (k *enriched) run([]step, int64) error {
 		for _, f := range passed {
 			v := in.Value(f)
 			if f == k.spec.Whole {
-				if raw := in.Batch.Raw(in.Row); raw != nil {
-					v = event.Value{Kind: event.Object, Text: bytes.TrimSpace(raw)}
+				if b := in.Batch.Event(in.Row); b != nil {
+					v = event.Value{Kind: event.Object, Text: b}
 				}
 			}
 			k.cells = append(k.cells, v)

@@ -58,7 +58,7 @@ type decoder struct {
 	ops      []*source          // operators in the file's order
 	reads    map[string][]event.Field
 	formats  map[string]*event.Format // by how they are written
-	known    map[string]*known // tables by name
+	known    map[string]*known        // tables by name
 }
 
 func (d *decoder) wrong(n *yaml.Node, format string, args ...any) {
