@@ -1,7 +1,6 @@
 package engine
 
 import (
-
 	"github.com/seed-98920119/tocsin/runtime/event"
 	"github.com/seed-98920119/tocsin/runtime/operator"
 	"github.com/seed-98920119/tocsin/runtime/table"
