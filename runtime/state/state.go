@@ -249,7 +249,10 @@ func (s *Store) claim() error {
 	if err != nil {
 		return fmt.Errorf("is not writable: %w; choose another folder with `state:`", err)
 	}
-	return f.Sync()
+	if err := f.Sync(); err != nil {
+		return fmt.Errorf("cannot be written: %w; see to its disk, then start again", err)
+	}
+	return nil
 }
 
 // room refuses to go on when the disk is nearly full.
