@@ -154,7 +154,7 @@ func refused(t *testing.T, what, said string, status int) {
 			t.Fatalf("%s: it says %q\n%s", what, bad, said)
 		}
 	}
-	step := slices.ContainsFunc([]string{"start again", "try again", "restore", "make room", "writable"}, func(s string) bool { return strings.Contains(said, s) })
+	step := slices.ContainsFunc([]string{"start again", "try again", "restore", "make room", "writable", "choose another"}, func(s string) bool { return strings.Contains(said, s) })
 	if status != 1 || !strings.Contains(said, "tocsin run: ") || !step {
 		t.Fatalf("%s: status %d, and no next step in\n%s", what, status, said)
 	}
