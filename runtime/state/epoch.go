@@ -60,9 +60,6 @@ func (e *Epoch) Send(seq uint64, row []byte) {
 	e.n++
 }
 
-// Size is the number of bytes collected.
-func (e *Epoch) Size() int { return len(e.body) + len(e.rows) }
-
 // Reset empties the epoch.
 func (e *Epoch) Reset() {
 	e.Header, e.Beyond = e.Header[:0], e.Beyond[:0]

@@ -16,7 +16,6 @@ type Flush struct {
 
 	pages  []page
 	groups []int // where each ends
-	size   int
 }
 
 type page struct {
@@ -27,22 +26,18 @@ type page struct {
 // Put sets a page in the group; nil removes it. Data is not copied, and must not change until the Flush is written.
 func (f *Flush) Put(space, bucket uint32, data []byte) {
 	f.pages = append(f.pages, page{space, bucket, data})
-	f.size += len(data)
 }
 
 // End ends the group.
 func (f *Flush) End() { f.groups = append(f.groups, len(f.pages)) }
 
-// Pages is the number of pages collected, Size of their bytes.
+// Pages is the number of pages collected.
 func (f *Flush) Pages() int { return len(f.pages) }
-
-// Size is the number of bytes collected.
-func (f *Flush) Size() int { return f.size }
 
 // Reset empties the Flush.
 func (f *Flush) Reset() {
 	clear(f.pages)
-	f.pages, f.groups, f.size, f.Through = f.pages[:0], f.groups[:0], 0, 0
+	f.pages, f.groups, f.Through = f.pages[:0], f.groups[:0], 0
 }
 
 // Flush writes pages as of the last committed epoch, then forgets the log that they replace. Like Commit, it leaves the store
