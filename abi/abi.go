@@ -23,6 +23,7 @@ const (
 	ExportArena   = "tocsin_arena"
 	ExportInit    = "tocsin_init"
 	ExportProcess = "tocsin_process"
+	ExportTimer   = "tocsin_timer"
 	ExportClose   = "tocsin_close"
 	ExportStart   = "_initialize"
 )

@@ -238,6 +238,12 @@ func TestManifestFaults(t *testing.T) {
 	pattern := func(patterns, when string) string {
 		return change(`"rules"`, `"patterns":[`+patterns+`],"when":`+when+`,"rules"`)
 	}
+	slot := func(slots, version string) string {
+		return change(`"rules"`, `"state":{`+version+`"slots":[`+slots+`]},"rules"`)
+	}
+	slots := func(slots string) string {
+		return strings.Replace(slot(slots, `"version":1,`), `"state"`, `"key_by":["x"],"state"`, 1)
+	}
 	for _, c := range []struct{ text, want string }{
 		{"", "1:1: not JSON"},
 		{"{", "1:1: not JSON"},
@@ -279,7 +285,34 @@ func TestManifestFaults(t *testing.T) {
 		{change(`"rules"`, `"limits":{"memory_mib":0},"rules"`), "memory_mib must be a whole number from 1"},
 		{change(`"rules"`, `"limits":{"fuel_per_row":1},"rules"`), `unknown key "fuel_per_row"`},
 		{change(`"rules"`, `"config_schema":[],"rules"`), "config_schema must be an object"},
-		{change(`"rules"`, `"key_by":["x"],"rules"`), "key_by is not served"},
+		{change(`"rules"`, `"key_by":["x"],"rules"`), "key_by is for plugins with state or timers"},
+		{change(`"rules"`, `"key_by":["y"],"timers":1,"rules"`), `key_by names "y", which is not in reads`},
+		{change(`"rules"`, `"key_by":["x","x"],"timers":1,"rules"`), `key_by names "x" twice`},
+		{change(`"rules"`, `"timers":1,"rules"`), "need key_by"},
+		{change(`"rules"`, `"key_by":[],"timers":0,"rules"`), "timers must be a whole number from 1 to 1024"},
+		{change(`"rules"`, `"key_by":[],"timers":1025,"rules"`), "timers must be a whole number from 1 to 1024"},
+		{change(`"rules"`, `"key_by":[],"timers":1,"timer_step":"0s","rules"`), "timer_step must be a time from 1ms to 1d"},
+		{change(`"rules"`, `"key_by":[],"timers":1,"timer_step":"25h","rules"`), "timer_step must be a time from 1ms to 1d"},
+		{change(`"rules"`, `"key_by":[],"timer_step":"1s","rules"`), "timer_step is for plugins with timers"},
+		{slot(`{"id":0,"kind":"value","max":8}`, `"version":1,`), "need key_by"},
+		{slots(`{"id":16,"kind":"value","max":8}`), "id must be a whole number from 0 to 15"},
+		{slots(`{"id":0,"kind":"set","max":8}`), `kind must be value or map; it is "set"`},
+		{slots(`{"id":0,"kind":"value"}`), "max is missing"},
+		{slots(`{"id":0,"kind":"value","max":65537}`), "max must be a whole number from 1 to 65536"},
+		{slots(`{"id":0,"kind":"value","max":8,"entries":5}`), "entries is for maps"},
+		{slots(`{"id":0,"kind":"map","max":8}`), "entries is missing"},
+		{slots(`{"id":0,"kind":"map","max":8,"entries":10001}`), "entries must be a whole number from 1 to 10000"},
+		{slots(`{"id":0,"kind":"map","max":8,"entries":1,"key_max":1025}`), "key_max must be a whole number from 1 to 1024"},
+		{slots(`{"id":0,"kind":"value","max":8,"ttl":"367d"}`), "ttl must be a time from 1ms to 366d"},
+		{slots(`{"id":0,"kind":"value","max":8,"ttl":"9999999999h"}`), "ttl must be a time"},
+		{slots(`{"id":0,"kind":"value","max":8,"ttl":60}`), "ttl must be a text"},
+		{slots(`{"id":0,"kind":"value","max":8},{"id":0,"kind":"value","max":8}`), "slot 0 is there twice"},
+		{slots(`{"id":0,"kind":"value","max":8,"min":1}`), `unknown key "min" in a slot`},
+		{slot(`{"id":0,"kind":"value","max":8}`, ``), "version is missing"},
+		{change(`"rules"`, `"limits":{"state_kib":1025},"rules"`), "state_kib must be a whole number from 1 to 1024"},
+		{change(`"rules"`, `"wants":["key"],"rules"`), `wants may name event_time and watermark; it names "key"`},
+		{change(`"rules"`, `"wants":["watermark","watermark"],"rules"`), "watermark is wanted twice"},
+		{change(`"rules"`, `"capabilities":["net"],"rules"`), "capabilities is not served"},
 		{pattern(`{"id":64,"field":0,"op":"equals","values":["a"]}`, `{"any":[0]}`), "id must be a whole number from 0 to 63"},
 		{pattern(`{"id":1,"field":0,"op":"equals","values":["a"]},{"id":1,"field":0,"op":"equals","values":["a"]}`, `{"any":[1]}`), "pattern 1 is there twice"},
 		{pattern(`{"id":0,"field":1,"op":"equals","values":["a"]}`, `{"any":[0]}`), "field must be a whole number from 0 to 0"},

@@ -25,6 +25,10 @@ type Manifest struct {
 	Patterns    []Pattern
 	When        *When // nil: every row reaches the module
 	Limits      Limits
+	Keyed       bool  // it has key_by: what it remembers, and its timers, belong to a key
+	KeyBy       []int // places in Reads
+	State       State
+	Wants       []Want
 	Rules       []Rule
 	Schema      json.RawMessage // of the configuration, a JSON Schema; nil if the module takes none
 }
@@ -41,6 +45,7 @@ type Read struct {
 type Limits struct {
 	MemoryMiB   int
 	FuelPerCall int64
+	StateKiB    int // a key
 }
 
 // Rule is one thing that the module detects.
@@ -132,6 +137,8 @@ func (r *reader) manifest(n *node) *Manifest {
 	r.patterns(m, patterns)
 	r.when(m, patterns, n.get("when"))
 	r.limits(m, n.get("limits"))
+	r.memory(m, n)
+	r.want(m, n.get("wants"))
 	r.each(n.get("rules"), "rules", rulesMax, func(x *node) { r.rule(m, x) })
 	r.titles(m, n)
 	if slices.Contains(m.Roles, RoleDetect) && len(m.Rules) == 0 {
@@ -148,7 +155,7 @@ func (r *reader) manifest(n *node) *Manifest {
 
 // later are keys whose meaning the contract has and this version does not serve: empty is the same as absent.
 func (r *reader) later(n *node) {
-	for _, name := range []string{"key_by", "state", "writes", "aggregate", "capabilities", "wants", "accepts", "timer_step", "metrics", "tables"} {
+	for _, name := range []string{"writes", "aggregate", "capabilities", "accepts", "metrics", "tables"} {
 		if x := n.get(name); x != nil && x.value != nil && (x.value != json.Delim('[') || len(x.items) > 0) {
 			r.wrong(x.off, "%s is not served by this version of the host", name)
 		}
@@ -221,6 +228,9 @@ func (r *reader) limits(m *Manifest, n *node) {
 	}
 	if x := n.get("fuel_per_call"); x != nil {
 		m.Limits.FuelPerCall = r.int(x, "fuel_per_call", 1, fuelMax)
+	}
+	if x := n.get("state_kib"); x != nil {
+		m.Limits.StateKiB = int(r.int(x, "state_kib", 1, stateMax))
 	}
 	r.done(n, "limits")
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/seed-98920119/tocsin/runtime/operator"
 	"github.com/seed-98920119/tocsin/runtime/state"
 	"github.com/seed-98920119/tocsin/runtime/table"
+	"github.com/seed-98920119/tocsin/runtime/wasm"
 )
 
 // Row is a row on its way: of a stream, or said by an operator.
@@ -80,11 +81,13 @@ type node struct {
 	said    []operator.Result
 	row     operator.In // the row that is being dealt out, and its key
 	key     []byte
-	late    int64 // rows that came too late
-	failed  int64 // rows that a window refused
-	left    int64 // rows said that leave
-	revised int64 // revisions of them
-	began   int64 // first_seen: the time of its first row, or -inf
+	late    int64       // rows that came too late
+	failed  int64       // rows that a window refused
+	left    int64       // rows said that leave
+	revised int64       // revisions of them
+	began   int64       // first_seen: the time of its first row, or -inf
+	pace    int64       // the step in which w moves, ms; 0: as the inputs do
+	keyer   *wasm.Keyer // of a plugin that remembers
 }
 
 // NewGraph makes a graph whose operators are split over shards by key. Shards never change results.
@@ -106,6 +109,9 @@ func NewGraph(spec *Spec, shards int) *Graph {
 			}
 			n.shards = append(n.shards, s)
 		}
+		if n.pace = o.pace(); o.Plugin != nil && o.Plugin.remembers() {
+			n.keyer = wasm.NewKeyer(o.Plugin.Module.Manifest, o.Plugin.Fields)
+		}
 		n.limitKeys()
 		g.ops = append(g.ops, n)
 	}
@@ -124,6 +130,8 @@ func newShard(fields *event.Fields, o *Operator) shard {
 		return newKeyed(o.Join.Logic(), out)
 	case o.Sequence != nil:
 		return newKeyed(o.Sequence.Logic(), out)
+	case o.Plugin != nil && o.Plugin.remembers():
+		return newRemembering(o.Plugin, fields, out)
 	case o.Plugin != nil:
 		return newPlugged(o.Plugin, out)
 	case o.Filter != nil:
@@ -195,7 +203,7 @@ func (g *Graph) sequence(items []Item) {
 
 // watermark derives the operator's watermark from its inputs.
 func (n *node) watermark(lanes []lane) {
-	if len(n.in) == 1 && n.in[0] == n.w {
+	if len(n.in) == 1 && n.in[0] == n.w && n.pace == 0 {
 		n.follow(lanes[n.spec.Inputs[0]].steps)
 	} else {
 		n.combine(lanes)
@@ -242,7 +250,7 @@ func (n *node) combine(lanes []lane) {
 			}
 		}
 		n.stored = finite(n.stored, n.w.w)
-		if w := n.w.advance(combine(len(n.in), func(i int) mark { return n.in[i] })); w != n.w {
+		if w := n.w.advance(combine(len(n.in), func(i int) mark { return n.in[i] }).floor(n.pace)); w != n.w {
 			n.w = w
 			n.own = append(n.own, step{p, w})
 		}
@@ -330,6 +338,14 @@ func (n *node) learns(ts int64) bool {
 // sequences never match them, though joins may say them alone, and to first_seen they are nothing.
 func (n *node) keyOf(in *operator.In) bool {
 	n.key = n.key[:0]
+	if n.keyer != nil {
+		key, ok := n.keyer.Append(n.key, in.Value)
+		if in.Lone = !ok; in.Lone {
+			key = key[:0]
+		}
+		n.key, in.Key = key, key
+		return true
+	}
 	for _, f := range n.spec.keys(int(in.Input)) {
 		v := in.Value(f)
 		if v.Missing() && n.spec.skipsNull() {

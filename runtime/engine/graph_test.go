@@ -78,6 +78,7 @@ func randomOps(r *rand.Rand, streams int) (ops []refOp) {
 		if r.IntN(2) == 0 {
 			o.only = randomWhere(r)
 		}
+		o = randomRecall(r, o)
 		ops = append(ops, o)
 	}
 	return ops
@@ -182,7 +183,9 @@ func compileCase(t testing.TB, streams []refStream, ops []refOp) *Spec {
 		if o.key != "" {
 			keys = []event.Field{f.Add(o.key)}
 		}
-		if o.judge {
+		if o.recall != nil {
+			x.Plugin = compileRecall(t, spec, o)
+		} else if o.judge {
 			x.Plugin = judge(t, spec, o)
 		} else if o.seq != nil {
 			x.Sequence = compileSequence(t, f, o)
@@ -224,12 +227,14 @@ var modules = sync.OnceValues(func() (*wasm.Module, error) {
 	if err != nil {
 		return nil, err
 	}
-	host, err := wasm.NewHost("")
-	if err != nil {
+	if moduleHost, err = wasm.NewHost(""); err != nil {
 		return nil, err
 	}
-	return host.Load(code, wasm.Options{})
+	return moduleHost.Load(code, wasm.Options{})
 })
+
+// moduleHost is the host of all modules of the tests: a process has one.
+var moduleHost *wasm.Host
 
 // judge is the rule brute_force on a field of the case.
 func judge(t testing.TB, spec *Spec, o refOp) *Plugin {
@@ -349,7 +354,7 @@ func compareCase(t *testing.T, seed uint64, how string, op int, want []refRow, g
 
 // A block is indistinguishable from one row at a time, whatever its size and however many shards there are.
 func TestBlocksAreInvisible(t *testing.T) {
-	var rows, lates, pairs, hits, seqs, passed, known, cut, indexed, revised, settled, refused int
+	var recalled, fired, rows, lates, pairs, hits, seqs, passed, known, cut, indexed, revised, settled, refused int
 	kinds, joins := map[operator.WindowKind]int{}, map[refJoin]int{}
 	seed := *firstSeed
 	t.Logf("first seed %d", seed)
@@ -371,6 +376,11 @@ func TestBlocksAreInvisible(t *testing.T) {
 				switch {
 				case x.late:
 					lates++
+				case ops[i].recall != nil:
+					recalled++
+					if x.cells["rule_id"].text == "2" {
+						fired++
+					}
 				case ops[i].judge:
 					hits++
 				case ops[i].seq != nil:
@@ -406,10 +416,11 @@ func TestBlocksAreInvisible(t *testing.T) {
 		}
 		indexed += blocksAgree(t, r, seed, streams, ops, evs, want)
 	}
+	t.Logf("%d rows of plugins that remember, %d of timers", recalled, fired)
 	t.Logf("%d revisions, %d rows for readers in the end; %d windows with max_keys", revised, settled, refused)
 	t.Logf("seeds to %d: %d windows, %d pairs of %d joins (%d marked truncated), %d hits of plugins, %d sequences, %d rows passed on, %d that a table knew, %d late rows; %d inputs behind an index; windows by kind: %v, rows of joins by type, matches, where: %v",
 		seed-1, rows, pairs, len(joins), cut, hits, seqs, passed, known, lates, indexed, kinds, joins)
-	if len(kinds) < 5 || *caseCount >= 2000 && len(joins) < 50 || passed == 0 || known == 0 || hits == 0 || indexed == 0 || seqs == 0 || pairs == 0 || lates == 0 || cut == 0 || revised == 0 || settled == 0 || refused == 0 {
+	if len(kinds) < 5 || *caseCount >= 2000 && len(joins) < 50 || passed == 0 || known == 0 || hits == 0 || indexed == 0 || seqs == 0 || pairs == 0 || lates == 0 || cut == 0 || revised == 0 || settled == 0 || refused == 0 || recalled == 0 || fired == 0 {
 		t.Error("the cases do not cover windows of every kind, joins of every type, pairs, hits, sequences, rows passed on, tables, late rows, caps, revisions and indices")
 	}
 }

@@ -54,7 +54,11 @@ func (k *keyed[S]) replay(epoch uint64, key []byte, due int64, rec []byte) error
 		s.s = zero
 		return nil
 	}
-	k.grew(s, 2*len(rec))
+	if k.replace {
+		k.sized(s, len(rec))
+	} else {
+		k.grew(s, 2*len(rec))
+	}
 	return k.op.Load(&s.s, rec)
 }
 
@@ -110,6 +114,11 @@ func (k *keyed[S]) loaded(w int64) error {
 // census counts the keys that hold something, at recovery. It reads every page, of which max_keys bounds the number.
 func (k *keyed[S]) census() error {
 	k.held = 0
+	for _, ref := range k.at {
+		if k.op.Next(&k.slot(ref).s) != operator.Never {
+			k.held++
+		}
+	}
 	for i := range k.cold.roots {
 		for j := range k.cold.roots[i].buckets {
 			id := uint32(i)<<rootShift | uint32(j)
@@ -117,8 +126,8 @@ func (k *keyed[S]) census() error {
 			if err != nil {
 				return err
 			}
-			k.cold.each(k.cold.bucket(id), page, func(_ byte, _ []byte, due int64, _ []byte) {
-				if !k.over(due) {
+			k.cold.each(k.cold.bucket(id), page, func(_ byte, key []byte, due int64, _ []byte) {
+				if !k.over(due) && !k.inUse(key) {
 					k.held++
 				}
 			})
@@ -142,12 +151,18 @@ func (k *keyed[S]) save(space uint32, e *state.Epoch, epoch uint64) {
 			continue
 		}
 		k.rec = k.op.Save(k.rec[:0], &s.s, false)
-		if k.whole {
-			s.kept = max(s.kept, due)
+		if k.replace {
 			k.sized(s, len(k.rec))
 		} else {
-			due, s.kept = operator.Never, operator.PosInf
 			k.grew(s, 2*len(k.rec))
+		}
+		switch {
+		case k.whole:
+			s.kept = max(s.kept, due)
+		case k.replace:
+			due, s.kept = operator.PosInf, operator.PosInf
+		default:
+			due, s.kept = operator.Never, operator.PosInf
 		}
 		e.Put(space, []byte(s.key), due, k.rec)
 	}

@@ -46,6 +46,7 @@ type keyed[S any] struct {
 	spares  func(s *S) bool // operator.Sparing, or nil
 	lasts   bool            // operator.Lasting
 	whole   bool            // operator.Whole
+	replace bool            // operator.Replacing, or whole
 	flushes bool
 	capped  bool // max_keys: held counts the keys that hold something, in use or not
 	held    int
@@ -105,6 +106,8 @@ func newKeyed[S any](op operator.Logic[S], out *event.Batch) shard {
 	}
 	_, k.lasts = op.(operator.Lasting)
 	_, k.whole = op.(operator.Whole)
+	_, k.replace = op.(operator.Replacing)
+	k.replace = k.replace || k.whole
 	return k
 }
 
@@ -368,26 +371,35 @@ func (k *keyed[S]) open(key []byte) (int32, error) {
 	ref, ok := k.at[string(key)]
 	if !ok {
 		h := hashKey(k.cold.seed, key)
-		due, rec, where, err := k.cold.find(k.cold.in(h), tagOf(h), key)
+		rec, kept, err := k.stored(key, h)
+		if err == nil {
+			ref, err = k.warm(key, h, rec, kept)
+		}
 		if err != nil {
-			return 0, err
-		}
-		kept := int64(operator.NegInf)
-		switch where {
-		case inTail, hidden: // and who knows what the page says
-			kept = operator.PosInf
-		case inPage:
-			kept = due
-		}
-		if where == hidden || k.over(due) {
-			rec = nil
-		}
-		if ref, err = k.warm(key, h, rec, kept); err != nil {
 			return 0, err
 		}
 	}
 	k.touch(ref)
 	return ref, nil
+}
+
+// stored finds what is packed of a key, nil if nothing is, and the latest due time of its records.
+func (k *keyed[S]) stored(key []byte, h uint64) (rec []byte, kept int64, err error) {
+	due, rec, where, err := k.cold.find(k.cold.in(h), tagOf(h), key)
+	if err != nil {
+		return nil, 0, err
+	}
+	kept = operator.NegInf
+	switch where {
+	case inTail, hidden: // and who knows what the page says
+		kept = operator.PosInf
+	case inPage:
+		kept = due
+	}
+	if where == hidden || k.over(due) {
+		rec = nil
+	}
+	return rec, kept, nil
 }
 
 // warm takes a key into use, with what a record says of it, if there is one.

@@ -10,20 +10,22 @@ import (
 // While there is room for a key a row, nothing depends on it, and shards run side by side as ever. Otherwise the shards run as
 // one: row by row, in order of position, each after everything that is due before it in any of them.
 
-// limitKeys tells the shards of a window with max_keys to count.
+// limitKeys tells the shards of an operator with max_keys to count. A plugin is refused new keys, a window's rows of them are turned away.
 func (n *node) limitKeys() {
-	w := n.spec.Window
-	if w == nil || w.MaxKeys == 0 {
+	most := n.spec.maxKeys()
+	if most == 0 {
 		return
 	}
+	late := n.spec.Window != nil && n.spec.Window.KeysLate
 	for _, s := range n.shards {
-		s.(cappedShard).limit(w.KeysLate, fmt.Sprintf("%d keys hold something already, as many as max_keys says", w.MaxKeys))
+		s.(cappedShard).limit(late, fmt.Sprintf("%d keys hold something already, as many as max_keys says", most))
 	}
 }
 
 // crowded says whether so many rows could bring more keys than there may be.
 func (n *node) crowded(rows int) bool {
-	return n.spec.Window != nil && n.spec.Window.MaxKeys > 0 && n.held()+rows > n.spec.Window.MaxKeys
+	most := n.spec.maxKeys()
+	return most > 0 && n.held()+rows > most
 }
 
 func (n *node) held() (keys int) {
@@ -51,7 +53,7 @@ func (n *node) asOne() error {
 				return err
 			}
 		}
-		if err := first.take(n.held() >= n.spec.Window.MaxKeys); err != nil {
+		if err := first.take(n.held() >= n.spec.maxKeys()); err != nil {
 			return err
 		}
 	}

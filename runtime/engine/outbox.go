@@ -166,6 +166,9 @@ func (g *Graph) late(n *node, r *operator.Result) *Out {
 	o := &Out{Kind: "late", Operator: n.spec.Name, Reason: reason, ID: g.id(n.spec.Name, "late", "1", r.ID[:], []byte(reason)), TS: r.TS, LateBy: r.LateBy}
 	if x := n.spec.Inputs[r.Input]; x < len(g.src) {
 		o.Stream, o.Payload = g.spec.Streams[x].Name, r.Batch.Event(r.Row)
+		if o.Payload == nil { // a timer
+			o.Payload = alert.AppendRow(nil, n.spec.Plugin.KeyNames, cells{r})
+		}
 	} else {
 		o.Stream, o.Payload = g.ops[x-len(g.src)].spec.Name, g.ops[x-len(g.src)].spec.payload(r)
 	}

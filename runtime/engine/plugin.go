@@ -38,6 +38,8 @@ type Plugin struct {
 	OnFailure Failure
 	Log       func(level int, text string)
 	Fresh     bool // a fresh instance a call: tests
+	MaxKeys   int  // of a plugin that remembers: keys that hold something at one time; 0: as many as come
+	KeyNames  []alert.Column
 
 	// Columns of its rows: of the input rows, the event itself if it is one (Whole), then rule_id, severity and note.
 	Columns                []event.Field
@@ -64,7 +66,7 @@ func (r *Rule) severity(h abi.Hit) string {
 	return r.Alert.Severity
 }
 
-// plugged is a plugin on its share of the rows. It has no state: what it says about a row depends on the row alone.
+// plugged is a plugin on its share of the rows: what it says about a row depends on the row alone, and on what remembering keeps.
 type plugged struct {
 	memoryless
 	spec   *Plugin
@@ -75,55 +77,75 @@ type plugged struct {
 	hits   []abi.Hit
 	said   []operator.Result
 	cells  []event.Value
+	timers bool // the rows that are judged are timers
 	total  operator.Counts
 }
 
-func newPlugged(spec *Plugin, out *event.Batch) shard {
+func newPlugged(spec *Plugin, out *event.Batch) *plugged {
 	p := wasm.NewPlugin(spec.Module, spec.Config, spec.Fields, wasm.Identity{Pipeline: spec.Ident.Pipeline, Operator: spec.Ident.Operator, Log: spec.Log})
 	p.Fresh = spec.Fresh
 	return &plugged{spec: spec, plugin: p, out: out}
 }
 
 func (k *plugged) reset() {
-	k.rows, k.given, k.hits, k.said = k.rows[:0], k.given[:0], k.hits[:0], k.said[:0]
+	k.rows, k.said = k.rows[:0], k.said[:0]
 	k.out.Reset()
 }
 
-func (k *plugged) push(in *operator.In) {
-	k.rows = append(k.rows, *in)
-	k.given = append(k.given, wasm.Row{Batch: in.Batch, Row: in.Row, ID: in.ID, W: in.W})
-}
+func (k *plugged) push(in *operator.In) { k.rows = append(k.rows, *in) }
 
 func (k *plugged) run([]step, int64) error {
-	hits, poison, judged, why := k.plugin.Detect(k.hits[:0], k.given)
-	k.hits = hits
-	for i := range k.rows[:judged] {
-		row := i
-		for len(hits) > 0 && int(hits[0].Row) == row {
-			k.hit(&k.rows[row], hits[0])
+	k.plugin.Begin()
+	defer k.plugin.End()
+	return k.judge(k.rows, nil, operator.NegInf)
+}
+
+// judge gives rows to the guest, or timers, and takes what it says about them. Rows after the end of the input are judged by seen.
+func (k *plugged) judge(rows []operator.In, fired []wasm.Timer, seen int64) error {
+	k.given, k.timers = k.given[:0], fired != nil
+	for i := range rows {
+		in := &rows[i]
+		w := in.W
+		if w == operator.PosInf {
+			w = seen
+		}
+		k.given = append(k.given, wasm.Row{Batch: in.Batch, Row: in.Row, Keyed: !in.Lone, ID: in.ID, TS: in.TS, W: in.W, Seen: w, Key: in.Key})
+	}
+	var poison []wasm.Poison
+	var judged int
+	var why error
+	if fired != nil {
+		k.hits, poison, judged, why = k.plugin.Fire(k.hits[:0], k.given, fired)
+	} else {
+		k.hits, poison, judged, why = k.plugin.Judge(k.hits[:0], k.given)
+	}
+	hits := k.hits
+	for i := range rows[:judged] {
+		for len(hits) > 0 && int(hits[0].Row) == i {
+			k.hit(&rows[i], hits[0])
 			hits = hits[1:]
 		}
-		if len(poison) > 0 && poison[0].Row == row {
+		if len(poison) > 0 && poison[0].Row == i {
 			k.total.Poisoned++
-			k.fail(&k.rows[row], "plugin_failed", poison[0].Err)
+			k.fail(&rows[i], "plugin_failed", poison[0].Err)
 			poison = poison[1:]
 		}
 	}
-	if judged < len(k.rows) {
-		return k.unjudged(judged, why)
+	if judged < len(rows) {
+		return k.unjudged(rows[judged:], why)
 	}
 	return nil
 }
 
 // unjudged are rows that came while the breaker was open.
-func (k *plugged) unjudged(from int, why error) error {
+func (k *plugged) unjudged(rows []operator.In, why error) error {
 	if k.spec.OnFailure == FailureStop {
 		return fmt.Errorf("the plugin %s failed too often, last with %w; on_failure: alert or skip would go on without it", k.spec.Module.Manifest, why)
 	}
-	k.total.Unjudged += int64(len(k.rows) - from)
+	k.total.Unjudged += int64(len(rows))
 	if k.spec.OnFailure == FailureAlert {
-		for i := from; i < len(k.rows); i++ {
-			k.fail(&k.rows[i], "plugin_off", why)
+		for i := range rows {
+			k.fail(&rows[i], "plugin_off", why)
 		}
 	}
 	return nil
@@ -170,6 +192,9 @@ func (k *plugged) fail(in *operator.In, reason string, why error) {
 func (k *plugged) add(in *operator.In, r operator.Result) {
 	r.P, r.Due, r.Idx, r.Input = in.P, operator.NegInf, in.Idx, in.Input
 	r.TS, r.First, r.Last = in.TS, in.First, in.Last
+	if k.timers {
+		r.Due, r.By = in.TS, string(in.Key)
+	}
 	k.said = append(k.said, r)
 }
 
@@ -177,9 +202,13 @@ func (k *plugged) results() []operator.Result { return k.said }
 func (k *plugged) counts() operator.Counts {
 	c := k.total
 	c.Incomplete = k.plugin.Counts.Skipped
+	c.Refused, c.Dropped = k.plugin.Counts.Refused, k.plugin.Counts.Dropped
 	return c
 }
 func (k *plugged) close() { k.plugin.Close() }
+
+// remembers says whether it keeps something of keys.
+func (p *Plugin) remembers() bool { return p.Module.Manifest.Keyed }
 
 // alert finds the template of a row's rule, and completes what the row says itself.
 func (p *Plugin) alert(x *alert.Facts, r alert.Row) *alert.Template {

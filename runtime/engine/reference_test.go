@@ -56,6 +56,7 @@ type refOp struct {
 	name     string
 	join     bool
 	seq      *refSeq    // a sequence
+	recall   *refRecall // of a plugin: one that remembers
 	judge    bool       // a plugin: hits rows whose field key is at least having
 	filter   bool       // passes on rows whose field key is at least having
 	table    []refEntry // enrich: what is known of key
@@ -149,17 +150,18 @@ func refCombine(xs []refMark) refMark {
 // refNode is an operator's state: every row it ever took.
 type refNode struct {
 	*refOp
-	w    int64
-	out  refMark
-	took []refTaken
-	done map[string]bool // windows that closed, or said their row
-	cut  []refCut
-	open []*refOpen         // windows that are not tumbling
-	pane []*refPane         // windows of joins
-	lost map[string]refLost // of a key's versions
-	came int                // rows that came into them
-	told int                // of those, how many have said a row that may be revised
-	seen []refSeen
+	w     int64
+	out   refMark
+	took  []refTaken
+	done  map[string]bool // windows that closed, or said their row
+	cut   []refCut
+	open  []*refOpen         // windows that are not tumbling
+	pane  []*refPane         // windows of joins
+	lost  map[string]refLost // of a key's versions
+	came  int                // rows that came into them
+	told  int                // of those, how many have said a row that may be revised
+	seen  []refSeen
+	minds refMinds
 }
 
 type refTaken struct {
@@ -194,7 +196,7 @@ func reference(name string, streams []refStream, ops []refOp, evs []refEvent, li
 	nodes := make([]refNode, len(ops))
 	all := make([][]refRow, len(ops))
 	for i := range ops {
-		nodes[i] = refNode{refOp: &ops[i], w: operator.NegInf, done: map[string]bool{}, lost: map[string]refLost{}}
+		nodes[i] = refNode{refOp: &ops[i], w: operator.NegInf, done: map[string]bool{}, lost: map[string]refLost{}, minds: refMinds{map[string]*refMind{}, operator.NegInf}}
 	}
 	for i, e := range evs {
 		p := int64(i + 1)
@@ -228,6 +230,9 @@ func reference(name string, streams []refStream, ops []refOp, evs []refEvent, li
 				ins = append(ins, wm[x])
 			}
 			c := refCombine(ins)
+			if n.recall != nil && n.recall.timers && c.w != operator.NegInf && c.w != operator.PosInf {
+				c.w -= mod(c.w, refPace)
+			}
 			before, now := n.w, max(n.w, c.w)
 			rows := n.step(name, p, at, before, now)
 			n.w = now
@@ -278,6 +283,8 @@ func (n *refNode) step(pipeline string, p int64, at [][]refRow, before, now int6
 		out = append(out, n.ask(pipeline, p, now)...)
 	} else if n.join && now > before {
 		out = append(out, n.die(pipeline, p, now)...)
+	} else if n.recall != nil && n.recall.timers && now > before {
+		out = append(out, n.recallDue(pipeline, p, now)...)
 	} else if !n.judge && !n.passes() && n.table == nil && now > before {
 		out = append(out, n.close(pipeline, p, now)...)
 	}
@@ -300,6 +307,9 @@ func (n *refNode) keyOf(r refRow) (string, bool) {
 }
 
 func (n *refNode) row(pipeline string, p int64, r refRow, side int, w int64) []refRow {
+	if n.recall != nil {
+		return n.recallRow(pipeline, p, r, w)
+	}
 	if n.judge {
 		return n.hit(pipeline, p, r)
 	}

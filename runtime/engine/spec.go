@@ -105,10 +105,29 @@ func (o *Operator) keys(input int) []event.Field {
 		return o.Sequence.By
 	case o.FirstSeen != nil:
 		return o.FirstSeen.Terms()
-	case o.stateless():
+	case o.stateless() || o.Plugin != nil: // whose keys are made by its module's types
 		return nil
 	}
 	return o.Window.Keys
+}
+
+// pace is the step in which the operator's watermark moves, ms; 0: as its inputs do.
+func (o *Operator) pace() int64 {
+	if o.Plugin != nil {
+		return o.Plugin.Module.Manifest.State.Step
+	}
+	return 0
+}
+
+// maxKeys is how many keys may hold something at one time; 0: as many as come.
+func (o *Operator) maxKeys() int {
+	switch {
+	case o.Window != nil:
+		return o.Window.MaxKeys
+	case o.Plugin != nil:
+		return o.Plugin.MaxKeys
+	}
+	return 0
 }
 
 // Kind is what the operator is called in YAML.
@@ -131,7 +150,9 @@ func (o *Operator) Kind() string {
 }
 
 // stateless says whether rows do not see each other: any shard will do.
-func (o *Operator) stateless() bool { return o.Plugin != nil || o.Filter != nil || o.Enrich != nil }
+func (o *Operator) stateless() bool {
+	return o.Plugin != nil && !o.Plugin.remembers() || o.Filter != nil || o.Enrich != nil
+}
 
 // passes says whether the operator's rows are those of its sources.
 func (o *Operator) passes() bool { return o.Filter != nil || o.FirstSeen != nil }

@@ -54,6 +54,18 @@ func combine(n int, at func(i int) mark) mark {
 // advance is combine with memory: a watermark never goes back.
 func (m mark) advance(x mark) mark { return mark{max(m.w, x.w), x.st} }
 
+// floor is the mark at the last whole multiple of a step; step 0 leaves it alone.
+func (m mark) floor(step int64) mark {
+	if step > 0 && m.w != operator.NegInf && m.w != operator.PosInf {
+		if over := m.w % step; over < 0 {
+			m.w -= over + step
+		} else {
+			m.w -= over
+		}
+	}
+	return m
+}
+
 // minus gives an operator's output watermark from its own.
 func (m mark) minus(hold int64) mark {
 	if m.w != operator.NegInf && m.w != operator.PosInf {

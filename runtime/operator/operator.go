@@ -56,6 +56,11 @@ type Whole interface {
 	Whole()
 }
 
+// Replacing is a Logic whose every record is the whole state.
+type Replacing interface {
+	Replaces()
+}
+
 // In is a row as an operator sees it: where it stands in the order of everything (P), when it happened (TS), the operator's
 // watermark before P (W), the times of the first and last event behind it, its place in the operator's input (Idx), which
 // input it came by, and its key.
@@ -68,7 +73,7 @@ type In struct {
 	Input       uint8
 	Fits        uint32 // of a Sequence: the steps that the row fits
 	Silent      bool   // first_seen: it only learns from the row
-	Lone        bool   // of a Join: it lacks a field of the key, and so has no partner
+	Lone        bool   // it lacks a field of the key: of a Join it has no partner, of a plugin it has no state
 	Key         []byte // canonical (event.AppendKey), valid during the block
 }
 
@@ -126,6 +131,7 @@ type Counts struct {
 
 	Poisoned   int64 // rows that a plugin failed on
 	Unjudged   int64 // rows that came while a plugin was switched off after too many failures
+	Dropped    int64 // timers that a plugin set after the end of the input
 	Incomplete int64 // rows that lack a field that a plugin requires: it did not see them
 }
 
@@ -139,6 +145,7 @@ func (c *Counts) Add(o Counts) {
 	c.Poisoned += o.Poisoned
 	c.Unjudged += o.Unjudged
 	c.Incomplete += o.Incomplete
+	c.Dropped += o.Dropped
 }
 
 // Emit says a row of the given cells, in the order of the operator's columns, made of events from first to last.

@@ -423,7 +423,7 @@ func (d *decoder) windowPrint(w *operator.Window, s *source) []string {
 
 // fingerprint is everything that shapes the operator's state, a line each, with the times of the streams it reads.
 func (s *source) fingerprint(d *decoder) string {
-	if s.kind == "plugin" || s.kind == "filter" || s.kind == "enrich" {
+	if s.kind == "plugin" && len(s.print) == 0 || s.kind == "filter" || s.kind == "enrich" {
 		return s.kind // it keeps nothing: another module, condition or table may take its place
 	}
 	return strings.Join(d.sourcePrint(s, slices.Clone(s.print)), "\n")

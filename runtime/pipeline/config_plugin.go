@@ -57,7 +57,7 @@ func readModule(path string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, wasm.FileMax+1))
 }
 
-var limitsCeiling = struct{ memory, fuel int }{1024, 1_000_000_000_000}
+var limitsCeiling = struct{ memory, fuel, state int }{1024, 1_000_000_000_000, 1024}
 
 // plugin reads an operator whose logic is a module.
 func (d *decoder) plugin(s *source) {
@@ -81,11 +81,16 @@ func (d *decoder) pluginBody(s *source, m *mapping) {
 		m.get("on_failure"), "on_failure", "alert", "alert", "stop", "skip")]
 	limits := d.limits(m.get("limits"))
 	path, digest, config, fields, rules := m.need("module", "the path of a .wasm file"), m.get("digest"), m.get("config"), m.get("fields"), m.get("rules")
+	maxKeys := m.get("max_keys")
+	p.MaxKeys = d.int(maxKeys, "max_keys", 0, 1, keysMost)
 	m.done()
 	if d.module(p, path, digest, limits); p.Module == nil {
 		s.cols = nil
 		s.passes = func(path string) (event.Field, error) { return d.conf.Spec.Fields.Add(path), nil } // one fault is enough
 		return
+	}
+	if !p.Module.Manifest.Keyed && maxKeys != nil {
+		d.wrong(m.key("max_keys"), "%s remembers nothing; leave max_keys out", p.Module.Manifest.Name)
 	}
 	d.pluginConfig(p, path, config)
 	s.cols = []string{"rule_id", "severity", "note"}
@@ -106,7 +111,30 @@ func (d *decoder) pluginBody(s *source, m *mapping) {
 		d.wrong(path, "%s: %v", path.Value, err)
 	}
 	d.rules(s, p, rules, names)
+	for _, i := range p.Module.Manifest.KeyBy {
+		r := p.Module.Manifest.Reads[i]
+		p.KeyNames = append(p.KeyNames, alert.Column{Name: names[r.Path], Field: p.Fields[i]})
+	}
+	if p.Module.Manifest.Keyed {
+		s.print = append(s.print, pluginPrint(p.Module.Manifest, names, s)...)
+	}
 	s.init = func(spec *engine.Spec) { d.initPlugin(s, p, append(pass, p.Fields...)) }
+}
+
+// pluginPrint is what shapes the state of a plugin: what its module says of it, but not the module itself, nor its configuration,
+// so that a rule may be mended and goes on where it was.
+func pluginPrint(m *abi.Manifest, names map[string]string, s *source) []string {
+	lines := []string{"plugin: " + m.Name, "state version: " + strconv.Itoa(m.State.Version), "where: " + s.op.Where.String()}
+	for _, i := range m.KeyBy {
+		lines = append(lines, fmt.Sprintf("key_by: %s as %s", names[m.Reads[i].Path], m.Reads[i].Type))
+	}
+	for _, x := range m.State.Slots {
+		lines = append(lines, fmt.Sprintf("slot %d: map %v", x.ID, x.Map))
+	}
+	if m.State.Timers > 0 {
+		lines = append(lines, fmt.Sprintf("timer_step: %dms", m.State.Step))
+	}
+	return lines
 }
 
 func (d *decoder) limits(n *yaml.Node) (l wasm.Limits) {
@@ -116,6 +144,7 @@ func (d *decoder) limits(n *yaml.Node) (l wasm.Limits) {
 	if m := d.mapping(n, "limits"); m != nil {
 		l.MemoryMiB = d.int(m.get("memory_mib"), "memory_mib", 0, 1, limitsCeiling.memory)
 		l.FuelPerCall = int64(d.int(m.get("fuel_per_call"), "fuel_per_call", 0, 1, limitsCeiling.fuel))
+		l.StateKiB = d.int(m.get("state_kib"), "state_kib", 0, 1, limitsCeiling.state)
 		m.done()
 	}
 	return l

@@ -69,7 +69,9 @@ func (d *decoder) processor(c *processorConfig, m *mapping) {
 			d.ops = append(d.ops, o)
 			d.pluginBody(o, p)
 			if o.op.Plugin != nil && o.op.Plugin.Module != nil { // ids stay when the list is put in another order
-				o.op.Name = o.op.Plugin.Module.Manifest.Name
+				if o.op.Name = o.op.Plugin.Module.Manifest.Name; o.op.Plugin.Module.Manifest.Keyed {
+					d.wrong(p.key("module"), "%s remembers, which needs rows in order and a state: make it an operator of the buffer detect", o.op.Name)
+				}
 				for again := 2; slices.ContainsFunc(d.ops, func(x *source) bool { return x != o && x.op.Name == o.op.Name }); again++ {
 					o.op.Name = fmt.Sprintf("%s-%d", o.op.Plugin.Module.Manifest.Name, again)
 				}

@@ -9,9 +9,17 @@ import (
 	"github.com/seed-98920119/tocsin/runtime/event"
 )
 
-// batch gives rows to the guest in one call and appends its hits. rows are at most abi.RowsMax. A nil error with ok false
-// means that the batch is too large for the guest: half of it may do.
-func (in *Instance) batch(dst []abi.Hit, w *writer, rows []Row) (hits []abi.Hit, ok bool, err error) {
+// batch gives rows to the guest in one call and appends its hits: of timers if they are that. rows are at most abi.RowsMax. A nil
+// error with ok false means that the batch is too large for the guest: half of it may do.
+func (in *Instance) batch(dst []abi.Hit, w *writer, rows []Row, fired []Timer) (hits []abi.Hit, ok bool, err error) {
+	if a := in.guest.access; a != nil {
+		defer func() { a.settle(ok) }()
+	}
+	w.fired = fired
+	export, process := abi.ExportProcess, in.process
+	if fired != nil {
+		export, process = abi.ExportTimer, in.timer
+	}
 	need, outCap := w.bound(rows), abi.OutCap(len(rows))
 	for {
 		if need > abi.BatchMax {
@@ -22,7 +30,10 @@ func (in *Instance) batch(dst []abi.Hit, w *writer, rows []Row) (hits []abi.Hit,
 		}
 		outOff, _ := w.write(in.view(), rows, outCap)
 		in.guest.rows = rows
-		err := in.call(in.process, uint64(in.arena))
+		if a := in.guest.access; a != nil {
+			a.begin(fired != nil)
+		}
+		err := in.call(process, uint64(in.arena))
 		in.guest.rows = nil
 		if err != nil {
 			return dst, false, err
@@ -33,10 +44,13 @@ func (in *Instance) batch(dst []abi.Hit, w *writer, rows []Row) (hits []abi.Hit,
 			if more > abi.OutMax {
 				return dst, false, nil
 			}
+			if a := in.guest.access; a != nil {
+				a.settle(false)
+			}
 			need, outCap = need+more-outCap, more
 			continue
 		}
-		if err := in.answered(abi.ExportProcess); err != nil {
+		if err := in.answered(export); err != nil {
 			return dst, false, err
 		}
 		hits, err := abi.ReadHits(dst, buf[outOff:outOff+outCap], outOff, len(rows), a)
@@ -78,6 +92,9 @@ type Counts struct {
 	Skipped           int64 // rows that lack a required field
 	Unjudged          int64 // rows that came while the breaker was open
 	Nulled            int64 // values that could not be converted
+	Fired             int64 // timers
+	Refused           int64 // writes of new keys, beyond max_keys
+	Dropped           int64 // timers set after the end of the input
 }
 
 // Plugin is a detect module at work: an instance that is made anew when it fails, and the breaker. For one goroutine.
@@ -92,10 +109,14 @@ type Plugin struct {
 	wait     int // blocks until the breaker lets a call through
 	last     error
 	required []event.Field
-	rows     []Row // of the block, those with all required fields
-	at       []int // their indices, nil for all
-	kept     []Row // scratch of both
+	off      bool    // the breaker is open in this block
+	tripped  bool    // it opened in this block
+	rows     []Row   // those with all required fields
+	fired    []Timer // of the rows, if they are timers
+	at       []int   // their indices, nil for all
+	kept     []Row   // scratch of both
 	keptAt   []int
+	access   *access // to what it remembers; nil: nothing
 	Counts   Counts
 	// Fresh throws the instance away after each call: tests prove that this changes nothing.
 	Fresh bool
@@ -103,7 +124,7 @@ type Plugin struct {
 
 // NewPlugin makes a plugin; its first instance comes with the first row. fields are those of the manifest's reads.
 func NewPlugin(m *Module, config []byte, fields []event.Field, id Identity) *Plugin {
-	p := &Plugin{module: m, config: slices.Clone(config), id: id, w: newWriter(m.Manifest.Reads, fields), cool: 1}
+	p := &Plugin{module: m, config: slices.Clone(config), id: id, w: newWriter(m.Manifest, fields), cool: 1}
 	for i, r := range m.Manifest.Reads {
 		if r.Required {
 			p.required = append(p.required, fields[i])
@@ -112,49 +133,86 @@ func NewPlugin(m *Module, config []byte, fields []event.Field, id Identity) *Plu
 	return p
 }
 
-// Detect judges the rows of a block. Hits ascend by row (index in rows) and rule. Rows that the guest fails on alone are
-// poison. Rows from index judged on came while the breaker was open, for the reason why: nobody has judged them.
+// Remember says where the plugin finds what it remembers. Without it no row has a key.
+func (p *Plugin) Remember(keys Keys) {
+	p.access = &access{keys: keys, layout: &p.module.Manifest.State, share: p.module.Limits.StateKiB << 10}
+}
+
+// Detect judges the rows of a whole block: Begin, Judge and End.
 func (p *Plugin) Detect(hits []abi.Hit, rows []Row) (all []abi.Hit, poison []Poison, judged int, why error) {
-	p.failures = 0
+	p.Begin()
+	defer p.End()
+	return p.Judge(hits, rows)
+}
+
+// Begin is before the rows and timers of a block.
+func (p *Plugin) Begin() {
+	p.failures, p.tripped = 0, false
+	if p.off = p.wait > 0; p.off {
+		p.wait--
+	}
+}
+
+// End is after them: a breaker that opened stays open for a number of blocks that doubles each time.
+func (p *Plugin) End() {
+	switch {
+	case p.tripped:
+		p.wait = p.cool
+		p.cool = min(2*p.cool, 1024)
+	case !p.off:
+		p.cool = 1
+	}
+}
+
+// Judge judges rows of a block. Hits ascend by row (index in rows) and rule. Rows that the guest fails on alone are
+// poison. Rows from index judged on came while the breaker was open, for the reason why: nobody has judged them.
+func (p *Plugin) Judge(hits []abi.Hit, rows []Row) (all []abi.Hit, poison []Poison, judged int, why error) {
+	p.fired = nil
 	p.rows, p.at = p.complete(rows)
 	p.Counts.Skipped += int64(len(rows) - len(p.rows))
-	from, done := len(hits), 0
-	if p.wait > 0 {
-		p.wait--
-	} else {
-		for done < len(p.rows) && !p.open() {
-			n := min(len(p.rows)-done, abi.RowsMax)
-			var bad []Poison
-			hits, bad, done = p.run(hits, nil, done, done+n)
-			poison = append(poison, bad...)
-		}
-		p.breaker(done == len(p.rows))
+	hits, poison, done := p.judge(hits)
+	if judged = len(rows); done < len(p.rows) {
+		judged, why = p.index(done), p.last
 	}
+	return hits, poison, judged, why
+}
+
+// Fire is Judge for timers that are due: rows[i] is fired[i].
+func (p *Plugin) Fire(hits []abi.Hit, rows []Row, fired []Timer) (all []abi.Hit, poison []Poison, judged int, why error) {
+	p.rows, p.at, p.fired = rows, nil, fired
+	hits, poison, judged = p.judge(hits)
+	p.Counts.Fired += int64(judged)
+	return hits, poison, judged, p.last
+}
+
+// judge gives the rows to the guest, as far as it comes before the breaker opens.
+func (p *Plugin) judge(hits []abi.Hit) (all []abi.Hit, poison []Poison, done int) {
+	from := len(hits)
+	for done < len(p.rows) && !p.off && !p.open() {
+		n := min(len(p.rows)-done, abi.RowsMax)
+		var bad []Poison
+		hits, bad, done = p.run(hits, nil, done, done+n)
+		poison = append(poison, bad...)
+	}
+	p.tripped = p.tripped || !p.off && done < len(p.rows)
 	for i := range hits[from:] {
 		hits[from+i].Row = uint32(p.index(int(hits[from+i].Row)))
 	}
 	for i := range poison {
 		poison[i].Row = p.index(poison[i].Row)
 	}
-	p.Counts.Rows += int64(done)
-	p.Counts.Hits += int64(len(hits) - from)
-	p.Counts.Poisoned += int64(len(poison))
-	p.Counts.Nulled = p.w.nulled
-	if judged = len(rows); done < len(p.rows) {
-		judged, why = p.index(done), p.last
-		p.Counts.Unjudged += int64(len(p.rows) - done)
+	c := &p.Counts
+	c.Hits += int64(len(hits) - from)
+	c.Poisoned += int64(len(poison))
+	c.Unjudged += int64(len(p.rows) - done)
+	c.Nulled = p.w.nulled
+	if p.fired == nil {
+		c.Rows += int64(done)
 	}
-	return hits, poison, judged, why
-}
-
-// breaker notes how a block went: a breaker that opens stays open for a number of blocks that doubles each time.
-func (p *Plugin) breaker(good bool) {
-	if good {
-		p.cool = 1
-		return
+	if p.access != nil {
+		c.Refused, c.Dropped = p.access.refused, p.access.dropped
 	}
-	p.wait = p.cool
-	p.cool = min(2*p.cool, 1024)
+	return hits, poison, done
 }
 
 // complete is the rows that have all required fields, and their indices; no indices if it is all of them.
@@ -209,7 +267,7 @@ func (p *Plugin) run(hits []abi.Hit, poison []Poison, from, to int) ([]abi.Hit, 
 		return hits, poison, from
 	}
 	fresh := p.in == nil
-	said, ok, err := p.once(hits, p.rows[from:to])
+	said, ok, err := p.once(hits, from, to)
 	if ok {
 		for i := range said[len(hits):] {
 			said[len(hits)+i].Row += uint32(from)
@@ -253,15 +311,20 @@ func (p *Plugin) drop() {
 	}
 }
 
-// once is a call of the guest, in a new instance if the last was thrown away.
-func (p *Plugin) once(hits []abi.Hit, rows []Row) (said []abi.Hit, ok bool, err error) {
+// once is a call of the guest with rows [from, to), in a new instance if the last was thrown away.
+func (p *Plugin) once(hits []abi.Hit, from, to int) (said []abi.Hit, ok bool, err error) {
 	if p.in == nil {
 		if p.in, err = p.module.Instantiate(p.config, p.id); err != nil {
 			p.in = nil
 			return hits, false, err
 		}
+		p.in.guest.access = p.access
 	}
-	said, ok, err = p.in.batch(hits, p.w, rows)
+	var fired []Timer
+	if p.fired != nil {
+		fired = p.fired[from:to]
+	}
+	said, ok, err = p.in.batch(hits, p.w, p.rows[from:to], fired)
 	p.Counts.Calls++
 	p.Counts.Fuel += p.in.spent
 	if err == nil && (p.Fresh || p.in.worn()) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
+	"maps"
 	"math/rand/v2"
 	"strconv"
 	"strings"
@@ -49,8 +50,9 @@ type guest struct {
 	limits   Limits
 	seed     [32]byte // of random: pipeline and operator, or module and configuration at init
 	log      func(level int, text string)
-	rows     []Row // of the call; nil at init
-	budget   int64 // fuel that is left beyond what the guest has
+	rows     []Row   // of the call; nil at init
+	access   *access // to what is remembered; nil: the plugin remembers nothing
+	budget   int64   // fuel that is left beyond what the guest has
 	deadline time.Time
 	said     string // by fail
 	last     string // line that it logged in this call: why it panics, perhaps
@@ -114,9 +116,10 @@ func (g *guest) step(row uint64) abi.Code {
 
 func code(c abi.Code) uint64 { return uint64(int64(c)) }
 
-// contractFuncs are the host functions of the contract. State, timers and tables answer that they are not supported.
+// contractFuncs are the host functions of the contract. Those that there are not yet answer so.
 var contractFuncs = func() map[string]hostFunc {
 	funcs := map[string]hostFunc{"log": logLine, "fail": failText, "now": now, "random": random, "metric": func(g *guest, _ api.Memory, _ []uint64) { g.charge(100) }}
+	maps.Copy(funcs, rememberFuncs)
 	for name, t := range importable[abi.ImportModule] {
 		if funcs[name] == nil && len(t.results) > 0 {
 			funcs[name] = func(g *guest, _ api.Memory, stack []uint64) {

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/tetratelabs/wazero"
@@ -79,6 +80,7 @@ func (h *Host) Close() error {
 type Limits struct {
 	MemoryMiB   int   // of linear memory, at most 1024
 	FuelPerCall int64 // units: about a tenth of a nanosecond each
+	StateKiB    int   // what a plugin remembers of a key, at most 1024
 }
 
 // The ceilings where the configuration names none, and what a manifest that asks for nothing gets.
@@ -87,6 +89,7 @@ const (
 	memoryDefault = 16
 	fuelCeiling   = 2_000_000_000
 	fuelDefault   = 200_000_000
+	stateCeiling  = 1024
 )
 
 // granted is what a module gets: what it asks for, up to the ceiling.
@@ -101,7 +104,8 @@ func granted(ask abi.Limits, ceiling Limits) Limits {
 		return min(ask, ceiling)
 	}
 	return Limits{int(pick(int64(ask.MemoryMiB), memoryDefault, int64(ceiling.MemoryMiB), memoryCeiling)),
-		pick(ask.FuelPerCall, fuelDefault, ceiling.FuelPerCall, fuelCeiling)}
+		pick(ask.FuelPerCall, fuelDefault, ceiling.FuelPerCall, fuelCeiling),
+		int(pick(int64(ask.StateKiB), abi.DefaultStateKiB, int64(ceiling.StateKiB), stateCeiling))}
 }
 
 // Module is a module that passed the gate and was compiled. It is shared; instances are not.
@@ -156,6 +160,9 @@ func (h *Host) Load(code []byte, opt Options) (*Module, error) {
 	out, err := inspect(m)
 	if err != nil {
 		return nil, err
+	}
+	if out.Manifest.State.Timers > 0 && !slices.ContainsFunc(m.exports, func(e export) bool { return e.name == abi.ExportTimer }) {
+		return nil, fmt.Errorf("its manifest has timers, but the module does not export %s", abi.ExportTimer)
 	}
 	out.Limits = granted(out.Manifest.Limits, opt.Ceiling)
 	pages := uint32(out.Limits.MemoryMiB << 20 / pageSize)

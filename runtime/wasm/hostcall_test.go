@@ -1,6 +1,7 @@
 package wasm
 
 import (
+	"bytes"
 	"errors"
 	"math/rand/v2"
 	"testing"
@@ -8,6 +9,13 @@ import (
 	"github.com/seed-98920119/tocsin/abi"
 	"github.com/seed-98920119/tocsin/runtime/event"
 )
+
+// oneKey is what is remembered where there is one key.
+type oneKey struct{ Memory }
+
+func (k *oneKey) Look(*Row) *Memory { return &k.Memory }
+func (k *oneKey) Open(*Row) *Memory { return &k.Memory }
+func (k *oneKey) Settle()           {}
 
 // caller is a module whose tocsin_process calls one imported function with what stands at address 64: 8 bytes an argument.
 func caller(module, name string, t functype) []byte {
@@ -27,9 +35,9 @@ func caller(module, name string, t functype) []byte {
 	types := cat([]byte{3, 0x60, 1, i32, 1, i32, 0x60, 2, i32, i32, 1, i32, 0x60}, append(appendU32(nil, uint32(len(t.params))), t.params...), append(appendU32(nil, uint32(len(t.results))), t.results...))
 	export := func(name string, kind, index byte) []byte { return append(appendName(nil, name), kind, index) }
 	body := func(code ...byte) []byte { return append(appendU32(nil, uint32(len(code))), code...) }
-	manifest := `{"abi":{"major":1,"minor":0},"name":"test.caller","version":"1.0.0","roles":["detect"],"reads":[],"rules":[{"id":1,"title":"one"}]}`
+	manifest := `{"abi":{"major":1,"minor":0},"name":"test.caller","version":"1.0.0","roles":["detect"],"reads":[],"key_by":[],"timers":2,"state":{"version":1,"slots":[{"id":0,"kind":"value","max":64},{"id":1,"kind":"map","max":64,"entries":2},{"id":8,"kind":"value","max":65536}]},"rules":[{"id":1,"title":"one"}]}`
 	return file0(section(1, types...), section(2, append(appendName(appendName([]byte{1}, module), name), 0, 2)...), section(3, 3, 0, 1, 0), section(5, 1, 0, 1),
-		section(7, cat([]byte{4}, export(abi.ExportMemory, 2, 0), export(abi.ExportArena, 0, 1), export(abi.ExportInit, 0, 2), export(abi.ExportProcess, 0, 3))...),
+		section(7, cat([]byte{5}, export(abi.ExportTimer, 0, 3), export(abi.ExportMemory, 2, 0), export(abi.ExportArena, 0, 1), export(abi.ExportInit, 0, 2), export(abi.ExportProcess, 0, 3))...),
 		section(10, cat([]byte{3}, body(0, 0x41, 0x80, 8, opEnd), body(0, 0x41, 0, opEnd), body(code...))...),
 		section(0, append(appendName(nil, abi.ManifestSection), manifest...)...))
 }
@@ -42,7 +50,8 @@ func TestHostCallsTakeAnything(t *testing.T) {
 	interesting := []uint64{0, 1, 8, 64, 100, 1024, size - 1, size, size + 1, size - 8, 1 << 20, 1<<31 - 1, 1 << 31, 1<<32 - 1, 1<<32 - 8, 1<<63 - 1, 1 << 63, 1<<64 - 1}
 	batch := event.NewBatch(&event.Fields{}, nil)
 	batch.AppendRow()
-	rows := []Row{{Batch: batch, W: 5}}
+	rows := []Row{{Batch: batch, W: 5, Seen: 5, Keyed: true}}
+	var kept oneKey
 	traps, answers := map[Fault]int{}, 0
 	for module, names := range importable {
 		for name, typ := range names {
@@ -60,9 +69,16 @@ func TestHostCallsTakeAnything(t *testing.T) {
 					args[i] = interesting[r.IntN(len(interesting))]
 					in.memory.WriteUint64Le(uint32(64+8*i), args[i])
 				}
-				in.guest.rows = rows
+				a := &access{keys: &kept, layout: &m.Manifest.State, share: 64 << 10}
+				a.begin(false)
+				before := kept.Append(nil, a.layout)
+				in.guest.rows, in.guest.access = rows, a
 				err := in.call(in.process, uint64(in.arena))
 				in.guest.rows = nil
+				a.settle(err == nil)
+				if after := kept.Append(nil, a.layout); err != nil && !bytes.Equal(before, after) {
+					t.Fatalf("seed %d: %s.%s(%x): %v, and %x has become %x", seed, module, name, args, err, before, after)
+				}
 				if err == nil {
 					answers++
 					continue

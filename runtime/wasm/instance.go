@@ -23,6 +23,7 @@ type Instance struct {
 	mod     api.Module
 	memory  api.Memory
 	process api.Function
+	timer   api.Function // nil: it has no timers
 	grow    api.Function
 	fuel    api.MutableGlobal
 	guest   guest
@@ -53,6 +54,7 @@ func (m *Module) Instantiate(config []byte, id Identity) (*Instance, error) {
 		return nil, &Trap{Trapped, "it could not be instantiated: " + firstLine(err)}
 	}
 	in.mod, in.memory = mod, mod.Memory()
+	in.timer = mod.ExportedFunction(abi.ExportTimer)
 	in.process, in.grow = mod.ExportedFunction(abi.ExportProcess), mod.ExportedFunction(abi.ExportArena)
 	if !m.plain {
 		in.fuel = mod.ExportedGlobal(exportFuel).(api.MutableGlobal)

@@ -6,18 +6,23 @@ import (
 	"encoding/json"
 	"math"
 	"net/netip"
+	"slices"
 	"unicode/utf8"
 
 	"github.com/seed-98920119/tocsin/abi"
 	"github.com/seed-98920119/tocsin/runtime/event"
 )
 
-// Row is a row that a guest judges: its cells, its identity, and W, the watermark stamped on it, ms.
+// Row is a row that a guest judges: its cells, its identity, its time and W, the watermark stamped on it, ms. Of a timer that
+// fired the cells are the key's fields, and the time is when it was due.
 type Row struct {
 	Batch *event.Batch
 	Row   int32
+	Keyed bool // it has a key: none of its fields is null
 	ID    event.ID
-	W     int64
+	TS, W int64
+	Seen  int64  // the last watermark that is not the end: what expires by then is not seen any more
+	Key   []byte // canonical (event.AppendKey), of a plugin that remembers
 }
 
 // run is rows that stand behind one another in a batch: rows from..from+n of it.
@@ -49,13 +54,21 @@ type writer struct {
 	nulled  int64 // values that were there and could not be converted
 	compact bytes.Buffer
 	runs    []run // of the rows that bound saw last
+	wants   []abi.Want
+	fired   []Timer    // of the rows, if they are timers
+	all     []abi.Type // of reads, wants and timers
 }
 
-func newWriter(reads []abi.Read, fields []event.Field) *writer {
-	w := &writer{reads: reads, fields: fields}
-	for _, r := range reads {
+func newWriter(m *abi.Manifest, fields []event.Field) *writer {
+	w := &writer{reads: m.Reads, fields: fields, wants: m.Wants}
+	for _, r := range m.Reads {
 		w.types = append(w.types, r.Type)
 	}
+	w.all = slices.Clone(w.types)
+	for range len(w.wants) {
+		w.all = append(w.all, abi.TimestampMS)
+	}
+	w.all = append(w.all, abi.TimestampMS, abi.I64)
 	w.times, _ = event.NewTimeFormat("", "") // RFC 3339
 	return w
 }
@@ -74,12 +87,12 @@ func (w *writer) bound(rows []Row) int {
 			}
 		}
 	}
-	return abi.Bound(len(rows), text, w.types) + abi.OutCap(len(rows))
+	return abi.Bound(len(rows), text, w.all[:w.cols()]) + abi.OutCap(len(rows))
 }
 
 // write lays the rows that bound saw last out in buf, which has room, and returns where the output goes.
 func (w *writer) write(buf []byte, rows []Row, outCap int) (outOff, total int) {
-	w.abi.Begin(buf, len(rows), len(w.reads))
+	w.abi.Begin(buf, len(rows), w.cols())
 	for i := range w.reads {
 		b := w.abi.Open(uint32(i), w.types[i])
 		clear(b.Valid)
@@ -92,7 +105,41 @@ func (w *writer) write(buf []byte, rows []Row, outCap int) (outOff, total int) {
 		}
 		w.abi.Close(used, nulls, flags)
 	}
+	for _, x := range w.wants {
+		if x.Index == abi.ColumnWatermark {
+			w.whole(x.Index, abi.TimestampMS, len(rows), func(i int) int64 { return rows[i].W })
+		} else {
+			w.whole(x.Index, abi.TimestampMS, len(rows), func(i int) int64 { return rows[i].TS })
+		}
+	}
+	if w.fired != nil {
+		w.whole(abi.ColumnTimerAt, abi.TimestampMS, len(rows), func(i int) int64 { return w.fired[i].At })
+		w.whole(abi.ColumnTimerTag, abi.I64, len(rows), func(i int) int64 { return w.fired[i].Tag })
+	}
 	return w.abi.Finish(outCap)
+}
+
+// cols is the number of columns that a batch has.
+func (w *writer) cols() int {
+	if w.fired != nil {
+		return len(w.all)
+	}
+	return len(w.all) - 2
+}
+
+// whole writes a column of 64-bit numbers without nulls.
+func (w *writer) whole(index uint32, t abi.Type, n int, at func(i int) int64) {
+	b := w.abi.Open(index, t)
+	for i := range b.Valid {
+		b.Valid[i] = 0xff
+	}
+	if n%8 != 0 {
+		b.Valid[len(b.Valid)-1] = 1<<(n%8) - 1
+	}
+	for i := range n {
+		binary.LittleEndian.PutUint64(b.Data[8*i:], uint64(at(i)))
+	}
+	w.abi.Close(len(b.Data), 0, 0)
 }
 
 func (w *writer) texts(b *abi.Buffers, col int) (used, nulls int, flags uint16) {

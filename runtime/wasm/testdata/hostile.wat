@@ -173,10 +173,10 @@
       (drop (memory.grow (i32.const 1))) (call $honest (local.get $b)) (return (i32.const 0))) ;; 27: leaks a page a call
       (loop $l (drop (memory.grow (i32.const 0))) (br $l)))                          ;; 28
       (call $log (i32.const 1) (i32.const 0) (i32.const 0x4000000)) (return (i32.const 0))) ;; 29
-      ;; 30: rows that are not there, a step back, state that is not served: told apart by code, and no trap
+      ;; 30: rows that are not there, a step back, state of a module that remembers nothing: told apart by code, and no trap
       (if (i64.ne (call $now (i32.const -1)) (i64.const -8)) (then (return (i32.const -101))))
       (if (i32.ne (call $random (i32.load offset=12 (local.get $b)) (i32.const 32) (i32.const 8)) (i32.const -8)) (then (return (i32.const -102))))
-      (if (i64.ne (call $state_get (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)) (i64.const -6)) (then (return (i32.const -103))))
+      (if (i64.ne (call $state_get (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)) (i64.const -8)) (then (return (i32.const -103))))
       (if (i64.ne (call $now (i32.const 0)) (i64.const 0)) (then (return (i32.const -104))))
       (call $honest (local.get $b)) (return (i32.const 0)))
       (call $note (local.get $b) (i32.const 64) (i32.const 33)) (return (i32.const 0))) ;; 31: a good note

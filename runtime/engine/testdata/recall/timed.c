@@ -1,0 +1,7 @@
+// recall.c with timers.
+//
+// Build, from this folder:
+//	python3 -m ziglang cc --target=wasm32-freestanding -O2 -Wall -Wextra -msimd128 -I../../../../sdk/c -nostdlib -Wl,--no-entry -Wl,--strip-all -Wl,-z,stack-size=16384 -o timed.wasm timed.c
+#define RECALL_MANIFEST "timed.json"
+#define RECALL_TIMERS
+#include "recall.c"
