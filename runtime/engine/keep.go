@@ -94,7 +94,7 @@ func (k *keyed[S]) loaded(w int64) error {
 			id := uint32(i)<<rootShift | uint32(j)
 			b := k.cold.bucket(id)
 			due := b.wake
-			if !k.flushes {
+			if !k.single() {
 				due = b.last
 			}
 			switch {
@@ -265,7 +265,7 @@ func (k *keyed[S]) pack(ref int32) {
 func (k *keyed[S]) armCold(id uint32, due int64) {
 	b := k.cold.bucket(id)
 	b.last = max(b.last, due)
-	if due < b.wake && (k.flushes || b.wake == operator.Never) {
+	if due < b.wake && (k.single() || b.wake == operator.Never) {
 		k.wakeAt(id, due)
 	}
 }
@@ -379,7 +379,7 @@ func (k *keyed[S]) split(space, root uint32, f *state.Flush) error {
 	k.put(space, to, &k.twin, f)
 	f.End()
 	due := k.twin.min
-	if !k.flushes {
+	if !k.single() {
 		due = k.twin.max
 	}
 	if k.twin.keys > 0 {

@@ -278,7 +278,7 @@ func (k *keyed[S]) fireCold(id uint32, due, w int64, ws []step) error {
 		return nil
 	}
 	b.wake = operator.Never
-	if !k.flushes { // it only cleans up: there is no haste, and all of a bucket at once is cheapest
+	if !k.single() { // it only cleans up: there is no haste, and all of a bucket at once is cheapest
 		if b.last > due {
 			k.wakeAt(id, b.last)
 			return nil
@@ -310,7 +310,7 @@ func (k *keyed[S]) fireCold(id uint32, due, w int64, ws []step) error {
 			return err
 		}
 	}
-	if !k.flushes {
+	if !k.single() {
 		next = last
 	}
 	if next > due && next < operator.Never {
@@ -318,6 +318,9 @@ func (k *keyed[S]) fireCold(id uint32, due, w int64, ws []step) error {
 	}
 	return nil
 }
+
+// single says whether keys that are packed together are over one by one, since they have something to say or are counted.
+func (k *keyed[S]) single() bool { return k.flushes || k.capped }
 
 // wake fires a cold key that is due, or, if its records do not say all, takes it into use, where its timer fires.
 func (k *keyed[S]) wake(x found, due, w int64, ws []step) error {

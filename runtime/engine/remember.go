@@ -26,6 +26,7 @@ type remembering struct {
 	names  *event.Batch   // of timers: the fields of their keys
 	ends   bool           // the rows of the call come after the end of the input
 	seen   int64          // the last watermark that is not the end
+	now    int64          // that of the call; of one after the end, seen
 	in     []operator.In
 	fired  []wasm.Timer
 }
@@ -71,7 +72,7 @@ func (k *remembering) run(ws []step, end int64) error {
 func (k *remembering) judge(to int) error {
 	rows := k.rows[k.next:to]
 	k.next = to
-	k.ends = rows[0].W == operator.PosInf
+	k.begin(rows[0].W)
 	if err := k.p.judge(rows, nil, k.seen); err != nil {
 		return err
 	}
@@ -103,6 +104,13 @@ func (k *remembering) until(w int64, ws []step) error {
 	}
 	k.passed(w)
 	return nil
+}
+
+// begin is before a call at watermark w.
+func (k *remembering) begin(w int64) {
+	if k.ends, k.now = w == operator.PosInf, w; k.ends {
+		k.now = k.seen
+	}
 }
 
 // see notes the last watermark that is not the end, at w.
@@ -144,7 +152,7 @@ func (k *remembering) expire(w int64) error {
 		}
 	}
 	k.logic.due = due[:0]
-	k.ends = w == operator.PosInf
+	k.begin(w)
 	if err := k.p.judge(k.in, k.fired, k.seen); err != nil {
 		return err
 	}
@@ -217,6 +225,9 @@ func (k *remembering) Open(r *wasm.Row) *wasm.Memory {
 // Settle implements wasm.Keys.
 func (k *remembering) Settle() {
 	for _, ref := range k.opened {
+		if s := &k.slot(ref).s; k.op.Next(s) <= k.now {
+			s.Forget(k.now) // what is left had expired, while something else did not
+		}
 		if !k.ends { // after the end there is nothing to wait for
 			k.rearm(ref, operator.NegInf)
 		}
