@@ -24,6 +24,7 @@ const (
 	ExportInit    = "tocsin_init"
 	ExportProcess = "tocsin_process"
 	ExportTimer   = "tocsin_timer"
+	ExportMigrate = "tocsin_migrate"
 	ExportClose   = "tocsin_close"
 	ExportStart   = "_initialize"
 )

@@ -10,6 +10,7 @@ import (
 // State is what a plugin remembers of a key: slots, and how many timers wait at most.
 type State struct {
 	Version  int
+	Migrates int    // the earliest version whose state the module brings up to date; 0: none
 	Slots    []Slot // by ID
 	Timers   int    // a key; 0: none
 	Step     int64  // ms by which the watermark of a plugin with timers moves
@@ -46,6 +47,7 @@ const (
 	ColumnWatermark uint32 = 0xFFFFFF01
 	ColumnTimerAt   uint32 = 0xFFFFFF10
 	ColumnTimerTag  uint32 = 0xFFFFFF11
+	ColumnFrom      uint32 = 0xFFFFFF12
 )
 
 var wants = []Want{{"event_time", ColumnEventTime}, {"watermark", ColumnWatermark}}
@@ -117,7 +119,12 @@ func (r *reader) state(s *State, n *node) {
 	if !r.object(n, "state") {
 		return
 	}
-	s.Version = int(r.int(r.need(n, "version", "a number that rises when what is kept changes its meaning"), "version", 0, versionsMax))
+	s.Version = int(r.int(r.need(n, "version", "a number that rises when what is kept changes its meaning"), "version", 1, versionsMax))
+	if x := n.get("migrates_from"); x != nil {
+		if s.Migrates = int(r.int(x, "migrates_from", 1, versionsMax)); s.Migrates >= s.Version {
+			r.wrong(x.off, "migrates_from is the earliest version before %d that the module brings up to date; it is %d", s.Version, s.Migrates)
+		}
+	}
 	r.each(r.need(n, "slots", `such as [{"id":0,"kind":"value","max":64,"ttl":"1h"}]`), "slots", slotsMax, func(x *node) { r.slot(s, x) })
 	r.done(n, "state")
 	slices.SortFunc(s.Slots, func(a, b Slot) int { return a.ID - b.ID })

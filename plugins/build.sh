@@ -11,7 +11,7 @@ fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 export ZIG_GLOBAL_CACHE_DIR="$work/zig" ZIG_LOCAL_CACHE_DIR="$work/zig" # the cache does not see a changed manifest
-for source in plugins/*/*.c bench/rules/*.c runtime/engine/testdata/recall/*.c; do
+for source in plugins/*/*.c bench/rules/*.c runtime/engine/testdata/*/*.c; do
   dir=$(dirname "$source")
   name=$(basename "$source" .c)
   build=$(sed -n 's|^//	\(python3 -m ziglang .*\)$|\1|p' "$source")

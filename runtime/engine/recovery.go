@@ -145,7 +145,7 @@ func (r *Runner) adopt(got state.Recovered) (m Marks, err error) {
 	for i := range r.spec.Operators {
 		o := &r.spec.Operators[i]
 		s := find(&head.operators, o.Name)
-		if s.space != 0 && s.fingerprint != o.Fingerprint {
+		if s.space != 0 && s.fingerprint != o.Fingerprint && !o.migrates(s.fingerprint) {
 			if !o.OnReset {
 				return m, fmt.Errorf("operator %s has changed: %s; put it back, give the operator another name, or set `on_incompatible_state: reset` in it to drop what it kept",
 					o.Name, difference(s.fingerprint, o.Fingerprint))

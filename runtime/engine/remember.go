@@ -3,7 +3,9 @@ package engine
 import (
 	"cmp"
 	"encoding/binary"
+	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/seed-98920119/tocsin/abi"
@@ -20,6 +22,7 @@ type remembering struct {
 	p      *plugged
 	logic  *memories
 	timing bool           // it has timers
+	astray bool           // what was said is to be put in order
 	opened []int32        // keys that a call may change, some of them more than once
 	before map[int32]bool // if there is max_keys: whether they held something before the call
 	full   bool           // there may be no more keys
@@ -28,6 +31,7 @@ type remembering struct {
 	seen   int64          // the last watermark that is not the end
 	now    int64          // that of the call; of one after the end, seen
 	in     []operator.In
+	old    []wasm.Row // keys that are brought up to date
 	fired  []wasm.Timer
 }
 
@@ -73,6 +77,9 @@ func (k *remembering) judge(to int) error {
 	rows := k.rows[k.next:to]
 	k.next = to
 	k.begin(rows[0].W)
+	if err := k.migrate(rows); err != nil {
+		return err
+	}
 	if err := k.p.judge(rows, nil, k.seen); err != nil {
 		return err
 	}
@@ -153,8 +160,52 @@ func (k *remembering) expire(w int64) error {
 	}
 	k.logic.due = due[:0]
 	k.begin(w)
+	if err := k.migrate(k.in); err != nil {
+		return err
+	}
 	if err := k.p.judge(k.in, k.fired, k.seen); err != nil {
 		return err
+	}
+	return k.c.Err
+}
+
+// migrate brings the state of the rows' keys up to date, where an earlier version of the module has written it.
+func (k *remembering) migrate(rows []operator.In) error {
+	if k.logic.layout.Migrates == 0 {
+		return nil
+	}
+	k.old = k.old[:0]
+	done := map[string]bool{}
+	var in []operator.In
+	for i := range rows {
+		x := &rows[i]
+		if x.Lone || done[string(x.Key)] {
+			continue
+		}
+		done[string(x.Key)] = true
+		r := wasm.Row{Batch: k.names, Row: int32(k.names.Rows), Keyed: true, TS: x.TS, W: x.W, Seen: k.now, Key: x.Key}
+		m := k.Look(&r)
+		if m == nil || !m.Old(k.logic.layout) {
+			continue
+		}
+		r.From, r.ID = m.Version(), k.p.spec.Ident.ID([]byte("key"), x.Key)
+		if err := k.p.spec.appendKey(k.names, string(x.Key)); err != nil {
+			return err
+		}
+		k.old = append(k.old, r)
+		in = append(in, operator.In{P: x.P, TS: x.TS, W: x.W, First: x.TS, Last: x.TS, ID: r.ID, Batch: r.Batch, Row: r.Row, Idx: x.Idx, Key: x.Key})
+	}
+	if len(k.old) == 0 {
+		return k.c.Err
+	}
+	poison, judged, why := k.p.plugin.Migrate(k.old)
+	for _, x := range poison {
+		k.p.total.Poisoned++
+		k.p.fail(&in[x.Row], "plugin_migration_failed", x.Err)
+		k.astray = true // it comes before what rows before its own say
+	}
+	if judged < len(in) {
+		return fmt.Errorf("the plugin %s could not bring its state up to date, last with %w", k.p.spec.Module.Manifest, why)
 	}
 	return k.c.Err
 }
@@ -171,6 +222,10 @@ func (k *remembering) finish(w int64, ws []step) error {
 		return err
 	}
 	k.p.plugin.End()
+	if k.astray {
+		slices.SortStableFunc(k.p.said, place)
+		k.astray = false
+	}
 	return k.c.Err
 }
 
@@ -344,4 +399,26 @@ func (p *Plugin) timerID(key string, t wasm.Timer) event.ID {
 	binary.BigEndian.PutUint64(b[:8], uint64(t.Tag))
 	binary.BigEndian.PutUint64(b[8:], uint64(t.Due))
 	return p.Ident.ID([]byte("timer"), []byte(key), b[:8], b[8:])
+}
+
+// migrates says whether the operator's module brings up to date what another version of it has kept, by its fingerprint.
+func (o *Operator) migrates(was string) bool {
+	if o.Plugin == nil || o.Plugin.Module.Manifest.State.Migrates == 0 {
+		return false
+	}
+	const version = "state version: "
+	of := 0
+	rest := func(print string) (lines []string) {
+		for line := range strings.Lines(print) {
+			if text, ok := strings.CutPrefix(line, version); ok {
+				of, _ = strconv.Atoi(strings.TrimSpace(text))
+			} else if !strings.HasPrefix(line, "slot ") {
+				lines = append(lines, strings.TrimSpace(line))
+			}
+		}
+		return lines
+	}
+	now := rest(o.Fingerprint)
+	same := slices.Equal(now, rest(was))
+	return same && of >= o.Plugin.Module.Manifest.State.Migrates && of <= o.Plugin.Module.Manifest.State.Version
 }

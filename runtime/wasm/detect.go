@@ -17,7 +17,10 @@ func (in *Instance) batch(dst []abi.Hit, w *writer, rows []Row, fired []Timer) (
 	}
 	w.fired = fired
 	export, process := abi.ExportProcess, in.process
-	if fired != nil {
+	switch {
+	case w.moved:
+		export, process = abi.ExportMigrate, in.migrate
+	case fired != nil:
 		export, process = abi.ExportTimer, in.timer
 	}
 	need, outCap := w.bound(rows), abi.OutCap(len(rows))
@@ -52,6 +55,9 @@ func (in *Instance) batch(dst []abi.Hit, w *writer, rows []Row, fired []Timer) (
 		}
 		if err := in.answered(export); err != nil {
 			return dst, false, err
+		}
+		if w.moved && (a.OutRows != 0 || a.OutLen != 0) {
+			return dst, false, &Trap{Output, export + " has an answer, and there is none to give"}
 		}
 		hits, err := abi.ReadHits(dst, buf[outOff:outOff+outCap], outOff, len(rows), a)
 		if err == nil {
@@ -183,6 +189,28 @@ func (p *Plugin) Fire(hits []abi.Hit, rows []Row, fired []Timer) (all []abi.Hit,
 	hits, poison, judged = p.judge(hits)
 	p.Counts.Fired += int64(judged)
 	return hits, poison, judged, p.last
+}
+
+// Migrate brings the state of keys up to date: rows are keys, From the version that wrote what is kept of them. Those that the guest
+// fails on are poison; those from index judged on came while the breaker was open.
+func (p *Plugin) Migrate(rows []Row) (poison []Poison, judged int, why error) {
+	p.rows, p.at, p.fired, p.w.moved = rows, nil, nil, true
+	defer func() { p.w.moved = false }()
+	hits, bad := p.Counts.Hits, p.Counts.Rows
+	_, poison, judged = p.judge(nil)
+	p.Counts.Hits, p.Counts.Rows = hits, bad
+	for i := range rows[:judged] {
+		if m := p.access.keys.Open(&rows[i]); m != nil {
+			m.of = p.access.layout.Version
+		}
+	}
+	for _, x := range poison {
+		if m := p.access.keys.Open(&rows[x.Row]); m != nil {
+			m.Clear()
+		}
+	}
+	p.access.keys.Settle()
+	return poison, judged, p.last
 }
 
 // judge gives the rows to the guest, as far as it comes before the breaker opens.

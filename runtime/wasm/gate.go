@@ -508,6 +508,7 @@ var contract = []promise{
 	{abi.ExportArena, true, functype{[]byte{0x7f}, []byte{0x7f}}},
 	{abi.ExportInit, true, functype{[]byte{0x7f, 0x7f}, []byte{0x7f}}},
 	{abi.ExportProcess, true, functype{[]byte{0x7f}, []byte{0x7f}}},
+	{abi.ExportMigrate, false, functype{[]byte{0x7f}, []byte{0x7f}}},
 	{abi.ExportTimer, false, functype{[]byte{0x7f}, []byte{0x7f}}},
 	{abi.ExportClose, false, functype{}},
 	{abi.ExportStart, false, functype{}},

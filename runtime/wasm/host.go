@@ -161,8 +161,14 @@ func (h *Host) Load(code []byte, opt Options) (*Module, error) {
 	if err != nil {
 		return nil, err
 	}
-	if out.Manifest.State.Timers > 0 && !slices.ContainsFunc(m.exports, func(e export) bool { return e.name == abi.ExportTimer }) {
+	has := func(name string) bool {
+		return slices.ContainsFunc(m.exports, func(e export) bool { return e.name == name })
+	}
+	if out.Manifest.State.Timers > 0 && !has(abi.ExportTimer) {
 		return nil, fmt.Errorf("its manifest has timers, but the module does not export %s", abi.ExportTimer)
+	}
+	if out.Manifest.State.Migrates > 0 && !has(abi.ExportMigrate) {
+		return nil, fmt.Errorf("its manifest has migrates_from, but the module does not export %s", abi.ExportMigrate)
 	}
 	out.Limits = granted(out.Manifest.Limits, opt.Ceiling)
 	pages := uint32(out.Limits.MemoryMiB << 20 / pageSize)

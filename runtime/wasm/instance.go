@@ -24,6 +24,7 @@ type Instance struct {
 	memory  api.Memory
 	process api.Function
 	timer   api.Function // nil: it has no timers
+	migrate api.Function // nil: it brings no state up to date
 	grow    api.Function
 	fuel    api.MutableGlobal
 	guest   guest
@@ -54,7 +55,7 @@ func (m *Module) Instantiate(config []byte, id Identity) (*Instance, error) {
 		return nil, &Trap{Trapped, "it could not be instantiated: " + firstLine(err)}
 	}
 	in.mod, in.memory = mod, mod.Memory()
-	in.timer = mod.ExportedFunction(abi.ExportTimer)
+	in.timer, in.migrate = mod.ExportedFunction(abi.ExportTimer), mod.ExportedFunction(abi.ExportMigrate)
 	in.process, in.grow = mod.ExportedFunction(abi.ExportProcess), mod.ExportedFunction(abi.ExportArena)
 	if !m.plain {
 		in.fuel = mod.ExportedGlobal(exportFuel).(api.MutableGlobal)

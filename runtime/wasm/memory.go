@@ -18,6 +18,7 @@ type Memory struct {
 	slots  []slotMemory // by the manifest's slots; nil until one is written
 	timers []Timer      // by due time and tag
 	size   int          // bytes that count for the key's share
+	of     int          // the version of the manifest's state that wrote it
 }
 
 // slotMemory is a value, or a map.
@@ -108,8 +109,14 @@ func (m *Memory) Clear() {
 	for i := range m.slots {
 		m.slots[i] = slotMemory{}
 	}
-	m.timers, m.size = m.timers[:0], 0
+	m.timers, m.size, m.of = m.timers[:0], 0, 0
 }
+
+// Version is the version of the module's state that wrote it.
+func (m *Memory) Version() int { return m.of }
+
+// Old says whether it was written by an earlier version of the module's state.
+func (m *Memory) Old(layout *abi.State) bool { return m.of != layout.Version && m.Next() != never }
 
 // prune drops the entries of a map that expire by w, and finds the earliest time of the others.
 func (m *Memory) prune(s *slotMemory, w int64, gone func(e entry)) {
@@ -148,10 +155,15 @@ const (
 	recordValue = 'v'
 	recordMap   = 'm'
 	recordTimer = 't'
+	recordOf    = 'n'
 )
 
 // Append appends everything that it remembers, by the slots of a manifest.
 func (m *Memory) Append(dst []byte, layout *abi.State) []byte {
+	if m.Next() == never {
+		return dst
+	}
+	dst = binary.AppendUvarint(append(dst, recordOf), uint64(m.of))
 	for i := range m.slots {
 		s := &m.slots[i]
 		id := byte(layout.Slots[i].ID)
@@ -202,6 +214,10 @@ var errMemory = errors.New("what a plugin remembers is damaged")
 func (m *Memory) Load(rec []byte, layout *abi.State) error {
 	m.Clear()
 	r := event.Reader{B: rec}
+	if r.Bad = r.Byte() != recordOf; !r.Bad {
+		m.of = int(r.Uint())
+		r.Bad = r.Bad || m.of < 1 || m.of > layout.Version
+	}
 	for len(r.B) > 0 && !r.Bad {
 		switch kind := r.Byte(); kind {
 		case recordValue:

@@ -195,6 +195,9 @@ func (g *guest) change(row uint64) (*Memory, abi.Code) {
 			a.refused++
 			return nil, abi.Quota
 		}
+		if m.Next() == never {
+			m.of = a.layout.Version
+		}
 		a.m, a.open = m, true
 	}
 	return m, c
@@ -277,7 +280,10 @@ func (g *guest) put(row, slot uint64, value []byte) abi.Code {
 	a := g.access
 	s := m.slot(i, len(a.layout.Slots))
 	had := 0
-	if s.value != nil {
+	if s.value != nil && g.gone(s.expires) {
+		g.replaced(m, i)
+		m.setValue(s, nil, 0)
+	} else if s.value != nil {
 		had = entryBase + len(s.value)
 	}
 	if len(value) > a.layout.Slots[i].Max || !g.room(m, entryBase+len(value)-had) {

@@ -21,6 +21,7 @@ type Row struct {
 	Keyed bool // it has a key: none of its fields is null
 	ID    event.ID
 	TS, W int64
+	From  int    // of a key that is brought up to date: the version of its state
 	Seen  int64  // the last watermark that is not the end: what expires by then is not seen any more
 	Key   []byte // canonical (event.AppendKey), of a plugin that remembers
 }
@@ -56,6 +57,7 @@ type writer struct {
 	runs    []run // of the rows that bound saw last
 	wants   []abi.Want
 	fired   []Timer    // of the rows, if they are timers
+	moved   bool       // rows are keys whose state is brought up to date
 	all     []abi.Type // of reads, wants and timers
 }
 
@@ -112,6 +114,9 @@ func (w *writer) write(buf []byte, rows []Row, outCap int) (outOff, total int) {
 			w.whole(x.Index, abi.TimestampMS, len(rows), func(i int) int64 { return rows[i].TS })
 		}
 	}
+	if w.moved {
+		w.numbers(rows)
+	}
 	if w.fired != nil {
 		w.whole(abi.ColumnTimerAt, abi.TimestampMS, len(rows), func(i int) int64 { return w.fired[i].At })
 		w.whole(abi.ColumnTimerTag, abi.I64, len(rows), func(i int) int64 { return w.fired[i].Tag })
@@ -121,21 +126,39 @@ func (w *writer) write(buf []byte, rows []Row, outCap int) (outOff, total int) {
 
 // cols is the number of columns that a batch has.
 func (w *writer) cols() int {
-	if w.fired != nil {
+	switch {
+	case w.fired != nil:
 		return len(w.all)
+	case w.moved:
+		return len(w.all) - 1
 	}
 	return len(w.all) - 2
 }
 
-// whole writes a column of 64-bit numbers without nulls.
-func (w *writer) whole(index uint32, t abi.Type, n int, at func(i int) int64) {
-	b := w.abi.Open(index, t)
+// numbers writes the column of versions.
+func (w *writer) numbers(rows []Row) {
+	b := w.abi.Open(abi.ColumnFrom, abi.U32)
+	w.filled(b, len(rows))
+	for i := range rows {
+		binary.LittleEndian.PutUint32(b.Data[4*i:], uint32(rows[i].From))
+	}
+	w.abi.Close(len(b.Data), 0, 0)
+}
+
+// filled says that a column has a value in each of n rows.
+func (w *writer) filled(b *abi.Buffers, n int) {
 	for i := range b.Valid {
 		b.Valid[i] = 0xff
 	}
 	if n%8 != 0 {
 		b.Valid[len(b.Valid)-1] = 1<<(n%8) - 1
 	}
+}
+
+// whole writes a column of 64-bit numbers without nulls.
+func (w *writer) whole(index uint32, t abi.Type, n int, at func(i int) int64) {
+	b := w.abi.Open(index, t)
+	w.filled(b, n)
 	for i := range n {
 		binary.LittleEndian.PutUint64(b.Data[8*i:], uint64(at(i)))
 	}
