@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -44,15 +45,15 @@ const countDistinct = `{ window: { from: events, tumbling: 1d, key: key, aggrega
 func benchLarge(binary string) error {
 	say("generating %d and %d events of ever new keys", distinct.Events(), again.Events())
 	for name, g := range map[string]gen.Distinct{"distinct": distinct, "again": again} {
-		f, err := os.Create(path(name + ".jsonl"))
-		if err != nil {
-			return err
-		}
-		if err := errors.Join(g.Write(f), f.Sync(), f.Close(), os.WriteFile(path("empty-"+name+".jsonl"), nil, 0o644)); err != nil {
+		if err := writeTo(name+".jsonl", g.Write); err != nil {
 			return err
 		}
 	}
+	if err := writeTo("count.jsonl", gen.Logins{Seed: *seed, Events: *events}.Write); err != nil {
+		return err
+	}
 	rows := []*row{
+		handWritten("floor", "how fast this machine is today"),
 		pipelineRow(binary, "first_seen_10M", again.Events(), largeLimit, largeYAML("first_seen_10M", "again", "256MiB",
 			"{ first_seen: { from: events, value: key, history: 30d } }\n      new: { window: { from: rule, tumbling: 1d, aggregate: { n: count } } }")),
 		pipelineRow(binary, "count_20M", distinct.Events(), largeLimit, largeYAML("count_20M", "distinct", "256MiB", countDistinct)),
@@ -64,10 +65,19 @@ func benchLarge(binary string) error {
 		}
 	}
 	table(rows)
-	if n := rows[1].out; n != distinct.HeavyKeys() {
+	if n := rows[2].out; n != distinct.HeavyKeys() {
 		return fmt.Errorf("count_20M said %d rows, and %d keys come five times", n, distinct.HeavyKeys())
 	}
 	return restarts(binary)
+}
+
+// writeTo writes a file of the benchmark, and an empty one beside it.
+func writeTo(name string, write func(io.Writer) error) error {
+	f, err := os.Create(path(name))
+	if err != nil {
+		return err
+	}
+	return errors.Join(write(f), f.Sync(), f.Close(), os.WriteFile(path("empty-"+name), nil, 0o644))
 }
 
 // restarts kills a count with five million keys and times the next starts, until they read on.

@@ -138,6 +138,8 @@ func bench() error {
 		pipelineRow(binary, "first_seen", *events, "280MiB", loginsYAML("first_seen", `{ first_seen: { from: logins, key: username, value: country, history: 30d } }`)),
 		pipelineRow(binary, "rules", *events, "280MiB", rulesYAML()),
 		pipelineRow(binary, "plugins", *events, "280MiB", plugins),
+		pipelineRow(binary, "idle", *events, "180MiB", loginsYAML("idle", `{ plugin: { from: logins, module: bench/rules/idle.wasm, fields: { command: source_ip, user: source_ip } } }`)),
+		pipelineRow(binary, "state", *events, "280MiB", loginsYAML("state", `{ plugin: { from: logins, module: bench/rules/counter.wasm, fields: { key: source_ip } } }`)),
 	}
 	for i := range *runs {
 		for _, r := range rows {
@@ -353,13 +355,17 @@ func anonymous(pid int) int64 {
 
 func table(rows []*row) {
 	fmt.Println("\n| | CPU ns an event | events/s | peak RSS MB | rows out | must be |\n|---|---|---|---|---|---|")
-	floor := 0.0
+	floor, idle := 0.0, 0.0
 	for _, r := range rows {
 		ns := float64(r.cpu.Nanoseconds()) / float64(r.events)
 		must := ""
 		switch r.name {
 		case "floor":
 			floor = ns
+		case "idle":
+			idle = ns
+		case "state":
+			must = fmt.Sprintf("<= idle + 400 ns (is + %.0f)", ns-idle)
 		case "count":
 			must = fmt.Sprintf("<= 1000 ns, <= 2 x floor (is %.2f x), <= 200 MB", ns/floor)
 		case "join":

@@ -257,8 +257,11 @@ func (e *env) counts(s engine.Stats, dir string, took time.Duration) {
 	if n := s.RowsCapped + s.MatchesCapped; n > 0 {
 		e.say("  capped  %s rows hit a cap of their operator and are marked truncated", count(n))
 	}
-	if s.Refused > 0 {
-		e.say("  %s rows of new keys came when there were max_keys already, and were not counted", count(s.Refused))
+	if s.Crowded > 0 {
+		e.say("  full    %s rows, or writes of plugins, were of new keys when there were max_keys already, and were refused", count(s.Crowded))
+	}
+	if s.TooLate > 0 {
+		e.say("  %s timers were set by plugins after the end of the input, and will not fire", count(s.TooLate))
 	}
 	if s.Incomplete > 0 {
 		e.say("  %s rows lack a field that a plugin requires: it did not see them", count(s.Incomplete))

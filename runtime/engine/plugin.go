@@ -202,7 +202,7 @@ func (k *plugged) results() []operator.Result { return k.said }
 func (k *plugged) counts() operator.Counts {
 	c := k.total
 	c.Incomplete = k.plugin.Counts.Skipped
-	c.Refused, c.Dropped = k.plugin.Counts.Refused, k.plugin.Counts.Dropped
+	c.Crowded, c.TooLate = k.plugin.Counts.Refused, k.plugin.Counts.Dropped
 	return c
 }
 func (k *plugged) close() { k.plugin.Close() }

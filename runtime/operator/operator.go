@@ -126,12 +126,12 @@ type Context struct {
 type Counts struct {
 	RowsCapped, MatchesCapped, Truncated int64
 
-	Refused   int64 // rows of a new key that came when there were max_keys already
+	Crowded   int64 // rows of a new key that came when there were max_keys already, and writes of plugins
 	Estimated int64 // rows with an aggregate that has become an estimate
 
 	Poisoned   int64 // rows that a plugin failed on
 	Unjudged   int64 // rows that came while a plugin was switched off after too many failures
-	Dropped    int64 // timers that a plugin set after the end of the input
+	TooLate    int64 // timers that a plugin set after the end of the input
 	Incomplete int64 // rows that lack a field that a plugin requires: it did not see them
 }
 
@@ -141,11 +141,11 @@ func (c *Counts) Add(o Counts) {
 	c.MatchesCapped += o.MatchesCapped
 	c.Truncated += o.Truncated
 	c.Estimated += o.Estimated
-	c.Refused += o.Refused
+	c.Crowded += o.Crowded
 	c.Poisoned += o.Poisoned
 	c.Unjudged += o.Unjudged
 	c.Incomplete += o.Incomplete
-	c.Dropped += o.Dropped
+	c.TooLate += o.TooLate
 }
 
 // Emit says a row of the given cells, in the order of the operator's columns, made of events from first to last.
@@ -171,7 +171,7 @@ func (c *Context) TooLate(in *In) {
 
 // TurnAway refuses a row because there are too many keys: as a row that failed, or as a late one.
 func (c *Context) TurnAway(in *In, late bool, why string) {
-	c.Counts.Refused++
+	c.Counts.Crowded++
 	r := Result{TS: in.TS, ID: in.ID, Batch: in.Batch, Row: in.Row, First: in.TS, Last: in.TS, Input: in.Input, Reason: "max_keys", Why: why}
 	if r.Kind = Failed; late {
 		r.Kind = Late
