@@ -29,7 +29,7 @@ type TimeFormat struct {
 var epochs = map[string]int64{"epoch_s": 1, "epoch_ms": 1e3, "epoch_us": 1e6, "epoch_ns": 1e9}
 
 // NewTimeFormat knows rfc3339 (the default, also with a space for the T), syslog (that, or RFC 3164's "Jan _2 15:04:05"), epoch_s,
-// epoch_ms, epoch_us, epoch_ns, or a Go layout. Without a year it is the one that brings the event nearest to another time. zone is an IANA name and says where times without one are; default UTC.
+// epoch_ms, epoch_us, epoch_ns, or a Go layout. Without a year it is the last one that does not bring the event ahead of the time when its line was written. zone is an IANA name and says where times without one are; default UTC.
 func NewTimeFormat(format, zone string) (*TimeFormat, error) {
 	t := &TimeFormat{name: format, zone: time.UTC}
 	if zone != "" {
@@ -73,7 +73,7 @@ func (t *TimeFormat) NeedsYear() bool { return t.syslog || t.yearly }
 // Millis reads a cell as epoch milliseconds, cut toward the past; a time without year is of 1970's neighbourhood.
 func (t *TimeFormat) Millis(v Value) (int64, error) { return t.Near(v, 0) }
 
-// Near is Millis with the time, epoch milliseconds, that an event without year is nearest to.
+// Near is Millis with the time, epoch milliseconds, at about which the line of an event without year was written.
 func (t *TimeFormat) Near(v Value, near int64) (int64, error) {
 	var ms int64
 	var err error
@@ -90,7 +90,7 @@ func (t *TimeFormat) Near(v Value, near int64) (int64, error) {
 			err = fmt.Errorf("%q does not fit the layout %q", cut(v.Text), t.layout)
 		}
 		if ms = x.UnixMilli(); t.yearly && err == nil {
-			ms, err = t.nearest(x, near)
+			ms, err = t.dated(x, near)
 		}
 	default:
 		ms, err = t.rfc3339(v.Text)
@@ -200,36 +200,25 @@ func (t *TimeFormat) rfc3164(b []byte, near int64) (int64, error) {
 	if mon == 0 || day < 1 || day > daysIn(4, mon) || hour < 0 || hour > 23 || min < 0 || min > 59 || sec < 0 || sec > 59 {
 		return 0, fmt.Errorf("%q is not a time of RFC 3164: %s", cut(b), want)
 	}
-	return t.nearest(time.Date(4, time.Month(mon), day, hour, min, sec, 0, t.zone), near)
+	return t.dated(time.Date(4, time.Month(mon), day, hour, min, sec, 0, t.zone), near)
 }
 
-// nearest gives a time the year that brings it nearest to another one. 29 February is only in leap years, which are up to eight
-// years apart.
-func (t *TimeFormat) nearest(x time.Time, near int64) (int64, error) {
+// ahead is how far a time without year may be ahead of the one that its line was written at: a clock that is wrong.
+const ahead = 7 * 86_400_000
+
+// dated gives a time the latest year that does not bring it ahead of the time when its line was written. 29 February is only in leap years,
+// which are up to eight years apart.
+func (t *TimeFormat) dated(x time.Time, written int64) (int64, error) {
 	_, month, day := x.Date()
-	around := 1
-	if month == time.February && day == 29 {
-		around = 8
-	}
-	best, found := int64(0), false
-	year := time.UnixMilli(near).In(x.Location()).Year()
-	for y := year - around; y <= year+around; y++ {
+	year := time.UnixMilli(written).In(x.Location()).Year()
+	for y := year + 1; ; y-- {
 		if day > daysIn(y, int(month)) {
 			continue
 		}
-		at := time.Date(y, month, day, x.Hour(), x.Minute(), x.Second(), x.Nanosecond(), x.Location()).UnixMilli()
-		if !found || abs(at-near) < abs(best-near) {
-			best, found = at, true
+		if at := time.Date(y, month, day, x.Hour(), x.Minute(), x.Second(), x.Nanosecond(), x.Location()).UnixMilli(); at <= written+ahead {
+			return at, nil
 		}
 	}
-	return best, nil
-}
-
-func abs(n int64) int64 {
-	if n < 0 {
-		return -n
-	}
-	return n
 }
 
 // two reads two digits, -1 if they are none.
