@@ -26,12 +26,14 @@ type Template struct {
 	Title       Text
 	Description Text
 	Severity    string
-	RiskScore   int // 0 to 100
+	RiskScore   int // 0 to 100; -1: the entity's score, which the row has
 	Entities    []Entity
 	Attack      []string // ATT&CK technique ids
 	References  []string
 	Innocent    []string // what may look like it and is not: false_positives
 	Columns     []Column // the row's columns, in order
+	Events      int      // how many events it shows at most; 0: those that the row has by itself
+	Held        bool     // its alerts go through an operator that suppresses or groups them
 }
 
 // Rule says which rule an alert comes from.
@@ -51,7 +53,12 @@ type Facts struct {
 	TS, First, Last int64
 	Severity        string // "": the template's
 	Note            []byte // JSON object, nil for none
-	Event           []byte // the raw event, JSON, nil for none
+	Events          []byte // raw events, JSON, a comma between two; nil for none
+	Truncated       bool   // there were more
+	Count           int64  // alerts that it stands for, itself among them; 0: one
+	Suppressed      int64  // of them, those that were held back
+	Attack          []string
+	Score           int // of a template without one
 }
 
 // Column is a column of the row under the name it has in payloads.
@@ -65,7 +72,11 @@ type Entity struct {
 	Field Column
 	Type  string
 	Role  string
+	Risk  *EntityRisk // of an alert about an entity's risk
 }
+
+// EntityRisk says where a row has the type of its entity, which is not the same for all rows, and the entity's score.
+type EntityRisk struct{ Type, Score event.Field }
 
 // Row gives the cells of a row.
 type Row interface {
@@ -158,7 +169,7 @@ func Guess(columns []Column) (found []Entity) {
 		}
 		for _, k := range wellKnown {
 			if slices.Contains(k.names, name) || slices.ContainsFunc(k.names, func(n string) bool { return strings.HasSuffix(name, "_"+n) }) {
-				found = append(found, Entity{c, k.typ, role})
+				found = append(found, Entity{Field: c, Type: k.typ, Role: role})
 				break
 			}
 		}
@@ -177,6 +188,29 @@ var wellKnown = []struct {
 	{"domain", []string{"domain"}},
 }
 
+// Fields are the fields of a row that its alert is made of.
+func (t *Template) Fields() (list []event.Field) {
+	list = slices.Concat(t.Title.holes, t.Description.holes)
+	for _, c := range t.Columns {
+		list = append(list, c.Field)
+	}
+	for _, e := range t.Entities {
+		if list = append(list, e.Field.Field); e.Risk != nil {
+			list = append(list, e.Risk.Type, e.Risk.Score)
+		}
+	}
+	return list
+}
+
+// Score is the risk score, 0 to 100, of an alert with a severity of its own, or "" for the template's.
+func (t *Template) Score(severity string) int {
+	score := t.RiskScore
+	if severity != "" {
+		score += Scores[severity] - Scores[t.Severity]
+	}
+	return min(max(score, 0), 100)
+}
+
 // Append appends the alert's payload: a JSON object.
 func (t *Template) Append(dst []byte, x Facts, r Row) []byte {
 	str := func(key string, v string) {
@@ -186,10 +220,12 @@ func (t *Template) Append(dst []byte, x Facts, r Row) []byte {
 		dst = append(append(dst, key...), '"')
 		dst = append(event.AppendTime(dst, ms), '"')
 	}
-	severity, score := t.Severity, t.RiskScore
-	if x.Severity != "" && x.Severity != severity {
+	severity, score := t.Severity, x.Score
+	if x.Severity != "" {
 		severity = x.Severity
-		score += Scores[severity] - Scores[t.Severity]
+	}
+	if t.RiskScore >= 0 {
+		score = t.Score(severity)
 	}
 	str(`{"id":`, x.ID.String())
 	str(`,"rule":{"id":`, t.Rule.ID)
@@ -199,29 +235,23 @@ func (t *Template) Append(dst []byte, x Facts, r Row) []byte {
 	str(`},"title":`, string(t.Title.Fill(nil, r)))
 	str(`,"description":`, string(t.Description.Fill(nil, r)))
 	str(`,"severity":`, severity)
-	dst = strconv.AppendInt(append(dst, `,"risk_score":`...), int64(min(max(score, 0), 100)), 10)
+	dst = strconv.AppendInt(append(dst, `,"risk_score":`...), int64(score), 10)
 	when(`,"time":`, x.TS)
 	when(`,"first_event_time":`, x.First)
 	when(`,"last_event_time":`, x.Last)
-	dst = append(dst, `,"count":1,"suppressed":0,"entities":[`...)
+	dst = strconv.AppendInt(append(dst, `,"count":`...), max(x.Count, 1), 10)
+	dst = strconv.AppendInt(append(dst, `,"suppressed":`...), x.Suppressed, 10)
+	dst = append(dst, `,"entities":[`...)
 	n := 0
-	for _, e := range t.Entities {
-		v := r.Value(e.Field.Field)
-		if v.Missing() {
-			continue
+	for i := range t.Entities {
+		if v := r.Value(t.Entities[i].Field.Field); !v.Missing() {
+			if n++; n > 1 {
+				dst = append(dst, ',')
+			}
+			dst = t.Entities[i].append(dst, r, v)
 		}
-		if n++; n > 1 {
-			dst = append(dst, ',')
-		}
-		str(`{"type":`, e.Type)
-		str(`,"field":`, e.Field.Name)
-		if e.Role != "" {
-			str(`,"role":`, e.Role)
-		}
-		dst = v.AppendJSON(append(dst, `,"value":`...))
-		dst = append(dst, '}')
 	}
-	dst = appendStrings(append(dst, `],"attack":`...), t.Attack)
+	dst = appendStrings(append(dst, `],"attack":`...), United(t.Attack, x.Attack))
 	dst = appendStrings(append(dst, `,"references":`...), t.References)
 	dst = appendStrings(append(dst, `,"false_positives":`...), t.Innocent)
 	dst = append(dst, `,"note":`...)
@@ -230,8 +260,43 @@ func (t *Template) Append(dst []byte, x Facts, r Row) []byte {
 	}
 	dst = append(append(dst, x.Note...), `,"row":`...)
 	dst = AppendRow(dst, t.Columns, r)
-	dst = append(append(dst, `,"events":[`...), x.Event...)
-	return append(dst, `]}`...)
+	dst = append(append(append(dst, `,"events":[`...), x.Events...), ']')
+	if x.Truncated {
+		dst = append(dst, `,"truncated":true`...)
+	}
+	return append(dst, '}')
+}
+
+// append appends the entity, whose value in the row is v.
+func (e *Entity) append(dst []byte, r Row, v event.Value) []byte {
+	kind := []byte(e.Type)
+	if e.Risk != nil {
+		kind = r.Value(e.Risk.Type).Text
+	}
+	dst = event.AppendJSONString(append(dst, `{"type":`...), kind)
+	dst = event.AppendJSONString(append(dst, `,"field":`...), []byte(e.Field.Name))
+	if e.Role != "" {
+		dst = event.AppendJSONString(append(dst, `,"role":`...), []byte(e.Role))
+	}
+	dst = v.AppendJSON(append(dst, `,"value":`...))
+	if e.Risk != nil {
+		dst = r.Value(e.Risk.Score).AppendJSON(append(dst, `,"risk_score":`...))
+	}
+	return append(dst, '}')
+}
+
+// United are the techniques of both lists, each once, in their order.
+func United(a, b []string) []string {
+	if len(b) == 0 {
+		return a
+	}
+	all := slices.Clone(a)
+	for _, id := range b {
+		if !slices.Contains(all, id) {
+			all = append(all, id)
+		}
+	}
+	return all
 }
 
 // AppendRow appends a row's columns as a flat JSON object; columns that the row does not have are left out. Of a column

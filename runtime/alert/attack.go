@@ -58,3 +58,53 @@ func LookupTechnique(id string) Technique {
 	}
 	return t
 }
+
+// TechniqueStatus is what the table knows of a technique's id.
+type TechniqueStatus uint8
+
+// A technique is known; it is none, never was or was retired; or its number is beyond those of the table, which newer ones are.
+const (
+	KnownTechnique TechniqueStatus = iota
+	NoTechnique
+	NewTechnique
+)
+
+// CheckTechnique says what the table knows of a technique, and of one that it does not know the nearest that it does: its parent,
+// or the one that differs least, the lower of equals; none if none is near.
+func CheckTechnique(id string) (status TechniqueStatus, near Technique) {
+	lines := attackLines()
+	if len(lines[id]) == 2 {
+		return KnownTechnique, near
+	}
+	parent, _, sub := strings.Cut(id, ".")
+	best, status := 2, NewTechnique
+	for known, cells := range lines {
+		if len(cells) != 2 {
+			continue
+		}
+		of, _, isSub := strings.Cut(known, ".")
+		if sub && isSub && of == parent && known > id || (!sub || lines[parent] == nil) && known[:2] == id[:min(2, len(id))] && of > parent {
+			status = NoTechnique // ids go up within a matrix, and within a technique
+		}
+		if n := differs(known, id); n < best || n == best && n < 2 && known < near.ID {
+			best, near = n, Technique{ID: known, Name: cells[0]}
+		}
+	}
+	if cells := lines[parent]; sub && near.ID == "" && len(cells) == 2 {
+		near = Technique{ID: parent, Name: cells[0]}
+	}
+	return status, near
+}
+
+// differs counts the places at which two ids of one length differ; ids of other lengths are far from one another.
+func differs(a, b string) (n int) {
+	if len(a) != len(b) {
+		return len(a) + len(b)
+	}
+	for i := range len(a) {
+		if a[i] != b[i] {
+			n++
+		}
+	}
+	return n
+}

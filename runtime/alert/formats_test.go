@@ -31,9 +31,9 @@ func sample(t *testing.T, attack []string, events string, entities ...[3]string)
 	a := Template{Rule: Rule{"rule/1", "a rule", "tocsin.rule", "1.2.0"}, Title: title, Description: title, Severity: "high", RiskScore: 70, Attack: attack,
 		References: []string{"https://example.com/a"}, Innocent: []string{"backups"}, Columns: row.columns()}
 	for i, e := range entities {
-		a.Entities = append(a.Entities, Entity{a.Columns[i], e[0], e[1]})
+		a.Entities = append(a.Entities, Entity{Field: a.Columns[i], Type: e[0], Role: e[1]})
 	}
-	return a.Append(nil, Facts{ID: event.ID{1, 2, 3}, TS: 1_772_000_000_123, First: 1_772_000_000_000, Last: 1_772_000_000_100, Note: []byte(`{"why":[1.50,"<"]}`), Event: []byte(events)}, row)
+	return a.Append(nil, Facts{ID: event.ID{1, 2, 3}, TS: 1_772_000_000_123, First: 1_772_000_000_000, Last: 1_772_000_000_100, Note: []byte(`{"why":[1.50,"<"]}`), Events: []byte(events)}, row)
 }
 
 // doc makes a document of an alert's payload, and reads it with numbers as they are written.

@@ -20,14 +20,25 @@ func (e *env) lint(args []string) int {
 			status = wrong
 			continue
 		}
-		_, findings := pipeline.Check(path, src)
+		conf, findings := pipeline.Check(path, src)
 		for _, f := range findings {
 			e.say("%s", f)
 			status = wrong
 		}
+		e.warned(path, conf)
 		if len(findings) == 0 {
 			e.say("%s: no fault found", path)
 		}
 	}
 	return status
+}
+
+// warned says what of a pipeline is probably not meant, and stops nothing.
+func (e *env) warned(path string, conf *pipeline.Config) {
+	if conf == nil {
+		return
+	}
+	for _, w := range conf.Warnings {
+		e.say("%s:%d:%d: warning: %s", path, w.Line, w.Column, w.Text)
+	}
 }

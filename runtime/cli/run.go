@@ -98,6 +98,7 @@ func (e *env) run(args []string) int {
 		}
 		return wrong
 	}
+	e.warned(f.path, conf)
 	stop, err := profile(f)
 	if err != nil {
 		e.say("tocsin run: %v", err)
@@ -253,6 +254,9 @@ func (e *env) counts(s engine.Stats, dir string, took time.Duration) {
 	}
 	if n := s.Truncated + s.Estimated; n > 0 {
 		e.say("  marked  %s rows from which a limit left something out (truncated), %s with an aggregate that is an estimate (approximate)", count(s.Truncated), count(s.Estimated))
+	}
+	if s.Suppressed > 0 {
+		e.say("  held    %s alerts of which others had told already (suppress)", count(s.Suppressed))
 	}
 	if n := s.RowsCapped + s.MatchesCapped; n > 0 {
 		e.say("  capped  %s rows hit a cap of their operator and are marked truncated", count(n))

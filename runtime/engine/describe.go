@@ -185,6 +185,10 @@ func readerOf(spec *Spec, s saved) func(rec []byte) (int64, error) {
 		return dates(o.Sequence.Logic())
 	case o.FirstSeen != nil:
 		return dates(o.FirstSeen.Logic())
+	case o.Risk != nil:
+		return dates(o.Risk.Logic(nil))
+	case o.Suppress != nil:
+		return dates(o.Suppress.Logic(operator.AlertReader{}))
 	case o.Window == nil:
 		return nil
 	case o.Window.Kind == operator.Session:

@@ -81,6 +81,7 @@ type node struct {
 	said    []operator.Result
 	row     operator.In // the row that is being dealt out, and its key
 	key     []byte
+	ends    []int       // scratch: of keys in it
 	late    int64       // rows that came too late
 	failed  int64       // rows that a window refused
 	left    int64       // rows said that leave
@@ -103,7 +104,7 @@ func NewGraph(spec *Spec, shards int) *Graph {
 			n.in = append(n.in, mark{operator.NegInf, active})
 		}
 		for range shards {
-			s := newShard(spec.Fields, o)
+			s := g.newShard(o)
 			if e, ok := s.(*enriched); ok {
 				g.enriched = append(g.enriched, e)
 			}
@@ -119,8 +120,8 @@ func NewGraph(spec *Spec, shards int) *Graph {
 	return g
 }
 
-func newShard(fields *event.Fields, o *Operator) shard {
-	out := event.NewBatch(fields, o.columns())
+func (g *Graph) newShard(o *Operator) shard {
+	out := event.NewBatch(g.spec.Fields, o.columns())
 	switch {
 	case o.Join != nil && o.Join.Kind == operator.Windowed:
 		return newKeyed(o.Join.Windows(), out)
@@ -131,7 +132,7 @@ func newShard(fields *event.Fields, o *Operator) shard {
 	case o.Sequence != nil:
 		return newKeyed(o.Sequence.Logic(), out)
 	case o.Plugin != nil && o.Plugin.remembers():
-		return newRemembering(o.Plugin, fields, out)
+		return newRemembering(o.Plugin, g.spec.Fields, out)
 	case o.Plugin != nil:
 		return newPlugged(o.Plugin, out)
 	case o.Filter != nil:
@@ -140,6 +141,10 @@ func newShard(fields *event.Fields, o *Operator) shard {
 		return &enriched{spec: o.Enrich, out: out}
 	case o.FirstSeen != nil:
 		return newKeyed(o.FirstSeen.Logic(), out)
+	case o.Risk != nil:
+		return newKeyed(o.Risk.Logic(g.raised(o)), out)
+	case o.Suppress != nil:
+		return newKeyed(o.Suppress.Logic(g.spec.reader(o)), out)
 	}
 	switch o.Window.Kind {
 	case operator.Session:
@@ -283,7 +288,18 @@ func (n *node) distribute(g *Graph, w int64) (rows int) {
 		}
 		in := &n.row
 		*in = operator.In{P: r.P, TS: r.TS, W: w, First: r.First, Last: r.Last, ID: r.ID, Batch: r.Batch, Row: r.Row, Idx: int32(rows), Input: uint8(src)}
-		if n.admits != nil && !n.admits.Match(in) || !n.keyOf(in) {
+		if n.admits != nil && !n.admits.Match(in) {
+			continue
+		}
+		if n.spec.Risk != nil {
+			n.named(g, in, func(key []byte) {
+				in.Key, in.Idx = key, int32(rows)
+				n.shards[n.shardOf(g, in, rows)].push(in)
+				rows++
+			})
+			continue
+		}
+		if !n.keyOf(in) {
 			continue
 		}
 		if q := n.spec.Sequence; q != nil {
@@ -294,17 +310,20 @@ func (n *node) distribute(g *Graph, w int64) (rows int) {
 		if n.spec.FirstSeen != nil {
 			in.Silent = n.learns(in.TS)
 		}
-		to := 0
-		switch {
-		case len(n.shards) == 1:
-		case n.spec.stateless(): // stretches of rows stay together
-			to = rows / stretch % len(n.shards)
-		default:
-			to = rootOf(hashKey(g.seed, in.Key)) % len(n.shards)
-		}
-		n.shards[to].push(in)
+		n.shards[n.shardOf(g, in, rows)].push(in)
 		rows++
 	}
+}
+
+// shardOf is the shard of a row, the so-manieth of the block.
+func (n *node) shardOf(g *Graph, in *operator.In, row int) int {
+	switch {
+	case len(n.shards) == 1:
+		return 0
+	case n.spec.stateless(): // stretches of rows stay together
+		return row / stretch % len(n.shards)
+	}
+	return rootOf(hashKey(g.seed, in.Key)) % len(n.shards)
 }
 
 // before returns the end of the steps, from at on, that lie before position p. Rows may be near one another or far apart: it
@@ -346,8 +365,12 @@ func (n *node) keyOf(in *operator.In) bool {
 		n.key, in.Key = key, key
 		return true
 	}
+	in.Lone = n.spec.Suppress != nil && len(n.spec.Suppress.Keys) > 0
 	for _, f := range n.spec.keys(int(in.Input)) {
 		v := in.Value(f)
+		if !v.Missing() && n.spec.Suppress != nil {
+			in.Lone = false
+		}
 		if v.Missing() && n.spec.skipsNull() {
 			if in.Lone = n.spec.lone(in.Input); !in.Lone {
 				return false
@@ -430,6 +453,7 @@ func (n *node) tally(r *operator.Result) {
 		n.late++
 	case r.Kind == operator.Failed && n.spec.Window != nil:
 		n.failed++
+	case n.spec.Suppress != nil: // its rows are no rows
 	case !n.spec.Leaves || r.Kind == operator.Failed || r.Kind == operator.Final:
 	case r.Revision > 0:
 		n.revised++

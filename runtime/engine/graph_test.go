@@ -79,6 +79,7 @@ func randomOps(r *rand.Rand, streams int) (ops []refOp) {
 			o.only = randomWhere(r)
 		}
 		o = randomRecall(r, o)
+		o = randomAlerts(r, o, ops, streams)
 		ops = append(ops, o)
 	}
 	return ops
@@ -193,6 +194,8 @@ func compileCase(t testing.TB, streams []refStream, ops []refOp) *Spec {
 			compilePassing(t, &x, o, f)
 		} else if o.table != nil {
 			compileTable(t, &x, o, f)
+		} else if o.damp != nil || o.risk != nil {
+			compileAlerts(&x, o, f)
 		} else if o.join {
 			x.Join = compileJoin(t, o, f, keys)
 		} else {
@@ -215,6 +218,12 @@ func compileCase(t testing.TB, streams []refStream, ops []refOp) *Spec {
 			} else {
 				x.Where = match.All(x.Where, c)
 			}
+		}
+		if x.Alert = caseAlert(t, o, f); x.Plugin != nil {
+			for _, rule := range x.Plugin.Rules {
+				rule.Alert = x.Alert
+			}
+			x.Alert = nil
 		}
 		spec.Operators = append(spec.Operators, x)
 	}
@@ -315,12 +324,15 @@ func shown(spec *Spec, op int, r *operator.Result) refRow {
 	}
 	for _, f := range cols {
 		name := spec.Fields.Path(f)
-		if name == "window_start" || name == "window_end" {
+		if name == "window_start" || name == "window_end" || name == "first_time" || name == "last_time" {
 			continue // checked through the id and the time
 		}
 		if v := r.Batch.Value(f, int(r.Row)); v.Kind != event.Absent {
 			out.cells[name] = refCell{v.Kind, string(v.Text)}
 		}
+	}
+	if g := r.Gathered; g != nil {
+		out.cells["(gathered)"] = refCell{event.String, fmt.Sprint(g.Count, " ", g.Suppressed, " ", g.Level)}
 	}
 	return out
 }
@@ -343,6 +355,7 @@ func compareCase(t *testing.T, seed uint64, how string, op int, want []refRow, g
 		if i < len(got) {
 			if i < len(want) {
 				near(want[i], got[i])
+				nearScore(want[i], got[i])
 			}
 			b = got[i].String()
 		}
@@ -354,7 +367,7 @@ func compareCase(t *testing.T, seed uint64, how string, op int, want []refRow, g
 
 // A block is indistinguishable from one row at a time, whatever its size and however many shards there are.
 func TestBlocksAreInvisible(t *testing.T) {
-	var recalled, fired, rows, lates, pairs, hits, seqs, passed, known, cut, indexed, revised, settled, refused int
+	var held, grouped, risks, recalled, fired, rows, lates, pairs, hits, seqs, passed, known, cut, indexed, revised, settled, refused int
 	kinds, joins := map[operator.WindowKind]int{}, map[refJoin]int{}
 	seed := *firstSeed
 	t.Logf("first seed %d", seed)
@@ -383,6 +396,12 @@ func TestBlocksAreInvisible(t *testing.T) {
 					}
 				case ops[i].judge:
 					hits++
+				case ops[i].damp != nil && ops[i].damp.forMS > 0:
+					held += int(min(x.rev, 1))
+				case ops[i].damp != nil:
+					grouped += int(min(x.rev, 1))
+				case ops[i].risk != nil:
+					risks++
 				case ops[i].seq != nil:
 					seqs++
 				case ops[i].passes():
@@ -410,7 +429,7 @@ func TestBlocksAreInvisible(t *testing.T) {
 			}
 		}
 		for i := range ops {
-			if o := &ops[i]; o.maxKeys > 0 && !o.join && !o.judge && !o.passes() && o.table == nil && o.seq == nil {
+			if o := &ops[i]; o.maxKeys > 0 && o.windows() {
 				refused++
 			}
 		}
@@ -420,7 +439,8 @@ func TestBlocksAreInvisible(t *testing.T) {
 	t.Logf("%d revisions, %d rows for readers in the end; %d windows with max_keys", revised, settled, refused)
 	t.Logf("seeds to %d: %d windows, %d pairs of %d joins (%d marked truncated), %d hits of plugins, %d sequences, %d rows passed on, %d that a table knew, %d late rows; %d inputs behind an index; windows by kind: %v, rows of joins by type, matches, where: %v",
 		seed-1, rows, pairs, len(joins), cut, hits, seqs, passed, known, lates, indexed, kinds, joins)
-	if len(kinds) < 5 || *caseCount >= 2000 && len(joins) < 50 || passed == 0 || known == 0 || hits == 0 || indexed == 0 || seqs == 0 || pairs == 0 || lates == 0 || cut == 0 || revised == 0 || settled == 0 || refused == 0 || recalled == 0 || fired == 0 {
+	t.Logf("%d revisions of suppressed alerts, %d of grouped ones, %d rows of risks", held, grouped, risks)
+	if held == 0 || grouped == 0 || risks == 0 || len(kinds) < 5 || *caseCount >= 2000 && len(joins) < 50 || passed == 0 || known == 0 || hits == 0 || indexed == 0 || seqs == 0 || pairs == 0 || lates == 0 || cut == 0 || revised == 0 || settled == 0 || refused == 0 || recalled == 0 || fired == 0 {
 		t.Error("the cases do not cover windows of every kind, joins of every type, pairs, hits, sequences, rows passed on, tables, late rows, caps, revisions and indices")
 	}
 }

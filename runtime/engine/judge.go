@@ -93,8 +93,9 @@ func (j *Judge) add(s *Said, o *Operator, r *operator.Result) {
 		s.Fault, s.Detail = r.Reason, r.Why
 		return
 	}
-	x := alert.Facts{ID: j.graph.id(o.Name, "alert", "1", r.ID[:]), TS: r.TS, First: r.First, Last: r.Last}
-	t := o.alert(&x, r)
+	x := j.graph.facts(o, r)
+	t := o.template(cells{r})
+	o.shownEvents(&x, t.Events, r)
 	s.Hits = append(s.Hits, JudgeHit{Rule: t.Rule.ID, Severity: x.Severity, ID: x.ID, TS: r.TS, Alert: t.Append(nil, x, cells{r})})
 }
 

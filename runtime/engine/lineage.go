@@ -132,6 +132,8 @@ func (l *Lineage) operator(o *Operator, f event.Field) (list []Origin) {
 		return list
 	case o.Plugin != nil && (f == o.Plugin.RuleID || f == o.Plugin.Severity || f == o.Plugin.Note):
 		return l.fields(o, o.Plugin.Fields...)
+	case o.Risk != nil:
+		return l.risk(o, f)
 	case o.Enrich != nil && slices.Contains(o.Enrich.own(), f):
 		return l.fields(o, o.Enrich.On)
 	}
@@ -156,6 +158,43 @@ func (l *Lineage) window(o *Operator, f event.Field) []Origin {
 		return l.times(o)
 	}
 	return nil
+}
+
+// risk is where a column of a risk comes from: what is counted comes from no field.
+func (l *Lineage) risk(o *Operator, f event.Field) (list []Origin) {
+	switch l.spec.Fields.Path(f) {
+	case "entity":
+		return l.entities(o)
+	case "first_time", "last_time":
+		return l.times(o)
+	case "contributions":
+		for _, in := range o.Inputs {
+			for _, t := range l.op(in).templates() {
+				for _, x := range t.Title.Fields() {
+					list = append(list, l.Column(in, x)...)
+				}
+			}
+		}
+		return append(list, l.times(o)...)
+	}
+	return nil
+}
+
+// entities are the fields that name those whose risk it is.
+func (l *Lineage) entities(o *Operator) (list []Origin) {
+	if o.RiskBy.Type != "" {
+		return l.fields(o, o.RiskBy.Field)
+	}
+	for _, in := range o.Inputs {
+		for _, t := range l.op(in).templates() {
+			for i := range t.Entities {
+				if e := &t.Entities[i]; o.RiskBy.Takes(e) {
+					list = append(list, l.Column(in, e.Field.Field)...)
+				}
+			}
+		}
+	}
+	return list
 }
 
 // operatorRows are the fields by which an operator itself decides, beside its condition on what it reads.
@@ -191,6 +230,10 @@ func (l *Lineage) operatorRows(o *Operator) (list []Origin) {
 		}
 	case o.FirstSeen != nil:
 		list = l.fields(o, o.FirstSeen.Terms()...)
+	case o.Risk != nil:
+		list = l.entities(o)
+	case o.Suppress != nil:
+		list = l.fields(o, o.Suppress.Keys...)
 	case o.Plugin != nil:
 		list = append(l.fields(o, o.Plugin.Fields...), l.all(o, o.Plugin.When)...)
 		for _, r := range o.Plugin.Rules {

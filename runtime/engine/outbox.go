@@ -97,14 +97,10 @@ type cells struct{ *operator.Result }
 func (c cells) Value(f event.Field) event.Value { return c.Batch.Value(f, int(c.Row)) }
 
 func (g *Graph) said(outs []*Out, o *Operator, r *operator.Result) []*Out {
-	open := r.Kind == operator.Revised
-	outs = append(outs, &Out{Kind: "row", Operator: o.Name, ID: r.ID, Revision: r.Revision, TS: r.TS, Payload: o.payload(r), Open: open})
-	x := alert.Facts{ID: g.id(o.Name, "alert", "1", r.ID[:]), TS: r.TS, First: r.First, Last: r.Last}
-	t := o.alert(&x, r)
-	if t == nil {
-		return outs
+	if o.Suppress == nil {
+		outs = append(outs, &Out{Kind: "row", Operator: o.Name, ID: r.ID, Revision: r.Revision, TS: r.TS, Payload: o.payload(r), Open: r.Kind == operator.Revised})
 	}
-	return append(outs, &Out{Kind: "alert", Operator: o.Name, ID: x.ID, Revision: r.Revision, TS: r.TS, Open: open, Payload: t.Append(nil, x, cells{r})})
+	return g.alerted(outs, o, r)
 }
 
 // payload is a row's columns; an event that was passed on is its own payload.
@@ -113,28 +109,6 @@ func (o *Operator) payload(r *operator.Result) []byte {
 		return b
 	}
 	return alert.AppendRow(nil, o.Names, cells{r})
-}
-
-// alert finds the template of a row's alert, nil for none, and completes the facts.
-func (o *Operator) alert(x *alert.Facts, r *operator.Result) *alert.Template {
-	x.Event = o.event(r)
-	if o.Plugin != nil {
-		return o.Plugin.alert(x, cells{r})
-	}
-	return o.Alert
-}
-
-// event is the event that a row is, or that it carries in the column without a name; nil if there is none.
-func (o *Operator) event(r *operator.Result) []byte {
-	if b := eventOf(r.Batch, r.Row); b != nil {
-		return b
-	}
-	for _, c := range o.Names {
-		if v := (cells{r}).Value(c.Field); c.Name == "" && v.Kind == event.Object {
-			return v.Text
-		}
-	}
-	return nil
 }
 
 // eventOf is a row's event as JSON, a copy, nil if the row is derived.

@@ -209,13 +209,3 @@ func (k *plugged) close() { k.plugin.Close() }
 
 // remembers says whether it keeps something of keys.
 func (p *Plugin) remembers() bool { return p.Module.Manifest.Keyed }
-
-// alert finds the template of a row's rule, and completes what the row says itself.
-func (p *Plugin) alert(x *alert.Facts, r alert.Row) *alert.Template {
-	id, _ := r.Value(p.RuleID).Int()
-	x.Severity = string(r.Value(p.Severity).Text)
-	if v := r.Value(p.Note); v.Kind == event.Object {
-		x.Note = v.Text
-	}
-	return p.Rules[uint32(id)].Alert
-}

@@ -146,7 +146,7 @@ func (r *Runner) adopt(got state.Recovered) (m Marks, err error) {
 		o := &r.spec.Operators[i]
 		s := find(&head.operators, o.Name)
 		if s.space != 0 && s.fingerprint != o.Fingerprint && !o.migrates(s.fingerprint) {
-			if !o.OnReset {
+			if !o.OnReset && o.Suppress == nil {
 				return m, fmt.Errorf("operator %s has changed: %s; put it back, give the operator another name, or set `on_incompatible_state: reset` in it to drop what it kept",
 					o.Name, difference(s.fingerprint, o.Fingerprint))
 			}
@@ -162,10 +162,13 @@ func (r *Runner) adopt(got state.Recovered) (m Marks, err error) {
 		m.Began = append(m.Began, s.began)
 	}
 	for _, s := range head.operators {
-		switch r.opt.Removed {
-		case "keep":
+		part := strings.Contains(s.name, "/") // of an operator's alert, which may change freely
+		switch {
+		case part:
+			r.opt.Warn("alerts that %s held are forgotten: it no longer suppresses or groups them", s.name)
+		case r.opt.Removed == "keep":
 			sp.kept = append(sp.kept, s)
-		case "drop":
+		case r.opt.Removed == "drop":
 			r.opt.Warn("operator %s is gone and what it kept is dropped", s.name)
 		default:
 			return m, fmt.Errorf("it holds operator %s, which the pipeline does not have; put it back, or set `on_removed: keep` or `on_removed: drop` in detect", s.name)

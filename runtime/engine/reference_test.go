@@ -63,6 +63,8 @@ type refOp struct {
 	value    string     // first_seen: of key, within history, after warmUp
 	history  int64
 	warmUp   int64
+	damp     *refHold // alerts held back or grouped, by key
+	risk     *refRisk
 	only     *refWhere
 	inputs   []int
 	key      string // one field; "" groups everything
@@ -196,6 +198,15 @@ func reference(name string, streams []refStream, ops []refOp, evs []refEvent, li
 	nodes := make([]refNode, len(ops))
 	all := make([][]refRow, len(ops))
 	for i := range ops {
+		if h := ops[i].damp; h != nil {
+			h.open = nil
+		}
+		if k := ops[i].risk; k != nil {
+			k.of, k.keys = nil, map[string]*refRiskKey{}
+			for _, in := range ops[i].inputs {
+				k.of = append(k.of, &ops[in-len(streams)])
+			}
+		}
 		nodes[i] = refNode{refOp: &ops[i], w: operator.NegInf, done: map[string]bool{}, lost: map[string]refLost{}, minds: refMinds{map[string]*refMind{}, operator.NegInf}}
 	}
 	for i, e := range evs {
@@ -239,7 +250,7 @@ func reference(name string, streams []refStream, ops []refOp, evs []refEvent, li
 			hold := int64(0)
 			if n.join {
 				hold = max(n.upper, -n.lower, 0)
-			} else if !n.judge && !n.passes() && n.table == nil && n.seq == nil {
+			} else if n.windows() {
 				hold = n.lateness
 			}
 			wm[len(streams)+j] = refMark{now, c.st}
@@ -277,6 +288,9 @@ func (n *refNode) step(pipeline string, p int64, at [][]refRow, before, now int6
 			out = append(out, n.row(pipeline, p, r, side, before)...)
 		}
 	}
+	if n.damp != nil {
+		return append(out, n.release(p, now)...)
+	}
 	if n.join && n.pairing == operator.Windowed && now > before {
 		out = append(out, n.closePairs(pipeline, p, now)...)
 	} else if n.join && n.pairing == operator.AsOf && now > before {
@@ -285,10 +299,15 @@ func (n *refNode) step(pipeline string, p int64, at [][]refRow, before, now int6
 		out = append(out, n.die(pipeline, p, now)...)
 	} else if n.recall != nil && n.recall.timers && now > before {
 		out = append(out, n.recallDue(pipeline, p, now)...)
-	} else if !n.judge && !n.passes() && n.table == nil && now > before {
+	} else if n.windows() && now > before {
 		out = append(out, n.close(pipeline, p, now)...)
 	}
 	return out
+}
+
+// windows says whether the operator is a window.
+func (o *refOp) windows() bool {
+	return !o.join && !o.judge && !o.passes() && o.table == nil && o.seq == nil && o.damp == nil && o.risk == nil
 }
 
 func (n *refNode) keyOf(r refRow) (string, bool) {
@@ -321,6 +340,12 @@ func (n *refNode) row(pipeline string, p int64, r refRow, side int, w int64) []r
 	}
 	if n.value != "" {
 		return n.news(pipeline, p, r, w)
+	}
+	if n.damp != nil {
+		return n.hold(p, r, w)
+	}
+	if n.risk != nil {
+		return n.addRisk(pipeline, p, r, side, w)
 	}
 	key, ok := n.keyOf(r)
 	if n.join && n.pairing == operator.Windowed {

@@ -100,12 +100,16 @@ func (b *outbox) returned(o *Out) *Out {
 	return p.row
 }
 
-// reopen says which recovered rows may be revised: those of operators that revise rows, and whatever was revised before.
+// reopen says which recovered rows may be revised: those of operators that revise rows, alerts that are suppressed or grouped, and
+// whatever was revised before.
 func (s *Spec) reopen(rows []*Out) {
-	revises := map[string]bool{}
+	revises, held := map[string]bool{}, map[string]bool{}
 	for i := range s.Operators {
 		o := &s.Operators[i]
 		revises[o.Name] = o.Window != nil && o.Window.Revises()
+		if o.Suppress != nil && o.Inputs[0] >= len(s.Streams) {
+			held[s.raises(o.Inputs[0]).Name] = true
+		}
 	}
 	revised := map[event.ID]bool{}
 	for _, o := range rows {
@@ -114,6 +118,6 @@ func (s *Spec) reopen(rows []*Out) {
 		}
 	}
 	for _, o := range rows {
-		o.Open = revised[o.ID] || revises[o.Operator] && (o.Kind == "row" || o.Kind == "alert")
+		o.Open = revised[o.ID] || revises[o.Operator] && (o.Kind == "row" || o.Kind == "alert") || held[o.Operator] && o.Kind == "alert"
 	}
 }

@@ -65,7 +65,8 @@ const (
 	MissingArrival
 )
 
-// Operator is a node of the graph: exactly one of Window, Join, Sequence, Plugin, Filter, Enrich and FirstSeen is set.
+// Operator is a node of the graph: exactly one of Window, Join, Sequence, Plugin, Filter, Enrich, FirstSeen, Risk
+// and Suppress is set.
 type Operator struct {
 	Name      string
 	Inputs    []int            // nodes
@@ -77,7 +78,11 @@ type Operator struct {
 	Filter    *Filter
 	Enrich    *Enrich
 	FirstSeen *operator.FirstSeen
+	Risk      *operator.Risk
+	RiskBy    *RiskBy            // of Risk
+	Suppress  *operator.Suppress // of the alerts of its input; its name is that operator's, a slash and more
 	Alert     *alert.Template
+	Evidence  []event.Field  // columns with the events that its alerts show; they are no columns to others
 	Leaves    bool           // its rows go to the outputs
 	Names     []alert.Column // its columns under the names of payloads
 	// Fingerprint is everything that shapes the state, one "what: value" a line. A change refuses to start, saying which.
@@ -105,7 +110,9 @@ func (o *Operator) keys(input int) []event.Field {
 		return o.Sequence.By
 	case o.FirstSeen != nil:
 		return o.FirstSeen.Terms()
-	case o.stateless() || o.Plugin != nil: // whose keys are made by its module's types
+	case o.Suppress != nil:
+		return o.Suppress.Keys
+	case o.stateless() || o.Risk != nil || o.Plugin != nil: // keys of a plugin are made by its module's types
 		return nil
 	}
 	return o.Window.Keys
@@ -145,6 +152,10 @@ func (o *Operator) Kind() string {
 		return "first_seen"
 	case o.Enrich != nil:
 		return "enrich"
+	case o.Risk != nil:
+		return "risk"
+	case o.Suppress != nil:
+		return "suppress"
 	}
 	return "filter"
 }
@@ -178,6 +189,10 @@ func (o *Operator) columns() []event.Field {
 		return o.Plugin.Columns
 	case o.Enrich != nil:
 		return o.Enrich.Columns
+	case o.Risk != nil:
+		return o.Risk.Columns
+	case o.Suppress != nil:
+		return o.Suppress.Fields
 	}
 	return o.Window.Columns
 }

@@ -215,6 +215,25 @@ func Mend(b []byte) []byte {
 	return out
 }
 
+// Elements calls each with the elements of a JSON array, in order, as they stand. Of an array that is none it gives those before the
+// fault.
+func Elements(array []byte, each func(value []byte)) {
+	s := scanner{b: array}
+	if s.peek() != '[' {
+		return
+	}
+	for s.i++; s.peek() != ']'; s.i++ {
+		from := s.i
+		if s.value(nil, 1); s.err != nil {
+			return
+		}
+		each(array[from:s.i])
+		if s.peek() != ',' {
+			return
+		}
+	}
+}
+
 // Members calls each with the members of a JSON object, in order: the decoded name, and the value as it stands. Both are valid
 // during the call alone. Of an object that is none it gives the members before the fault.
 func Members(object []byte, each func(name, value []byte)) {

@@ -18,6 +18,7 @@ type Aggregate struct {
 	All   bool        // Count: rows, not values
 	Max   int         // Collect: how many values it keeps, at least 1; TopK: how many it lists
 	P     float64     // Percentile: from 0 to 1
+	Aside bool        // Collect: it is for the alert, and what it leaves out does not mark the row; a longer one is false
 	Where *match.Condition
 }
 
@@ -52,6 +53,7 @@ const (
 	CollectDefault = 20      // values that a collect keeps, if it does not say
 	CollectMax     = 1_000   // and may ask for
 	CollectBytes   = 4 << 10 // the longest of them
+	asideBytes     = 64 << 10
 )
 
 // limited says whether the function may leave something out.
@@ -111,7 +113,10 @@ func (a *Aggregate) add(x *accumulator, in *In) (cut bool) {
 	case First, Last:
 		a.edge(x, in.TS, v)
 	case Collect:
-		return a.collect(x, kept{in.TS, v.Kind, v.Text}, slices.Clone)
+		if a.Aside && len(v.Text) > asideBytes {
+			v = event.Value{Kind: event.Bool, Text: []byte("false")}
+		}
+		return a.collect(x, kept{in.TS, v.Kind, v.Text}, slices.Clone) && !a.Aside
 	case TopK:
 		return x.tally(v)
 	case Percentile:
@@ -143,7 +148,7 @@ func (a *Aggregate) merge(x, y *accumulator) (cut bool) {
 		}
 	case Collect:
 		for _, k := range y.kept {
-			cut = a.collect(x, k, same) || cut
+			cut = a.collect(x, k, same) && !a.Aside || cut
 		}
 	case TopK:
 		if y.top != nil {
@@ -316,7 +321,7 @@ func (a *Aggregate) collect(x *accumulator, k kept, keep func([]byte) []byte) (c
 	for i > 0 && x.kept[i-1].ts > k.ts {
 		i--
 	}
-	if i == a.Max || len(k.text) > CollectBytes {
+	if i == a.Max || len(k.text) > CollectBytes && !a.Aside {
 		return true
 	}
 	k.text = keep(k.text)

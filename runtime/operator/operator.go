@@ -109,6 +109,8 @@ type Result struct {
 	LateBy      int64
 	Reason, Why string // of Failed; of Late, if it is another than that
 	Revision    int64  // of Revised: 0 for the first one of its id, then one more each
+
+	Gathered *Gathered // of Suppress
 }
 
 // Context is what an operator may see and do at one moment. Results collect in Out, their cells in Batch.
@@ -126,6 +128,8 @@ type Context struct {
 type Counts struct {
 	RowsCapped, MatchesCapped, Truncated int64
 
+	Suppressed int64 // alerts that were held back
+
 	Crowded   int64 // rows of a new key that came when there were max_keys already, and writes of plugins
 	Estimated int64 // rows with an aggregate that has become an estimate
 
@@ -140,6 +144,7 @@ func (c *Counts) Add(o Counts) {
 	c.RowsCapped += o.RowsCapped
 	c.MatchesCapped += o.MatchesCapped
 	c.Truncated += o.Truncated
+	c.Suppressed += o.Suppressed
 	c.Estimated += o.Estimated
 	c.Crowded += o.Crowded
 	c.Poisoned += o.Poisoned

@@ -131,7 +131,7 @@ var markNames = [3]string{"truncated", "approximate", "merged_into"}
 // something out; approximate, a list of the aggregates that have become estimates; merged_into, the id of the row that goes
 // on for a session that has said its own. Those that never apply are not there.
 func (o *Window) Marks() (names []string) {
-	if slices.ContainsFunc(o.Aggregates, func(a Aggregate) bool { return a.Func.limited() }) {
+	if slices.ContainsFunc(o.Aggregates, func(a Aggregate) bool { return a.Func.limited() && !a.Aside }) {
 		names = append(names, markNames[0])
 	}
 	if slices.ContainsFunc(o.Aggregates, func(a Aggregate) bool { return a.Func.estimates() }) {

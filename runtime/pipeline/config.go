@@ -28,6 +28,7 @@ type Config struct {
 	Removed   string // on_removed: "", keep or drop
 	Memory    int64  // bytes that keys may take; 0: the default
 	Tables    []*table.Source
+	Warnings  []match.Problem // what is probably not meant, and stops nothing
 }
 
 // DecodeDetect reads the mapping under `buffer.detect`. It finds every problem, sorted by place; the Config is only good
@@ -59,10 +60,18 @@ type decoder struct {
 	reads    map[string][]event.Field
 	formats  map[string]*event.Format // by how they are written
 	known    map[string]*known        // tables by name
+
+	after     []func(spec *engine.Spec) // what is done once all operators have their columns
+	stateless bool                      // of a processor
 }
 
 func (d *decoder) wrong(n *yaml.Node, format string, args ...any) {
 	d.problems = append(d.problems, match.Problem{Line: n.Line, Column: n.Column, Text: fmt.Sprintf(format, args...)})
+}
+
+// warn says what stops nothing.
+func (d *decoder) warn(n *yaml.Node, format string, args ...any) {
+	d.conf.Warnings = append(d.conf.Warnings, match.Problem{Line: n.Line, Column: n.Column, Text: fmt.Sprintf(format, args...)})
 }
 
 // entry is a key of a mapping with its value.
@@ -471,5 +480,8 @@ func (d *decoder) finish() {
 		o.init(spec)
 		o.op.Fingerprint = o.fingerprint(d)
 		spec.Operators = append(spec.Operators, *o.op)
+	}
+	for _, f := range d.after {
+		f(spec)
 	}
 }

@@ -56,6 +56,8 @@ func (d *decoder) operators(n *yaml.Node) {
 			d.firstSeen(s)
 		case "enrich":
 			d.enrich(s)
+		case "risk":
+			d.risk(s)
 		}
 	}
 }
@@ -73,9 +75,9 @@ func (d *decoder) head(s *source, n *yaml.Node) {
 	}
 	s.body = m
 	window, join, sequence, plugin, filter, seen := m.get("window"), m.get("join"), m.get("sequence"), m.get("plugin"), m.get("filter"), m.get("first_seen")
-	enrich := m.get("enrich")
+	enrich, risk := m.get("enrich"), m.get("risk")
 	kinds := 0
-	for _, x := range []*yaml.Node{window, join, sequence, plugin, filter, seen, enrich} {
+	for _, x := range []*yaml.Node{window, join, sequence, plugin, filter, seen, enrich, risk} {
 		if x != nil {
 			kinds++
 		}
@@ -117,6 +119,9 @@ func (d *decoder) head(s *source, n *yaml.Node) {
 	case enrich != nil:
 		s.kind = "enrich"
 		from(enrich)
+	case risk != nil:
+		s.kind = "risk"
+		from(risk)
 	case join != nil:
 		s.kind = "join"
 		for _, side := range []string{"left", "right"} {
@@ -128,7 +133,7 @@ func (d *decoder) head(s *source, n *yaml.Node) {
 		s.kind = "sequence"
 		s.from = sequenceSources(sequence)
 	case !slices.ContainsFunc(operatorsLater, func(k string) bool { return peek(n, k) != nil }):
-		d.wrong(s.key, "operator %s needs window, join, sequence, plugin, filter, enrich or first_seen", s.name)
+		d.wrong(s.key, "operator %s needs window, join, sequence, plugin, filter, enrich, first_seen or risk", s.name)
 	}
 }
 
@@ -426,6 +431,9 @@ func (s *source) fingerprint(d *decoder) string {
 	if s.kind == "plugin" && len(s.print) == 0 || s.kind == "filter" || s.kind == "enrich" {
 		return s.kind // it keeps nothing: another module, condition or table may take its place
 	}
+	if s.kind == "risk" {
+		return strings.Join(s.print, "\n") // alerts of more or fewer operators may count
+	}
 	return strings.Join(d.sourcePrint(s, slices.Clone(s.print)), "\n")
 }
 
@@ -450,6 +458,9 @@ func (d *decoder) sourcePrint(s *source, lines []string) []string {
 // columns gives columns their names in payloads.
 func (d *decoder) columns(fields []event.Field) (out []alert.Column) {
 	for _, f := range fields {
+		if strings.HasPrefix(d.conf.Spec.Fields.Path(f), evidencePath) {
+			continue
+		}
 		out = append(out, alert.Column{Name: strings.NewReplacer(`\.`, ".", `\|`, "|", `\\`, `\`).Replace(d.conf.Spec.Fields.Path(f)), Field: f})
 	}
 	return out
@@ -483,18 +494,20 @@ func (d *decoder) alert(s *source) {
 		t.Description = text(n, "description")
 	}
 	t.Severity = d.enum(m.get("severity"), "severity", "medium", alert.Severities...)
-	t.RiskScore = d.int(m.get("risk_score"), "risk_score", alert.Scores[t.Severity], 0, 100)
-	d.list(m.get("attack"), "attack", func(n *yaml.Node) {
-		if v := d.text(n, "attack"); v != "" && !attackForm.MatchString(v) {
-			d.wrong(n, "attack %q must be a technique such as T1078 or T1110.001", v)
-		} else {
-			t.Attack = append(t.Attack, v)
-		}
-	})
+	score := alert.Scores[t.Severity]
+	if s.kind == "risk" {
+		score = -1 // the entity's own
+	}
+	t.RiskScore = d.int(m.get("risk_score"), "risk_score", score, 0, 100)
+	t.Attack = d.attack(m.get("attack"))
 	t.References = d.texts(m.get("references"), "references")
 	d.list(m.get("entities"), "entities", func(n *yaml.Node) { d.entity(t, n, resolve) })
-	m.later("suppress", "events")
+	events := m.get("events")
+	t.Events = d.int(events, "events", 0, 1, eventsMax)
+	d.evidence(s, events, t.Events)
+	suppress, group := m.get("suppress"), m.get("group")
 	m.done()
+	d.dampens(s, suppress, group, t, "alerts", resolve)
 	s.op.Alert = t
 }
 

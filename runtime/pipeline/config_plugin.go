@@ -83,6 +83,7 @@ func (d *decoder) pluginBody(s *source, m *mapping) {
 	path, digest, config, fields, rules := m.need("module", "the path of a .wasm file"), m.get("digest"), m.get("config"), m.get("fields"), m.get("rules")
 	maxKeys := m.get("max_keys")
 	p.MaxKeys = d.int(maxKeys, "max_keys", 0, 1, keysMost)
+	all := dampers{m.get("suppress"), m.get("group"), d.int(m.get("events"), "events", 0, 1, eventsMax)}
 	m.done()
 	if d.module(p, path, digest, limits); p.Module == nil {
 		s.cols = nil
@@ -110,7 +111,10 @@ func (d *decoder) pluginBody(s *source, m *mapping) {
 	if p.When = when; err != nil {
 		d.wrong(path, "%s: %v", path.Value, err)
 	}
-	d.rules(s, p, rules, names)
+	d.rules(s, p, rules, names, all)
+	for i := range p.Module.Manifest.Rules {
+		d.warnAttack(path, strconv.Itoa(int(p.Module.Manifest.Rules[i].ID)), p.Module.Manifest.Rules[i].Attack)
+	}
 	for _, i := range p.Module.Manifest.KeyBy {
 		r := p.Module.Manifest.Reads[i]
 		p.KeyNames = append(p.KeyNames, alert.Column{Name: names[r.Path], Field: p.Fields[i]})
@@ -279,13 +283,32 @@ var never = map[string][]abi.Type{
 	"ip":        {abi.Bool, abi.I32, abi.I64, abi.U32, abi.U64, abi.F64, abi.TimestampMS},
 }
 
-// rules makes the alert of each rule of the module, as the pipeline wants it.
-func (d *decoder) rules(s *source, p *engine.Plugin, n *yaml.Node, names map[string]string) {
+// dampers are what of an alert is worked out over time, as it is written.
+type dampers struct {
+	suppress, group *yaml.Node
+	events          int
+}
+
+// rules makes the alert of each rule of the module, as the pipeline wants it; all is for those that say nothing of their own.
+func (d *decoder) rules(s *source, p *engine.Plugin, n *yaml.Node, names map[string]string, all dampers) {
 	man := p.Module.Manifest
 	for i := range man.Rules {
 		u := &man.Rules[i]
 		p.Rules[u.ID] = &engine.Rule{Alert: d.ruleAlert(man, u, p, names)}
 	}
+	own := map[uint32]dampers{}
+	defer func() {
+		for i := range man.Rules {
+			id := man.Rules[i].ID
+			x, said := own[id]
+			if !said {
+				x = all
+			}
+			t := p.Rules[id].Alert
+			t.Events = x.events
+			d.dampens(s, x.suppress, x.group, t, strconv.Itoa(int(id)), func(path string) (event.Field, error) { return d.field(s, path) })
+		}
+	}()
 	if n == nil {
 		return
 	}
@@ -301,6 +324,11 @@ func (d *decoder) rules(s *source, p *engine.Plugin, n *yaml.Node, names map[str
 		}
 		if o := d.mapping(x, "rule "+id); o != nil {
 			r := p.Rules[man.Rules[i].ID]
+			damp := dampers{o.get("suppress"), o.get("group"), d.int(o.get("events"), "events", all.events, 1, eventsMax)}
+			if damp.suppress == nil && damp.group == nil {
+				damp.suppress, damp.group = all.suppress, all.group
+			}
+			own[man.Rules[i].ID] = damp
 			if on := o.get("enabled"); on != nil {
 				r.Off = !d.bool(on, "enabled")
 			}

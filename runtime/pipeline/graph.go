@@ -42,9 +42,17 @@ type GraphOperator struct {
 	Kind    string        `json:"kind"`
 	Reads   []string      `json:"reads"`
 	Alerts  bool          `json:"alerts"`
-	Output  bool          `json:"output"` // its rows go to the outputs
+	Held    []GraphHeld   `json:"held,omitempty"` // of its alerts, those that are suppressed or grouped
+	Output  bool          `json:"output"`         // its rows go to the outputs
 	Columns []GraphColumn `json:"columns"`
 	Rows    []GraphField  `json:"rows"` // the fields that decide which rows there are
+}
+
+// GraphHeld says how alerts of an operator, or of a rule of a plugin, are held back or put together, and by which columns.
+type GraphHeld struct {
+	Rule string   `json:"rule,omitempty"`
+	How  string   `json:"how"` // suppress or group
+	Key  []string `json:"key"`
 }
 
 // GraphColumn is a column and the fields that its values are made of. The column "*" is every field of an event.
@@ -236,6 +244,10 @@ func (g *Graph) operators(spec *engine.Spec) {
 	}
 	for i := range spec.Operators {
 		o := &spec.Operators[i]
+		if o.Suppress != nil {
+			g.dampened(spec, o, field)
+			continue
+		}
 		node := len(names)
 		names = append(names, o.Name)
 		out := GraphOperator{Name: o.Name, Kind: o.Kind(), Alerts: o.Alert != nil || o.Plugin != nil, Output: o.Leaves, Columns: []GraphColumn{}, Rows: fields(lineage.Rows(node))}
@@ -250,5 +262,25 @@ func (g *Graph) operators(spec *engine.Spec) {
 			out.Columns = append(out.Columns, GraphColumn{name, fields(lineage.Column(node, c.Field))})
 		}
 		g.Operators = append(g.Operators, out)
+	}
+}
+
+// dampened notes at an operator what is behind its alerts.
+func (g *Graph) dampened(spec *engine.Spec, o *engine.Operator, field func(f event.Field) string) {
+	name, part, _ := strings.Cut(o.Name, "/")
+	held := GraphHeld{How: "group", Key: []string{}}
+	if o.Suppress.For > 0 {
+		held.How = "suppress"
+	}
+	if spec.Operators[o.Inputs[0]-len(spec.Streams)].Plugin != nil {
+		held.Rule = part
+	}
+	for _, f := range o.Suppress.Keys {
+		held.Key = append(held.Key, field(f))
+	}
+	for i := range g.Operators {
+		if g.Operators[i].Name == name {
+			g.Operators[i].Held = append(g.Operators[i].Held, held)
+		}
 	}
 }

@@ -41,7 +41,7 @@ type processorConfig struct {
 func decodeProcessor(n *yaml.Node) (*processorConfig, []match.Problem) {
 	d := newDecoder()
 	c := &processorConfig{spec: d.conf.Spec}
-	d.conf.Spec.Name = "detect"
+	d.conf.Spec.Name, d.stateless = "detect", true
 	if m := d.mapping(n, "detect"); m != nil {
 		d.processor(c, m)
 	}
