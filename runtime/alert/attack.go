@@ -69,8 +69,9 @@ const (
 	NewTechnique
 )
 
-// CheckTechnique says what the table knows of a technique, and of one that it does not know the nearest that it does: its parent,
-// or the one that differs least, the lower of equals; none if none is near.
+// CheckTechnique says what the table knows of a technique, by a well-formed id, and of one that it does not know the nearest that it
+// does: the one that differs in one place, the lowest of several, of a sub-technique only another one of its technique; or else
+// that technique; or none.
 func CheckTechnique(id string) (status TechniqueStatus, near Technique) {
 	lines := attackLines()
 	if len(lines[id]) == 2 {
@@ -85,6 +86,9 @@ func CheckTechnique(id string) (status TechniqueStatus, near Technique) {
 		of, _, isSub := strings.Cut(known, ".")
 		if sub && isSub && of == parent && known > id || (!sub || lines[parent] == nil) && known[:2] == id[:min(2, len(id))] && of > parent {
 			status = NoTechnique // ids go up within a matrix, and within a technique
+		}
+		if sub && lines[parent] != nil && of != parent {
+			continue
 		}
 		if n := differs(known, id); n < best || n == best && n < 2 && known < near.ID {
 			best, near = n, Technique{ID: known, Name: cells[0]}

@@ -121,6 +121,10 @@ func (d ecsDoc) threat(ids []string) {
 func (d ecsDoc) entity(n *Named) {
 	value := n.text()
 	end := []string{"source", "", "destination"}[n.side()+1]
+	if at := map[string]string{"user": "user", "host": "host"}[n.Type]; at != "" && end == "" && n.Risk != nil {
+		risk, name := d.object(at + ".risk.calculated_score")
+		risk[name] = *n.Risk
+	}
 	switch n.Type {
 	case "ip":
 		d.ip(end, value)

@@ -36,6 +36,33 @@ func sample(t *testing.T, attack []string, events string, entities ...[3]string)
 	return a.Append(nil, Facts{ID: event.ID{1, 2, 3}, TS: 1_772_000_000_123, First: 1_772_000_000_000, Last: 1_772_000_000_100, Note: []byte(`{"why":[1.50,"<"]}`), Events: []byte(events)}, row)
 }
 
+// riskSample is an alert about the risk of an entity, to which three others led; it is one of many that were held.
+func riskSample(t *testing.T, kind, value string) []byte {
+	t.Helper()
+	id := event.ID{7}
+	row := table{[]string{"entity_type", "entity", "score", "contributions"}, []event.Value{str(kind), str(value), num("132.67"),
+		{Kind: event.Array, Text: fmt.Appendf(nil, `[{"id":"%s","rule":"r","title":"t","score":30,"time":"2026-02-25T06:13:20.000Z"}]`, id)}}}
+	title, err := ParseText("{entity} has {score}", row.resolve)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := Template{Rule: Rule{"at_risk", "at_risk", "pipeline", "1"}, Title: title, Severity: "high", RiskScore: -1, Attack: []string{"T1078"}, Columns: row.columns()}
+	a.Entities = []Entity{{Field: a.Columns[1], Risk: &EntityRisk{Type: a.Columns[0].Field, Score: a.Columns[2].Field}}}
+	return a.Append(nil, Facts{ID: event.ID{1, 2, 3}, TS: 1_772_000_000_123, First: 1_772_000_000_000, Last: 1_772_000_000_200, Attack: []string{"T1110", "T1078"}, Score: 100, Count: 5, Suppressed: 4, Truncated: true}, row)
+}
+
+// either is sample or, of one time in four, riskSample.
+func either(t *testing.T, r *rand.Rand) []byte {
+	if r.IntN(4) == 0 {
+		x := randomEntities(r)
+		if len(x) > 0 {
+			return riskSample(t, x[0][0], x[0][2])
+		}
+	}
+	attacks := [][]string{nil, {"T1110.001", "T1078"}, {"T9999"}, {"T9999.001", "T0801", "T1398"}}
+	return sample(t, attacks[r.IntN(4)], []string{"", `{"a":1}`}[r.IntN(2)], randomEntities(r)...)
+}
+
 // doc makes a document of an alert's payload, and reads it with numbers as they are written.
 func doc(t *testing.T, payload []byte, revision int, format func(a *Alert) ([]byte, error)) (map[string]any, string) {
 	t.Helper()
@@ -219,15 +246,13 @@ func randomEntities(r *rand.Rand) (list [][3]string) {
 func TestOCSFMeetsTheSchema(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	r := rand.New(rand.NewPCG(seed, 1))
-	attacks := [][]string{nil, {"T1110.001", "T1078"}, {"T9999"}, {"T9999.001", "T0801", "T1398"}}
-	events := []string{"", `{"a":1}`}
 	for _, version := range OCSFVersions {
 		s := readOCSF(t, version)
 		if len(s) < 15 || len(s["detection_finding"]) < 20 {
 			t.Fatalf("%s: the extract has %d objects", version, len(s))
 		}
 		for range 300 {
-			payload := sample(t, attacks[r.IntN(4)], events[r.IntN(2)], randomEntities(r)...)
+			payload := either(t, r)
 			m, text := doc(t, payload, r.IntN(2), ocsf(version))
 			faults := append(s.check("finding", "detection_finding", m), s.observables(m)...)
 			if at(m, "metadata.version") != version {
@@ -293,6 +318,49 @@ func TestOCSF(t *testing.T) {
 	m, _ = doc(t, payload, 2, ocsf("1.1.0"))
 	wants(t, m, map[string]string{"type_uid": "200402", "activity_name": "Update", "type_name": "Detection Finding: Update", "is_alert": "<nil>", "evidences[0].user": "<nil>", "observables[3].name": "evidences[0].data.field3",
 		"metadata.uid": event.ID{1, 2, 3}.String() + ".2", "finding_info.uid": event.ID{1, 2, 3}.String()})
+}
+
+// What alerts stand for, and an entity's own risk.
+func TestFormatsOfRisk(t *testing.T) {
+	for _, x := range []struct{ kind, place, ecs string }{{"user", "evidences[0].actor.user.risk_score", "user.risk.calculated_score"}, {"host", "device.risk_score", "host.risk.calculated_score"}, {"hash", "", ""}} {
+		payload := riskSample(t, x.kind, "somebody")
+		m, _ := doc(t, payload, 0, ocsf("1.8.0"))
+		want := map[string]string{"activity_name": "Create", "count": "5", "risk_score": "100", "finding_info.modified_time": "<nil>", "finding_info.last_seen_time": "1772000000200", "unmapped.suppressed": "4", "unmapped.truncated": "true",
+			"unmapped.entity_risk.score": "132.67", "unmapped.entity_risk.type": x.kind, "unmapped.entity_risk.value": "somebody", "finding_info.attacks[4].technique.uid": "T1110",
+			"finding_info.related_events[0].uid": event.ID{7}.String() + ".0", "finding_info.related_events[0].type_uid": "200401", "finding_info.related_events[1]": "<nil>", "evidences[0].actor.user.risk_score": "<nil>", "device.risk_score": "<nil>"}
+		if x.place != "" {
+			want[x.place] = "133"
+		}
+		wants(t, m, want)
+		m, _ = doc(t, payload, 1, ocsf("1.1.0"))
+		wants(t, m, map[string]string{"activity_name": "Update", "finding_info.modified_time": "1772000000200", "evidences[0].actor.user.risk_score": "<nil>"})
+		m, _ = doc(t, payload, 1, (*Alert).ECS)
+		want = map[string]string{"event.risk_score": "100", "event.end": "2026-02-25T06:13:20.200Z", "tocsin.count": "5", "tocsin.suppressed": "4", "tocsin.truncated": "true", "tocsin.revision": "1", "tocsin.entity_risk.score": "132.67",
+			"user.risk.calculated_score": "<nil>", "host.risk.calculated_score": "<nil>", "threat.technique.id": "[T1078 T1110]"}
+		if x.ecs != "" {
+			want[x.ecs] = "132.67"
+		}
+		wants(t, m, want)
+	}
+	m, _ := doc(t, sample(t, nil, ""), 2, ocsf("1.4.0"))
+	wants(t, m, map[string]string{"finding_info.modified_time": "1772000000123", "finding_info.related_events": "<nil>", "unmapped.truncated": "<nil>"})
+}
+
+// An id that the table lacks is newer, or it is none; of each the nearest.
+func TestCheckTechnique(t *testing.T) {
+	for id, want := range map[string]string{"T1078": "0", "T1110.001": "0", "T0801": "0", "T1108": "1 T1008 Fallback Channels", "T1087.009": "2 T1087.001 Local Account", "T1110.999": "2 T1110 Brute Force", "T9999": "2", "T0999": "2",
+		"T1500": "1 T1200 Hardware Additions", "T9999.001": "2", "T1500.001": "1 T1505.001 SQL Stored Procedures", "T1111.001": "2 T1111 Multi-Factor Authentication Interception"} {
+		status, near := CheckTechnique(id)
+		got := strings.TrimSpace(fmt.Sprint(status, " ", near.ID, " ", near.Name))
+		if got != want {
+			t.Errorf("%s: %s, not %s", id, got, want)
+		}
+	}
+	for id, cells := range attackLines() {
+		if status, near := CheckTechnique(id); id[:2] != "TA" && (status != KnownTechnique || near.ID != "") || cells[0] == "" {
+			t.Errorf("%s: %v %v", id, status, near)
+		}
+	}
 }
 
 func wants(t *testing.T, m map[string]any, want map[string]string) {
@@ -374,10 +442,8 @@ func TestECSMeetsTheSchema(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	r := rand.New(rand.NewPCG(seed, 1))
 	fields, seen := ecsFields(t), map[string]bool{}
-	attacks := [][]string{nil, {"T1110.001", "T1078"}, {"T9999"}, {"T9999.001", "T0801", "T1398"}}
-	events := []string{"", `{"a":1}`}
 	for range 2000 {
-		payload := sample(t, attacks[r.IntN(4)], events[r.IntN(2)], randomEntities(r)...)
+		payload := either(t, r)
 		m, text := doc(t, payload, r.IntN(2), (*Alert).ECS)
 		faults := checkECS(fields, "", m, seen)
 		if at(m, "event.kind") != "alert" || at(m, "ecs.version") != ECSVersion {

@@ -2,6 +2,7 @@ package alert
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 )
@@ -57,6 +58,16 @@ func (a *Alert) findingInfo() object {
 	if attacks != nil {
 		info["attacks"] = attacks
 	}
+	if a.revision > 0 {
+		info["modified_time"] = max(a.at, a.last) // of the event that was the reason, like all times
+	}
+	var led []object
+	for _, id := range a.led() {
+		led = append(led, object{"uid": id + ".0", "type_uid": 200401})
+	}
+	if led != nil {
+		info["related_events"] = led
+	}
 	return info
 }
 
@@ -96,6 +107,7 @@ func (a *Alert) artifacts(doc object, version string) {
 		kind, caption := observableType(n, version)
 		at := ""
 		if path := ocsfPlace(n, version); path != nil && setPath(doc, evidence, path, n.text()) {
+			n.setRisk(doc, evidence, path[0], version)
 			if at = strings.Join(path, "."); path[0] != "device" {
 				at = "evidences[0]." + at
 			}
@@ -107,6 +119,24 @@ func (a *Alert) artifacts(doc object, version string) {
 	doc["evidences"] = []object{evidence}
 	if observables != nil {
 		doc["observables"] = observables
+	}
+}
+
+// setRisk gives a user or a device its own risk score, where the version has a place for it.
+func (n *Named) setRisk(doc, evidence object, place, version string) {
+	at, ok := doc["device"].(object)
+	switch {
+	case place == "actor":
+		actor, _ := evidence["actor"].(object)
+		at, ok = actor["user"].(object)
+		ok = ok && version != "1.1.0"
+	case place == "user":
+		at, ok = evidence["user"].(object)
+	case place != "device":
+		ok = false
+	}
+	if ok && n.Risk != nil {
+		at["risk_score"] = int64(math.Round(*n.Risk))
 	}
 }
 
@@ -208,6 +238,14 @@ func (a *Alert) rest() object {
 	}
 	if a.Suppressed > 0 {
 		rest["suppressed"] = a.Suppressed
+	}
+	if a.Truncated {
+		rest["truncated"] = true
+	}
+	for i := range a.Entities {
+		if n := &a.Entities[i]; n.Risk != nil {
+			rest["entity_risk"] = object{"type": n.Type, "value": n.text(), "score": *n.Risk}
+		}
 	}
 	return rest
 }

@@ -31,6 +31,7 @@ type Alert struct {
 	Note            json.RawMessage // null for none
 	Row             json.RawMessage
 	Events          []json.RawMessage
+	Truncated       bool
 	revision        int
 	severity        int // its place in Severities, from 1
 	first, last, at int64
@@ -40,6 +41,7 @@ type Alert struct {
 type Named struct {
 	Type, Field, Role string
 	Value             json.RawMessage
+	Risk              *float64 `json:"risk_score"` // its own, of an alert about an entity's risk
 }
 
 // Read reads the payload of an alert, of which it is said for the revision-th time after the first. An error says what is
@@ -89,6 +91,20 @@ func (n *Named) side() int {
 		return 1
 	}
 	return 0
+}
+
+// led are the ids of the alerts that led to one about an entity's risk.
+func (a *Alert) led() (ids []string) {
+	var row struct{ Contributions []struct{ ID string } }
+	if !slices.ContainsFunc(a.Entities, func(n Named) bool { return n.Risk != nil }) || json.Unmarshal(a.Row, &row) != nil {
+		return nil
+	}
+	for _, c := range row.Contributions {
+		if c.ID != "" {
+			ids = append(ids, c.ID)
+		}
+	}
+	return ids
 }
 
 // isIP says whether a text is an IP address: stores refuse a whole document for an address field that holds something else.

@@ -167,7 +167,12 @@ func (o *risk) age(s *RiskState, ts int64) {
 		s.parts[i].sum *= f
 	}
 	s.parts = slices.DeleteFunc(s.parts, func(p riskPart) bool { return p.sum < riskLeast })
-	s.kept = slices.DeleteFunc(s.kept, func(k contribution) bool { return float64(k.score)*o.decay(s.at-k.ts) < riskLeast })
+	n := len(s.kept)
+	for n > 0 && float64(s.kept[n-1].score)*o.decay(s.at-s.kept[n-1].ts) < riskLeast { // the lightest are the last
+		n--
+	}
+	clear(s.kept[n:])
+	s.kept = s.kept[:n]
 }
 
 // score is what the parts hold together.
