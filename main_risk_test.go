@@ -129,7 +129,9 @@ func inTheEnd(all []raised) (list []string) {
 
 // atRisk are the rows of the risk, from the formula, and the alerts that leave of them.
 func atRisk(all []raised) (rows, alerts []string) {
-	left := func(from, to time.Time) float64 { return math.Pow(2, -float64(to.Sub(from).Milliseconds())/(6*3_600_000)) }
+	left := func(from, to time.Time) float64 {
+		return math.Pow(2, -float64(to.Sub(from).Milliseconds())/(6*3_600_000))
+	}
 	entities := map[string][]raised{}
 	for _, a := range all {
 		entities["user "+a.user] = append(entities["user "+a.user], a)
