@@ -43,7 +43,7 @@ func TestDocsAreClean(t *testing.T) {
 	if status := cli.Main([]string{"lint", path}, &out, &out); status != 0 {
 		t.Errorf("status %d\n%s", status, out.String())
 	}
-	for _, kind := range []string{"filter", "window", "join", "sequence", "first_seen", "enrich", "plugin", "alert"} {
+	for _, kind := range []string{"filter", "window", "join", "sequence", "first_seen", "enrich", "plugin", "risk", "alert"} {
 		if !kinds[kind] {
 			t.Errorf("%s is not shown", kind)
 		}

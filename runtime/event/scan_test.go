@@ -289,3 +289,26 @@ func FuzzMembers(f *testing.F) {
 		}
 	})
 }
+
+// Elements gives what encoding/json gives, and of anything else no panic.
+func FuzzElements(f *testing.F) {
+	for _, s := range []string{`[]`, ` [ ] `, `[1, "a,]", {"b":[1,2]},[[]] ,null]`, `[1`, `[1,]`, `{}`, ``, `[1 2]`} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, array []byte) {
+		var got []json.RawMessage
+		Elements(array, func(value []byte) { got = append(got, value) })
+		var want []json.RawMessage
+		if json.Unmarshal(array, &want) != nil || !bytes.HasPrefix(bytes.TrimSpace(array), []byte("[")) || bytes.Count(array, []byte("[")) > 100 {
+			return
+		}
+		if len(got) != len(want) {
+			t.Fatalf("%q: %q, want %q", array, got, want)
+		}
+		for i := range want {
+			if string(bytes.TrimSpace(got[i])) != string(want[i]) {
+				t.Fatalf("%q: %q, want %q", array, got, want)
+			}
+		}
+	})
+}

@@ -166,13 +166,21 @@ func (o *risk) age(s *RiskState, ts int64) {
 	for i := range s.parts {
 		s.parts[i].sum *= f
 	}
-	s.parts = slices.DeleteFunc(s.parts, func(p riskPart) bool { return p.sum < riskLeast })
+	parts := len(s.parts)
+	if s.parts = slices.DeleteFunc(s.parts, func(p riskPart) bool { return p.sum < riskLeast }); len(s.parts) < parts {
+		s.kept = slices.DeleteFunc(s.kept, func(k contribution) bool { return s.part(k.rule) < 0 })
+	}
 	n := len(s.kept)
 	for n > 0 && float64(s.kept[n-1].score)*o.decay(s.at-s.kept[n-1].ts) < riskLeast { // the lightest are the last
 		n--
 	}
 	clear(s.kept[n:])
 	s.kept = s.kept[:n]
+}
+
+// part is the place of a rule's part, or -1.
+func (s *RiskState) part(rule string) int {
+	return slices.IndexFunc(s.parts, func(p riskPart) bool { return p.rule == rule })
 }
 
 // score is what the parts hold together.
@@ -185,13 +193,14 @@ func (s *RiskState) score() (sum float64) {
 
 // add counts an alert.
 func (o *risk) add(s *RiskState, in *In, a *Raised) {
-	i := slices.IndexFunc(s.parts, func(p riskPart) bool { return p.rule == a.Rule })
+	i := s.part(a.Rule)
 	if i < 0 {
 		i = len(s.parts)
 		s.parts = append(s.parts, riskPart{rule: a.Rule, first: in.First, last: in.Last})
 	}
 	p := &s.parts[i]
-	p.sum += float64(a.Score) * o.decay(s.at-in.TS)
+	left := float64(a.Score) * o.decay(s.at-in.TS)
+	p.sum += left
 	if o.RuleMax > 0 {
 		p.sum = min(p.sum, o.RuleMax)
 	}
@@ -199,7 +208,7 @@ func (o *risk) add(s *RiskState, in *In, a *Raised) {
 	p.attack, p.first, p.last = a.Attack, min(p.first, in.First), max(p.last, in.Last)
 	k := contribution{id: a.ID, ts: in.TS, score: a.Score, rule: a.Rule}
 	i, _ = slices.BinarySearchFunc(s.kept, k, o.heavier)
-	if i < o.Keep {
+	if i < o.Keep && left >= riskLeast {
 		k.title = slices.Clone(cutText(a.Title, riskTitle))
 		s.kept = slices.Insert(s.kept, i, k)
 		s.kept = s.kept[:min(len(s.kept), o.Keep)]
@@ -308,7 +317,7 @@ func (o *risk) Oldest(s *RiskState) int64 {
 	return t
 }
 
-// Save implements Logic. A record is the whole state; what is kept names its rule by its place, or, if that is forgotten, by name.
+// Save implements Logic. A record is the whole state; what is kept names its rule by its place.
 func (o *risk) Save(dst []byte, s *RiskState, _ bool) []byte {
 	dst = binary.AppendVarint(dst, s.at)
 	dst = binary.AppendVarint(dst, s.until-s.at)
@@ -332,10 +341,7 @@ func (o *risk) Save(dst []byte, s *RiskState, _ bool) []byte {
 		k := &s.kept[i]
 		dst = binary.AppendVarint(append(dst, k.id[:]...), k.ts-s.at)
 		dst = binary.AppendUvarint(dst, uint64(k.score))
-		at := slices.IndexFunc(s.parts, func(p riskPart) bool { return p.rule == k.rule })
-		if dst = binary.AppendUvarint(dst, uint64(at+1)); at < 0 {
-			dst = event.AppendBytes(dst, []byte(k.rule))
-		}
+		dst = binary.AppendUvarint(dst, uint64(s.part(k.rule)))
 		dst = event.AppendBytes(dst, k.title)
 	}
 	return dst
@@ -377,13 +383,10 @@ func (o *risk) Load(s *RiskState, rec []byte) error {
 func (o *risk) loadContribution(r *event.Reader, s *RiskState) (k contribution) {
 	copy(k.id[:], r.Take(16))
 	k.ts, k.score = s.at+r.Int(), int(r.Uint())
-	switch at := r.Uint(); {
-	case at == 0:
-		k.rule = string(r.Bytes())
-	case at > uint64(len(s.parts)):
+	if at := r.Uint(); at < uint64(len(s.parts)) {
+		k.rule = s.parts[at].rule
+	} else {
 		r.Bad = true
-	default:
-		k.rule = s.parts[at-1].rule
 	}
 	k.title = slices.Clone(r.Bytes())
 	return k
