@@ -22,6 +22,11 @@ func TestMain(t *testing.T) {
 	if err := os.WriteFile(plain, []byte("input: { stdin: {} }\noutput: { drop: {} }\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
+	newer := filepath.Join(dir, "newer.yaml")
+	if err := os.WriteFile(newer, []byte("input: { file_lines: { paths: [x] } }\nbuffer:\n  detect:\n    name: p\n    state: s\n    streams: { a: { time: { field: t } } }\n    operators:\n"+
+		"      o: { filter: { from: a, where: { b: 1 } }, alert: { title: x, attack: T9999 } }\noutput: { drop: {} }\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
 	for _, x := range []struct {
 		args     string
 		code     int
@@ -41,6 +46,7 @@ func TestMain(t *testing.T) {
 		{"run " + broken, wrong, "", "broken.yaml:5:5: "},
 		{"lint " + broken, wrong, "", "broken.yaml:5:5: "},
 		{"lint", wrong, "", "which pipeline"},
+		{"lint " + newer, done, "", "newer.yaml:8:77: warning: ATT&CK "},
 		{"help graph", done, "--format mermaid|dot|json", ""},
 		{"graph", wrong, "", "which pipeline"},
 		{"graph --format svg p.yaml", wrong, "", "must be mermaid, dot or json, not svg"},

@@ -6,6 +6,7 @@ const lintHelp = `Usage: tocsin lint PIPELINE...
 
 Checks pipelines without running them: unknown keys, wrong types, missing fields, unknown sources and columns, cycles,
 durations, conditions. Each fault is a line "file:line:column: what is wrong; what to do". run checks the same first.
+A warning is probably a mistake, and stops nothing.
 `
 
 func (e *env) lint(args []string) int {

@@ -22,10 +22,10 @@ func (s *Spec) raises(input int) *Operator {
 
 // template finds the alert of a row of the operator, nil for none.
 func (o *Operator) template(r alert.Row) *alert.Template {
-	if o == nil || o.Plugin == nil {
-		if o == nil {
-			return nil
-		}
+	switch {
+	case o == nil:
+		return nil
+	case o.Plugin == nil:
 		return o.Alert
 	}
 	id, _ := r.Value(o.Plugin.RuleID).Int()

@@ -363,7 +363,7 @@ func randomAlerts(r *rand.Rand, o refOp, before []refOp, streams int) refOp {
 			ops = append(ops, streams+i)
 		}
 	}
-	switch r.IntN(9) {
+	switch r.IntN(18) {
 	case 0, 1:
 		p := refOp{name: o.name, inputs: o.inputs[:1], key: []string{"k", "k", "v", ""}[r.IntN(4)], damp: &refHold{forMS: 1 + r.Int64N(20)}}
 		if in := p.inputs[0]; in >= streams {

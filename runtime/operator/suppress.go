@@ -142,14 +142,22 @@ func (o *suppress) take(e *episode, in *In) {
 	})
 }
 
-// find returns the episode that an alert of this time belongs to, nil for none.
+// find returns the episode that an alert of this time belongs to, nil for none. Periods begin at least For apart, so only the two
+// around the time may be meant.
 func (o *suppress) find(s *AlertState, ts int64) *episode {
-	for i := len(s.open) - 1; i >= 0; i-- {
-		if e := &s.open[i]; o.For == 0 && o.fits(e, ts) || o.For > 0 && e.ts <= ts && ts-e.ts < o.For {
-			return e
+	if o.For == 0 {
+		for i := len(s.open) - 1; i >= 0; i-- {
+			if o.fits(&s.open[i], ts) {
+				return &s.open[i]
+			}
 		}
+		return nil
 	}
-	if i := sort.Search(len(s.open), func(i int) bool { return s.open[i].ts > ts }); o.For > 0 && i < len(s.open) && s.open[i].ts-ts < o.For {
+	i := sort.Search(len(s.open), func(i int) bool { return s.open[i].ts > ts })
+	switch {
+	case i > 0 && ts-s.open[i-1].ts < o.For:
+		return &s.open[i-1]
+	case i < len(s.open) && s.open[i].ts-ts < o.For:
 		return &s.open[i]
 	}
 	return nil
