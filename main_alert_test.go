@@ -143,3 +143,41 @@ func sameMap(t *testing.T, got, want map[string]string) {
 		}
 	}
 }
+
+// A risk by a field, by roles and by types; an alert that names an entity twice counts once for it. Windows that are revised raise their
+// alert in the end, when they may be held.
+func TestWhoseRisk(t *testing.T) {
+	var lines []string
+	for i := range 6 {
+		lines = append(lines, fmt.Sprintf(`{"t":%d,"n":%d,"user":"u%d","src":"10.0.0.%d","dst":"10.0.0.1","team":"t%d"}`, 1_772_000_000+10*i, i, i%2, 1+i%3, i/3))
+	}
+	lines = append(lines, `{"t":1772000025,"n":6,"user":"u0","src":"10.0.0.9","dst":"10.0.0.8","team":"t0"}`, `{"t":1772009999,"n":7,"user":"u0","src":"10.0.0.9","dst":"10.0.0.8","team":"t9"}`)
+	got := alertsOf(t, lines, `
+      hits:
+        filter: { from: in, where: { n|lt: 7 } }
+        alert: { title: "{n}", risk_score: 40, entities: [ { field: user, type: user }, { field: src, type: ip, role: source }, { field: dst, type: ip, role: target } ], suppress: { for: 1h } }
+      by_field: { risk: { from: hits, field: team, type: host, threshold: 100, half_life: 3650d }, alert: { title: "{entity_type} {entity} {score} {alerts}" } }
+      by_role: { risk: { from: hits, by: ip, roles: source, threshold: 70, half_life: 3650d }, alert: { title: "{entity_type} {entity} {score} {alerts}" } }
+      by_type: { risk: { from: hits, by: [ip], threshold: 160, half_life: 3650d, again_after: 10s }, alert: { title: "{entity_type} {entity} {score} {alerts}", risk_score: 1 } }
+      anew: { risk: { from: hits, by: user, threshold: 80, half_life: 3650d, reset: true }, alert: { title: "{entity_type} {entity} {score} {alerts}" } }
+      revised:
+        window: { from: in, tumbling: 30s, allowed_lateness: 1m, key: user, aggregate: { m: count }, having: { m|gte: 2 } }
+        alert: { title: "{user} {m}", suppress: { key: user, for: 10m } }`)
+	shown := map[string]string{}
+	for title, text := range got {
+		score := strings.Fields(text)[1]
+		if _, held, _ := strings.Cut(text, ", "); strings.HasPrefix(title, "revised") {
+			score = strings.Split(held, ",")[0]
+		}
+		if !strings.HasPrefix(title, "hits") {
+			shown[title] = strings.TrimSuffix(score, ",")
+		}
+	}
+	sameMap(t, shown, map[string]string{
+		"by_field host t0 120 3": "100", "by_field host t1 120 3": "100",
+		"by_role ip 10.0.0.1 80 2": "80", "by_role ip 10.0.0.2 80 2": "80", "by_role ip 10.0.0.3 80 2": "80",
+		"by_type ip 10.0.0.1 200 5": "1", "by_type ip 10.0.0.1 240 6": "1",
+		"anew user u0 120 3": "100", "anew user u1 120 3": "100",
+		"revised u0 2": "0 of 1 held", "revised u1 2": "0 of 1 held",
+	})
+}
