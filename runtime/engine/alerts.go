@@ -159,12 +159,20 @@ func (s *Spec) reader(o *Operator) operator.AlertReader {
 	}
 }
 
-// raised is how a Risk reads the alerts of its inputs.
+// raised is how a shard of a Risk reads the alerts of its inputs. It remembers the last: a row comes once for each entity.
 func (g *Graph) raised(o *Operator) func(in *operator.In) operator.Raised {
-	return func(in *operator.In) (a operator.Raised) {
+	var a operator.Raised
+	var of event.ID
+	p, input := int64(-1), uint8(0)
+	return func(in *operator.In) operator.Raised {
+		if in.P == p && in.ID == of && in.Input == input {
+			return a
+		}
+		p, of, input = in.P, in.ID, in.Input
 		by := g.spec.raises(o.Inputs[in.Input])
 		t := by.template(in)
 		if t == nil {
+			a = operator.Raised{}
 			return a
 		}
 		a = operator.Raised{ID: g.alertID(by, in.ID), Rule: t.Rule.ID, Title: t.Title.Fill(nil, in), Attack: t.Attack}

@@ -126,15 +126,12 @@ func (d *decoder) evidence(s *source, n *yaml.Node, most int) {
 		d.wrong(n, "a risk's alert shows the alerts that led to it, in contributions; leave events out")
 		return
 	}
-	var whole event.Field
-	has := map[*source]bool{}
+	whole, has, some := d.conf.Spec.Fields.Add(event.Whole), map[*source]bool{}, false
 	for _, in := range d.inputs(s) {
-		f, ok := d.eventsOf(in)
-		if has[in] = ok; ok {
-			whole = f
-		}
+		has[in] = d.hasEvents(in)
+		some = some || has[in]
 	}
-	if !slices.Contains(mapValues(has), true) {
+	if !some {
 		d.wrong(n, "events are those of streams, and no row that %s reads is one: ask for them in the alert of an operator that reads a stream", s.name)
 		return
 	}
@@ -166,29 +163,20 @@ func (d *decoder) evidence(s *source, n *yaml.Node, most int) {
 	s.print = append(s.print, fmt.Sprintf("events: %d", most))
 }
 
-func mapValues(m map[*source]bool) (out []bool) {
-	for _, v := range m {
-		out = append(out, v)
-	}
-	return out
-}
-
-// eventsOf is the field that holds the events of a source's rows, if there are any, and has it read.
-func (d *decoder) eventsOf(s *source) (f event.Field, ok bool) {
+// hasEvents says whether rows of a source are events or carry them, and has streams read them whole.
+func (d *decoder) hasEvents(s *source) (has bool) {
 	switch s.kind {
-	case "", "enrich":
-		return d.wholeOf(s), s.whole || s.kind == ""
+	case "": // a stream
+		d.wholeOf(s)
+		return true
+	case "enrich":
+		return s.whole
 	case "filter", "first_seen", "plugin":
-		for _, in := range d.inputs(s) {
-			if s.kind == "plugin" && in.stream != nil {
-				return d.conf.Spec.Fields.Add(event.Whole), true
-			}
-			if x, has := d.eventsOf(in); has {
-				f, ok = x, true
-			}
+		for _, in := range d.inputs(s) { // a plugin carries those of streams
+			has = (s.kind == "plugin" && in.stream != nil || d.hasEvents(in)) || has
 		}
 	}
-	return f, ok
+	return has
 }
 
 // attack reads the techniques of an alert. One that ATT&CK's table does not have, and that is not newer than it, is wrong.
