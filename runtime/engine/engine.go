@@ -63,6 +63,9 @@ type Graph struct {
 
 	seed  [2]uint64 // of the hash of keys
 	alone int       // an operator with fewer rows in a block runs its shards one after the other
+
+	meter  meter
+	errors reasons
 }
 
 // node is an operator at work.
@@ -89,11 +92,12 @@ type node struct {
 	began   int64       // first_seen: the time of its first row, or -inf
 	pace    int64       // the step in which w moves, ms; 0: as the inputs do
 	keyer   *wasm.Keyer // of a plugin that remembers
+	work    work
 }
 
 // NewGraph makes a graph whose operators are split over shards by key. Shards never change results.
 func NewGraph(spec *Spec, shards int) *Graph {
-	g := &Graph{spec: spec, alone: 256, newest: map[*table.Source]*table.Table{}, lanes: make([]lane, len(spec.Streams)+len(spec.Operators))}
+	g := &Graph{spec: spec, alone: 256, errors: reasons{}, newest: map[*table.Source]*table.Table{}, lanes: make([]lane, len(spec.Streams)+len(spec.Operators))}
 	for i := range spec.Streams {
 		g.src = append(g.src, newSource(&spec.Streams[i]))
 	}
@@ -157,6 +161,8 @@ func (g *Graph) newShard(o *Operator) shard {
 
 // Block takes a block's items through the graph. What it leaves in the lanes and in said is good until the next call.
 func (g *Graph) Block(items []Item) error {
+	g.meter.blocks++
+	began := g.meter.start()
 	g.sequence(items)
 	g.tables()
 	for i := range g.src {
@@ -165,13 +171,24 @@ func (g *Graph) Block(items []Item) error {
 	for i, n := range g.ops {
 		before := n.w.w
 		n.watermark(g.lanes)
+		busy := n.busy(g.lanes)
+		if busy {
+			g.meter.begin()
+		}
 		rows := n.distribute(g, before)
+		n.work.taken += int64(rows)
 		if err := n.run(rows, rows < g.alone); err != nil {
 			return fmt.Errorf("operator %s: %w", n.spec.Name, err)
 		}
 		n.gather(&g.lanes[len(g.src)+i])
+		if busy {
+			n.work.time += g.meter.end()
+		} else {
+			g.meter.skip()
+		}
 		g.pick(len(g.src) + i)
 	}
+	g.meter.stop(began)
 	return nil
 }
 
@@ -196,6 +213,7 @@ func (g *Graph) sequence(items []Item) {
 		} else if x.Mark == event.NoMark {
 			x.First, x.Last = x.TS, x.TS
 			l.rows = append(l.rows, x.Row)
+			s.rows++
 			moved = s.row(x.Part, x.TS)
 		} else {
 			moved = s.mark(x.Part, x.Mark)
@@ -432,6 +450,7 @@ func (n *node) gather(l *lane) {
 		}
 		l.rows = append(l.rows, Row{least.P, least.TS, least.First, least.Last, least.ID, least.Batch, least.Row})
 	}
+	n.work.out += int64(len(l.rows))
 	if hold := n.spec.hold(); hold == 0 {
 		l.steps = n.steps
 	} else {

@@ -96,6 +96,10 @@ func (g *Graph) pick(x int) {
 	if ix == nil {
 		return
 	}
+	if len(rows) > 0 {
+		g.meter.begin()
+		defer func() { g.meter.indexed += g.meter.end() }()
+	}
 	for _, r := range ix.readers {
 		r.node.rows[r.input] = r.node.rows[r.input][:0]
 	}

@@ -77,15 +77,20 @@ func (g *Graph) leaving(outs []*Out, items []Item, faults []fault) []*Out {
 	}
 	slices.SortStableFunc(refs, func(a, b ref) int { return cmp.Or(cmp.Compare(a.p, b.p), cmp.Compare(a.node, b.node)) })
 	for _, x := range refs {
+		from := len(outs)
 		switch {
 		case x.node < 0:
 			outs = append(outs, g.faulty(&faults[x.index]))
+			g.errors.add(faults[x.index].kind, faults[x.index].reason)
 		case g.ops[x.node].said[x.index].Kind == operator.Late:
 			outs = append(outs, g.late(g.ops[x.node], &g.ops[x.node].said[x.index]))
 		case g.ops[x.node].said[x.index].Kind == operator.Failed:
 			outs = append(outs, g.failed(g.ops[x.node], &g.ops[x.node].said[x.index]))
 		default:
 			outs = g.said(outs, g.ops[x.node].spec, &g.ops[x.node].said[x.index])
+		}
+		if x.node >= 0 {
+			g.count(g.ops[x.node], &g.ops[x.node].said[x.index], len(outs)-from)
 		}
 	}
 	return outs

@@ -79,12 +79,13 @@ type plugged struct {
 	cells  []event.Value
 	timers bool // the rows that are judged are timers
 	total  operator.Counts
+	ruled  map[uint32]int64 // hits by rule
 }
 
 func newPlugged(spec *Plugin, out *event.Batch) *plugged {
 	p := wasm.NewPlugin(spec.Module, spec.Config, spec.Fields, wasm.Identity{Pipeline: spec.Ident.Pipeline, Operator: spec.Ident.Operator, Log: spec.Log})
 	p.Fresh = spec.Fresh
-	return &plugged{spec: spec, plugin: p, out: out}
+	return &plugged{spec: spec, plugin: p, out: out, ruled: map[uint32]int64{}}
 }
 
 func (k *plugged) reset() {
@@ -157,6 +158,7 @@ func (k *plugged) hit(in *operator.In, h abi.Hit) {
 	if r.Off || r.Except != nil && r.Except.Match(in) {
 		return
 	}
+	k.ruled[h.Rule]++
 	k.cells = k.cells[:0]
 	for _, f := range k.spec.Columns {
 		v := in.Value(f)

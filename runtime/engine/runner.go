@@ -6,6 +6,7 @@ import (
 	"io"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/seed-98920119/tocsin/runtime/event"
@@ -74,6 +75,12 @@ type Runner struct {
 	done    chan struct{}
 	quit    bool
 	killed  bool // tests: end without a commit
+
+	asks    chan chan *Report
+	turned  atomic.Int64 // when the loop has last turned, ns
+	commits Histogram
+	took    time.Duration // by the last commit
+	final   *Report // after the end
 }
 
 // Start recovers what the store has and begins to run.
@@ -97,7 +104,7 @@ func Start(spec *Spec, store *state.Store, opt Options) (*Runner, error) {
 		opt.Now = time.Now
 	}
 	r := &Runner{spec: spec, opt: opt, store: store, graph: NewGraph(spec, opt.Shards), written: make(chan error, 1),
-		wake: make(chan struct{}, 1), ready: make(chan struct{}, 1), done: make(chan struct{})}
+		wake: make(chan struct{}, 1), ready: make(chan struct{}, 1), done: make(chan struct{}), asks: make(chan chan *Report, 16)}
 	r.memory = memory{budget: opt.Memory, epochs: flushEpochs}
 	r.intake = newIntake(spec, r.graph, opt.Now)
 	r.box.retries, r.box.pipeline = opt.Retries, spec.Name
@@ -210,6 +217,7 @@ func (r *Runner) loop() {
 	r.mu.Lock()
 	r.err, r.quit = err, true
 	r.mu.Unlock()
+	r.final = r.report()
 	signal(r.ready)
 	close(r.done)
 }
@@ -217,6 +225,7 @@ func (r *Runner) loop() {
 func (r *Runner) work() error {
 	flushed := false
 	for {
+		r.asked()
 		drew, err := r.advance()
 		if err != nil {
 			return err
@@ -344,10 +353,12 @@ func (r *Runner) begin() error {
 	r.after, r.intake.await = r.intake.await, nil
 	r.writing, r.last = true, r.opt.Now()
 	go func() {
+		began := clock()
 		err := r.store.Commit(e)
 		if err == nil {
 			err = r.store.Flush(f)
 		}
+		r.took = clock() - began
 		r.written <- err
 		signal(r.wake)
 	}()
@@ -360,6 +371,7 @@ func (r *Runner) wrote(err error) error {
 	if err != nil {
 		return err
 	}
+	r.commits.add(r.took)
 	r.graph.landed()
 	for _, f := range r.after {
 		f()

@@ -89,6 +89,7 @@ type source struct {
 	seen   int // partitions that were announced
 	cur    mark
 	stored int64 // the last finite cur.w
+	rows   int64 // since the start
 }
 
 func newSource(s *Stream) *source {

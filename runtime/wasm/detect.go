@@ -101,6 +101,7 @@ type Counts struct {
 	Fired             int64 // timers
 	Refused           int64 // writes of new keys, beyond max_keys
 	Dropped           int64 // timers set after the end of the input
+	Costs
 }
 
 // Plugin is a detect module at work: an instance that is made anew when it fails, and the breaker. For one goroutine.
@@ -126,6 +127,10 @@ type Plugin struct {
 	Counts   Counts
 	// Fresh throws the instance away after each call: tests prove that this changes nothing.
 	Fresh bool
+	// Blind leaves Costs out, for the benchmark of what they cost.
+	Blind  bool
+	passed int   // calls with few rows since one was measured
+	met    int64 // instances made by then
 }
 
 // NewPlugin makes a plugin; its first instance comes with the first row. fields are those of the manifest's reads.
@@ -325,6 +330,7 @@ func (p *Plugin) run(hits []abi.Hit, poison []Poison, from, to int) ([]abi.Hit, 
 func (p *Plugin) failed(err error) {
 	p.failures++
 	p.Counts.Failures++
+	p.Counts.Faults.count(err)
 	p.last = err
 	if p.in != nil {
 		p.in.good = false // it may have answered, but with an error
@@ -341,9 +347,12 @@ func (p *Plugin) drop() {
 
 // once is a call of the guest with rows [from, to), in a new instance if the last was thrown away.
 func (p *Plugin) once(hits []abi.Hit, from, to int) (said []abi.Hit, ok bool, err error) {
+	began := p.measure(to - from)
 	if p.in == nil {
+		p.Counts.Instances++
 		if p.in, err = p.module.Instantiate(p.config, p.id); err != nil {
 			p.in = nil
+			p.measured(began, to-from)
 			return hits, false, err
 		}
 		p.in.guest.access = p.access
@@ -355,6 +364,7 @@ func (p *Plugin) once(hits []abi.Hit, from, to int) (said []abi.Hit, ok bool, er
 	said, ok, err = p.in.batch(hits, p.w, p.rows[from:to], fired)
 	p.Counts.Calls++
 	p.Counts.Fuel += p.in.spent
+	p.measured(began, to-from)
 	if err == nil && (p.Fresh || p.in.worn()) {
 		p.drop()
 	}

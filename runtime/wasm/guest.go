@@ -50,14 +50,14 @@ type guest struct {
 	limits   Limits
 	seed     [32]byte // of random: pipeline and operator, or module and configuration at init
 	log      func(level int, text string)
-	rows     []Row   // of the call; nil at init
-	access   *access // to what is remembered; nil: the plugin remembers nothing
-	budget   int64   // fuel that is left beyond what the guest has
-	deadline time.Time
-	said     string // by fail
-	last     string // line that it logged in this call: why it panics, perhaps
-	lines    int    // logged so far
-	row      int64  // the last row that a host function was asked about
+	rows     []Row         // of the call; nil at init
+	access   *access       // to what is remembered; nil: the plugin remembers nothing
+	budget   int64         // fuel that is left beyond what the guest has
+	deadline time.Duration // by clock
+	said     string        // by fail
+	last     string        // line that it logged in this call: why it panics, perhaps
+	lines    int           // logged so far
+	row      int64         // the last row that a host function was asked about
 	drawn    *rand.ChaCha8
 	wasi     *rand.ChaCha8 // random_get
 }
@@ -76,7 +76,7 @@ func (g *guest) trap(f Fault, text string) { panic(&Trap{f, text}) }
 func refill(g *guest, _ api.Memory, stack []uint64) {
 	g.charge(slice - int64(stack[0])) // what is owed, and the next slice
 	stack[0] = slice
-	if time.Now().After(g.deadline) {
+	if clock() > g.deadline {
 		g.trap(Time, "the call took longer than "+backstop.String())
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"math/bits"
 	"math/rand/v2"
 	"strings"
-	"time"
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
@@ -111,7 +110,7 @@ func (in *Instance) answered(what string) error {
 func (in *Instance) call(f api.Function, args ...uint64) error {
 	g := &in.guest
 	g.said, g.last, g.row, g.drawn = "", "", 0, nil
-	g.deadline = time.Now().Add(backstop)
+	g.deadline = clock() + backstop
 	in.stack[0], in.stack[1] = 0, 0
 	copy(in.stack[:], args)
 	g.budget = g.limits.FuelPerCall - slice

@@ -1,0 +1,183 @@
+package engine
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/seed-98920119/tocsin/runtime/wasm"
+)
+
+// Report is what a run is doing and has done since it started, at one moment between two blocks.
+type Report struct {
+	Pipeline  string
+	At        time.Time
+	Position  int64 // of the last item
+	Stats     Stats
+	Blocks    int64         // that went through the graph
+	Busy      time.Duration // that they took
+	Searching time.Duration // of that, searching rows for the literals of all conditions at once
+	Streams   []StreamReport
+	Operators []OperatorReport
+	Errors    map[string]int64 // error rows by reason
+	Commits   Histogram        // from the hand-over of an epoch to its end, disk included
+	Keys      KeyMemory
+	Outbox    OutboxReport
+}
+
+// StreamReport is a stream. Its watermark is ms, operator.NegInf before any row, operator.PosInf after the end.
+type StreamReport struct {
+	Name       string
+	Watermark  int64
+	Status     string // active, idle or finished
+	Partitions int
+	Events     int64
+}
+
+// OperatorReport is what an operator has done. Time is by the clock, on the one goroutine that blocks go through.
+type OperatorReport struct {
+	Name, Kind string
+	Seen       int64 // rows of its sources
+	Taken      int64 // rows that its conditions, and the patterns of its plugin, let through
+	Out        int64 // rows for its readers
+	Alerts     int64
+	Late       int64
+	Keys       int // in use, not packed
+	Time       time.Duration
+	Watermark  int64
+	Plugin     *PluginReport
+}
+
+// PluginReport is what a plugin has done and how it is.
+type PluginReport struct {
+	Name, Version, Digest string
+	Counts                wasm.Counts
+	Rules                 []RuleReport
+}
+
+// RuleReport is how often a rule has hit, but for what the pipeline excepts.
+type RuleReport struct {
+	ID   uint32
+	Name string
+	Hits int64
+}
+
+// KeyMemory is what keys take, in bytes: those in use, packed changes, what is known of pages, and the pages that are on disk.
+type KeyMemory struct{ Hot, Packed, Known, Stored int64 }
+
+// OutboxReport is the committed rows that no output has acknowledged.
+type OutboxReport struct{ Rows, Bytes, Sent int64 }
+
+// ErrNoReport is Report's error of a run whose loop does not answer in time: it works on a long block, or waits for a disk.
+var ErrNoReport = errors.New("the run does not answer: it works on a long block, or waits for its disk")
+
+// Report asks the loop for a report. After the end it is the last one.
+func (r *Runner) Report(ctx context.Context) (*Report, error) {
+	answer := make(chan *Report, 1)
+	select {
+	case r.asks <- answer:
+	case <-r.done:
+		return r.final, nil
+	case <-ctx.Done():
+		return nil, ErrNoReport
+	}
+	signal(r.wake)
+	select {
+	case rep := <-answer:
+		return rep, nil
+	case <-r.done:
+		return r.final, nil
+	case <-ctx.Done():
+		return nil, ErrNoReport
+	}
+}
+
+// asked answers who asks for a report.
+func (r *Runner) asked() {
+	r.turned.Store(r.opt.Now().UnixNano())
+	for {
+		select {
+		case answer := <-r.asks:
+			answer <- r.report()
+		default:
+			return
+		}
+	}
+}
+
+// Turned is when the loop has last turned. It does so at least every second, or after each block.
+func (r *Runner) Turned() time.Time { return time.Unix(0, r.turned.Load()) }
+
+// Taking says why the run takes no more events, nil if it takes some.
+func (r *Runner) Taking() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case r.err != nil:
+		return r.err
+	case r.stopped:
+		return errors.New("it is being stopped")
+	case r.ended || r.quit:
+		return errors.New("the input has ended")
+	}
+	return nil
+}
+
+// report is made by the loop, which owns everything in it.
+func (r *Runner) report() *Report {
+	g := r.graph
+	u := g.usage()
+	rep := &Report{Pipeline: r.spec.Name, At: r.opt.Now(), Position: g.p, Stats: r.Stats(), Blocks: g.meter.blocks, Busy: g.meter.total, Searching: g.meter.indexed,
+		Errors: maps.Clone(map[string]int64(g.errors)), Commits: r.commits, Keys: KeyMemory{u.hot, u.tails, u.rest, u.stored}}
+	r.mu.Lock()
+	rep.Outbox = OutboxReport{Rows: int64(len(r.box.rows) + r.box.resting), Bytes: int64(r.box.size), Sent: int64(r.box.flying)}
+	r.mu.Unlock()
+	for _, s := range g.src {
+		rep.Streams = append(rep.Streams, StreamReport{s.spec.Name, s.cur.w, s.cur.st.String(), s.seen, s.rows})
+	}
+	for i, n := range g.ops {
+		rep.Operators = append(rep.Operators, OperatorReport{Name: n.spec.Name, Kind: n.spec.Kind(), Seen: n.work.seen, Taken: n.work.taken, Out: n.work.out, Alerts: n.work.alerts,
+			Late: n.late, Keys: g.Keys(i), Time: n.work.time, Watermark: n.w.w, Plugin: n.plugin()})
+	}
+	return rep
+}
+
+func (s status) String() string {
+	return [...]string{active: "active", idle: "idle", finished: "finished", unknown: "active"}[s]
+}
+
+// pluggedOf is the part of a plugin's shard that calls the module.
+func pluggedOf(s shard) *plugged {
+	if k, ok := s.(*remembering); ok {
+		return k.p
+	}
+	return s.(*plugged)
+}
+
+// plugin gathers what the instances of an operator's module did; nil if it has none.
+func (n *node) plugin() *PluginReport {
+	p := n.spec.Plugin
+	if p == nil {
+		return nil
+	}
+	rep := &PluginReport{Name: p.Module.Manifest.Name, Version: p.Module.Manifest.Version, Digest: "sha256:" + hex.EncodeToString(p.Module.Digest[:])}
+	hits := map[uint32]int64{}
+	for _, s := range n.shards {
+		k := pluggedOf(s)
+		rep.Counts.Add(&k.plugin.Counts)
+		for id, c := range k.ruled {
+			hits[id] += c
+		}
+		if hot, c := s.usage(); c != nil {
+			rep.Counts.StateBytes += hot + c.tails + c.stored
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(p.Rules)) {
+		rep.Rules = append(rep.Rules, RuleReport{id, fmt.Sprintf("%s/%d", p.Module.Manifest.Name, id), hits[id]})
+	}
+	return rep
+}
