@@ -36,6 +36,7 @@ var outside = map[string][]string{
 	"github.com/dgraph-io/badger":      {"/runtime/state"},
 	"github.com/redpanda-data/benthos": {"/runtime/pipeline", "/runtime/cli"},
 	"github.com/twmb/franz-go":         {"/runtime/kafka"},
+	"github.com/prometheus":            {"/runtime/pipeline"},
 	"github.com/klauspost/compress":    {"/runtime/elastic", "/runtime/pipeline", "/runtime/state"},
 	"gopkg.in/yaml.v3":                 {"/runtime/pipeline", "/runtime/match"},
 	"github.com/tetratelabs/wazero":    {"/runtime/wasm"},

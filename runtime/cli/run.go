@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"runtime/pprof"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -22,13 +23,15 @@ import (
 	"github.com/seed-98920119/tocsin/runtime/pipeline"
 )
 
-const runHelp = `Usage: tocsin run [--fresh] [--quiet] [--cpuprofile FILE] [--memprofile FILE] PIPELINE
+const runHelp = `Usage: tocsin run [--fresh] [--quiet] [--top] [--http ADDRESS] [--cpuprofile FILE] [--memprofile FILE] PIPELINE
 
 Checks the pipeline as lint does, runs it until its input ends, and says what it did. A run that is stopped or killed goes
 on where it was, and says nothing twice.
 
   --fresh            start over: drops the state, and moves files of rows to PATH.old
   --quiet            no progress and no summary
+  --top              the summary names the ten operators and plugins that cost most
+  --http ADDRESS     answers /stats, /metrics, /ready and /live there, such as 127.0.0.1:9464 (or http: in the pipeline)
   --cpuprofile FILE  write a CPU profile, for go tool pprof
   --memprofile FILE  write a heap profile at the end
 `
@@ -40,9 +43,9 @@ const stopWithin = 20 * time.Second
 const endsWithin = 3
 
 type runFlags struct {
-	fresh, quiet bool
-	cpu, mem     string
-	path         string
+	fresh, quiet, top bool
+	cpu, mem, http    string
+	path              string
 }
 
 func parseRun(args []string) (f runFlags, err error) {
@@ -53,17 +56,17 @@ func parseRun(args []string) (f runFlags, err error) {
 			f.fresh = true
 		case "--quiet", "-quiet":
 			f.quiet = true
-		case "--cpuprofile", "--memprofile":
+		case "--top", "-top":
+			f.top = true
+		case "--cpuprofile", "--memprofile", "--http":
 			if !has {
 				if i++; i == len(args) {
-					return f, fmt.Errorf("%s needs a file", a)
+					return f, fmt.Errorf("%s needs a value", a)
 				}
 				value = args[i]
 			}
-			if a == "--cpuprofile" {
-				f.cpu = value
-			} else {
-				f.mem = value
+			if err := f.set(a, value); err != nil {
+				return f, err
 			}
 		default:
 			if strings.HasPrefix(a, "-") {
@@ -79,6 +82,20 @@ func parseRun(args []string) (f runFlags, err error) {
 		return f, errors.New("which pipeline?")
 	}
 	return f, nil
+}
+
+// set takes a flag with a value.
+func (f *runFlags) set(flag, value string) error {
+	switch flag {
+	case "--cpuprofile":
+		f.cpu = value
+	case "--memprofile":
+		f.mem = value
+	default:
+		f.http = value
+		return pipeline.Address(value)
+	}
+	return nil
 }
 
 func (e *env) run(args []string) int {
@@ -114,7 +131,29 @@ func (e *env) run(args []string) int {
 	}
 	pipeline.Process.Own(conf)
 	limitMemory(conf)
+	silent, err := e.monitor(f, conf)
+	if err != nil {
+		e.say("tocsin run: %v", err)
+		return failed
+	}
+	defer silent()
 	return e.stream(f, conf, src)
+}
+
+// monitor answers over HTTP from before the state is read, if somebody wants to know.
+func (e *env) monitor(f runFlags, conf *pipeline.Config) (stop func(), err error) {
+	address := f.http
+	if address == "" && conf != nil {
+		address = conf.HTTP
+	}
+	if address == "" {
+		return func() {}, nil
+	}
+	at, stop, err := pipeline.NewMonitor(conf != nil).Serve(address)
+	if err == nil && !f.quiet {
+		e.say("figures at http://%s/stats and /metrics", at)
+	}
+	return stop, err
 }
 
 // limitMemory has the garbage collector keep to what the pipeline may take, since it would otherwise let the heap double.
@@ -163,6 +202,7 @@ func (e *env) stream(f runFlags, conf *pipeline.Config, src []byte) int {
 	}
 	if !f.quiet && conf != nil {
 		e.summary(conf, time.Since(began))
+		e.costs(f.top)
 	}
 	return done
 }
@@ -277,6 +317,17 @@ func (e *env) counts(s engine.Stats, dir string, took time.Duration) {
 		e.say("  mended  %s lines that were not UTF-8, %s keys that stood twice (the last counts)", count(s.InvalidUTF8), count(s.Duplicates))
 	}
 	e.say("  took    %.2fs, %s events/s\n  state   %s", took.Seconds(), count(int64(float64(s.Events)/max(took.Seconds(), 1e-9))), dir)
+}
+
+// costs names the rules that cost most: if asked to, or if there are plugins.
+func (e *env) costs(asked bool) {
+	rep := pipeline.Process.Report()
+	if rep == nil || rep.Stats.Events == 0 || !asked && !slices.ContainsFunc(rep.Operators, func(o engine.OperatorReport) bool { return o.Plugin != nil }) {
+		return
+	}
+	for _, line := range pipeline.Top(rep) {
+		e.say("  %s", line)
+	}
 }
 
 // count writes a number with spaces between thousands.

@@ -80,7 +80,7 @@ type Runner struct {
 	turned  atomic.Int64 // when the loop has last turned, ns
 	commits Histogram
 	took    time.Duration // by the last commit
-	final   *Report // after the end
+	final   *Report       // after the end
 }
 
 // Start recovers what the store has and begins to run.

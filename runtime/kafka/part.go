@@ -33,6 +33,7 @@ type part struct {
 	origin []byte
 
 	next   int64         // of the next record that may come
+	high   int64         // where the partition ended at the last fetch; 0: not known
 	queue  []*kgo.Record // polled, not handed over
 	size   int           // bytes of queue
 	credit int

@@ -293,6 +293,7 @@ func (r *Reader) take(f kgo.FetchTopicPartition) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	p.high = f.HighWatermark
 	for _, rec := range f.Records {
 		if r.in.UntilEnd && rec.Offset >= p.end || rec.Offset < p.next {
 			continue

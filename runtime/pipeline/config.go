@@ -29,6 +29,7 @@ type Config struct {
 	Memory    int64  // bytes that keys may take; 0: the default
 	Tables    []*table.Source
 	Warnings  []match.Problem // what is probably not meant, and stops nothing
+	HTTP      string          // host:port where /stats, /metrics, /ready and /live are; "": nowhere
 }
 
 // DecodeDetect reads the mapping under `buffer.detect`. It finds every problem, sorted by place; the Config is only good
@@ -380,6 +381,7 @@ func (d *decoder) detect(n *yaml.Node) {
 	c.Memory = d.size(m.get("memory"), "memory", memoryLeast, memoryMost)
 	c.Removed = d.enum(m.get("on_removed"), "on_removed", "", "keep", "drop")
 	c.Spec.LateCount = d.enum(m.get("late"), "late", "rows", "rows", "count") == "count"
+	c.HTTP = d.address(m.get("http"), "http")
 	outputs := m.get("outputs")
 	streams := m.need("streams", "what arrives, by name")
 	operators := m.need("operators", "what is worked out, by name")

@@ -46,6 +46,7 @@ type detect struct {
 	store  *state.Store
 	runner *engine.Runner
 	static func() // tables are not read again from then on
+	silent func() // nobody answers over HTTP from then on
 
 	mu      sync.Mutex
 	room    *sync.Cond // foreign messages wait for it
@@ -77,6 +78,7 @@ func newDetect(conf *service.ParsedConfig, mgr *service.Resources) (*detect, err
 	}
 	l.opened(positions, nil)
 	Process.attach(b)
+	b.silent = serveHTTP(c, b.log)
 	return b, nil
 }
 
@@ -306,6 +308,7 @@ func (b *detect) Close(context.Context) error {
 	var err error
 	b.once.Do(func() {
 		b.static()
+		b.silent()
 		if err = b.runner.Close(); err != nil {
 			fail(err)
 		}

@@ -106,6 +106,7 @@ func (in *kafkaRecords) Connect(ctx context.Context) error {
 		}
 		return err
 	}
+	Process.lags.add(in, in.reader.Lags)
 	in.link.follows(follower{in.reader.Committed, in.close})
 	return nil
 }
@@ -146,4 +147,9 @@ func (in *kafkaRecords) Close(context.Context) error {
 	return nil
 }
 
-func (in *kafkaRecords) close() { in.once.Do(in.reader.Close) }
+func (in *kafkaRecords) close() {
+	in.once.Do(func() {
+		Process.lags.add(in, nil)
+		in.reader.Close()
+	})
+}

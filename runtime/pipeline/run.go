@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"context"
 	"sync"
 	"sync/atomic"
 
@@ -22,6 +23,9 @@ type process struct {
 	mu     sync.Mutex
 	buffer *detect
 	last   engine.Stats
+	report *engine.Report // of the last buffer, once it is closed
+
+	lags lagging
 }
 
 // Own says that the command line is ours and what the detect buffer of its stream is to run, checked and in the file's
@@ -64,6 +68,13 @@ func (p *process) Stats() engine.Stats {
 	return p.last
 }
 
+// Report is what the last detect buffer has done, once it is closed; nil before.
+func (p *process) Report() *engine.Report {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.report
+}
+
 func (p *process) attach(b *detect) {
 	p.mu.Lock()
 	p.buffer = b
@@ -75,6 +86,7 @@ func (p *process) closed(b *detect) {
 	defer p.mu.Unlock()
 	if p.buffer == b {
 		p.last, p.buffer = b.runner.Stats(), nil
+		p.report, _ = b.runner.Report(context.Background())
 	}
 }
 

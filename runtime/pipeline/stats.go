@@ -1,0 +1,256 @@
+package pipeline
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/seed-98920119/tocsin/runtime/engine"
+	"github.com/seed-98920119/tocsin/runtime/event"
+	"github.com/seed-98920119/tocsin/runtime/kafka"
+	"github.com/seed-98920119/tocsin/runtime/operator"
+	"github.com/seed-98920119/tocsin/runtime/wasm"
+)
+
+// The JSON of /stats. Names end in their unit; `_ns` is time by the clock.
+
+type statsDoc struct {
+	Pipeline  string           `json:"pipeline"`
+	Time      string           `json:"time"`
+	Ready     bool             `json:"ready"`
+	Records   int64            `json:"records"`
+	Bytes     int64            `json:"bytes"`
+	Rows      int64            `json:"rows"`
+	Alerts    int64            `json:"alerts"`
+	Late      int64            `json:"late"`
+	Errors    map[string]int64 `json:"errors"`
+	Engine    engineDoc        `json:"engine"`
+	Streams   []streamDoc      `json:"streams"`
+	Operators []operatorDoc    `json:"operators"`
+	Commits   commitsDoc       `json:"commits"`
+	State     stateDoc         `json:"state"`
+	Outbox    outboxDoc        `json:"outbox"`
+	Kafka     []lagDoc         `json:"kafka,omitempty"`
+	Top       []Cost           `json:"top"`
+}
+
+type engineDoc struct {
+	Position int64 `json:"position"`
+	Blocks   int64 `json:"blocks"`
+	Busy     int64 `json:"busy_ns"`
+	Search   int64 `json:"search_ns"`
+}
+
+type streamDoc struct {
+	Name       string `json:"name"`
+	Status     string `json:"status"`
+	Records    int64  `json:"records"`
+	Partitions int    `json:"partitions"`
+	Watermark  string `json:"watermark,omitempty"`
+	DelayMS    *int64 `json:"delay_ms,omitempty"`
+}
+
+type operatorDoc struct {
+	Name   string     `json:"name"`
+	Kind   string     `json:"kind"`
+	Seen   int64      `json:"source_rows"`
+	Taken  int64      `json:"taken_rows"`
+	Out    int64      `json:"rows"`
+	Alerts int64      `json:"alerts"`
+	Late   int64      `json:"late"`
+	Keys   int        `json:"keys"`
+	Busy   int64      `json:"busy_ns"`
+	Plugin *pluginDoc `json:"plugin,omitempty"`
+}
+
+type pluginDoc struct {
+	Name       string           `json:"name"`
+	Version    string           `json:"version"`
+	Digest     string           `json:"digest"`
+	Calls      int64            `json:"calls"`
+	Rows       int64            `json:"rows"`
+	Hits       int64            `json:"hits"`
+	Fuel       int64            `json:"fuel"`
+	Busy       int64            `json:"busy_ns"`
+	Failures   map[string]int64 `json:"failures"`
+	Poisoned   int64            `json:"poisoned_rows"`
+	Unjudged   int64            `json:"unjudged_rows"`
+	Skipped    int64            `json:"skipped_rows"`
+	Instances  int64            `json:"instances"`
+	MemoryPeak int64            `json:"memory_peak_bytes"`
+	State      int64            `json:"state_bytes"`
+	Rules      []ruleDoc        `json:"rules"`
+}
+
+type ruleDoc struct {
+	Rule string `json:"rule"`
+	Hits int64  `json:"hits"`
+}
+
+type commitsDoc struct {
+	Count   int64            `json:"count"`
+	TotalNS int64            `json:"total_ns"`
+	Within  map[string]int64 `json:"within"` // how many took at most so long
+}
+
+type stateDoc struct {
+	Hot    int64 `json:"hot_bytes"`
+	Packed int64 `json:"packed_bytes"`
+	Known  int64 `json:"known_bytes"`
+	Stored int64 `json:"stored_bytes"`
+}
+
+type outboxDoc struct {
+	Rows     int64 `json:"rows"`
+	Sent     int64 `json:"sent_rows"`
+	Bytes    int64 `json:"bytes"`
+	Rejected int64 `json:"rejected_rows"`
+	Refused  int64 `json:"refused_rows"`
+}
+
+type lagDoc struct {
+	Topic     string `json:"topic"`
+	Partition int32  `json:"partition"`
+	Records   int64  `json:"records"`
+}
+
+// stats answers /stats; with ?top it is the costliest rules as text.
+func (m *Monitor) stats(w http.ResponseWriter, r *http.Request) {
+	rep := m.report()
+	if rep == nil {
+		answer(w, fmt.Errorf("there are no figures yet: %w", m.ready()))
+		return
+	}
+	if r.URL.Query().Has("top") {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		for _, line := range Top(rep) {
+			fmt.Fprintln(w, line)
+		}
+		return
+	}
+	doc := statsOf(rep, m.lags(), m.now())
+	doc.Ready = m.ready() == nil
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(doc)
+}
+
+func statsOf(rep *engine.Report, lags []kafka.Lag, now time.Time) *statsDoc {
+	s := &rep.Stats
+	doc := &statsDoc{Pipeline: rep.Pipeline, Time: string(event.AppendTime(nil, rep.At.UnixMilli())), Records: s.Events, Bytes: s.Bytes, Rows: s.Rows, Alerts: s.Alerts, Late: s.Late,
+		Errors: rep.Errors, Engine: engineDoc{rep.Position, rep.Blocks, rep.Busy.Nanoseconds(), rep.Searching.Nanoseconds()}, Commits: commitsOf(&rep.Commits),
+		State: stateDoc(rep.Keys), Outbox: outboxDoc{rep.Outbox.Rows, rep.Outbox.Sent, rep.Outbox.Bytes, s.Rejected, s.Refused}, Top: Costs(rep)}
+	for _, x := range rep.Streams {
+		d := streamDoc{Name: x.Name, Status: x.Status, Records: x.Events, Partitions: x.Partitions}
+		if x.Watermark != operator.NegInf && x.Watermark != operator.PosInf {
+			delay := now.UnixMilli() - x.Watermark
+			d.Watermark, d.DelayMS = string(event.AppendTime(nil, x.Watermark)), &delay
+		}
+		doc.Streams = append(doc.Streams, d)
+	}
+	for i := range rep.Operators {
+		o := &rep.Operators[i]
+		doc.Operators = append(doc.Operators, operatorDoc{o.Name, o.Kind, o.Seen, o.Taken, o.Out, o.Alerts, o.Late, o.Keys, o.Time.Nanoseconds(), pluginOf(o.Plugin)})
+	}
+	for _, l := range lags {
+		doc.Kafka = append(doc.Kafka, lagDoc(l))
+	}
+	return doc
+}
+
+func pluginOf(p *engine.PluginReport) *pluginDoc {
+	if p == nil {
+		return nil
+	}
+	n := &p.Counts
+	d := &pluginDoc{Name: p.Name, Version: p.Version, Digest: p.Digest, Calls: n.Calls, Rows: n.Rows, Hits: n.Hits, Fuel: n.Fuel, Busy: n.Time.Nanoseconds(), Failures: map[string]int64{},
+		Poisoned: n.Poisoned, Unjudged: n.Unjudged, Skipped: n.Skipped, Instances: n.Instances, MemoryPeak: n.MemoryPeak, State: n.StateBytes}
+	for i, fault := range wasm.FaultNames {
+		if n.Faults[i] > 0 {
+			d.Failures[string(fault)] = n.Faults[i]
+		}
+	}
+	for _, r := range p.Rules {
+		d.Rules = append(d.Rules, ruleDoc{r.Name, r.Hits})
+	}
+	return d
+}
+
+func commitsOf(h *engine.Histogram) commitsDoc {
+	d := commitsDoc{h.Total(), h.Sum.Nanoseconds(), map[string]int64{}}
+	sum := int64(0)
+	for i, end := range engine.BucketsOf {
+		sum += h.Counts[i]
+		d.Within[end.String()] = sum
+	}
+	return d
+}
+
+// topMax is how many rules a summary names.
+const topMax = 10
+
+// Cost is what an operator's rules cost. Share is of the time that the engine was busy, all workers together: with several shards the
+// shares of all may add up to more than one.
+type Cost struct {
+	Operator string  `json:"operator"`
+	Plugin   string  `json:"plugin,omitempty"`
+	RowNS    float64 `json:"ns_per_source_row"`
+	Share    float64 `json:"share"`
+	Rows     int64   `json:"source_rows"`
+	Taken    int64   `json:"taken_rows"`
+	Hits     int64   `json:"rows"`
+	Failures int64   `json:"failures"`
+}
+
+// Costs are the costliest operators, at most topMax: of plugins the time of their calls, of others the engine's.
+func Costs(rep *engine.Report) []Cost {
+	all := []Cost{}
+	for i := range rep.Operators {
+		o := &rep.Operators[i]
+		c, took := Cost{Operator: o.Name, Rows: o.Seen, Taken: o.Taken, Hits: o.Out}, o.Time
+		if p := o.Plugin; p != nil {
+			c.Plugin, c.Failures = p.Name, p.Counts.Failures
+			took = max(took, p.Counts.Time)
+		}
+		if o.Seen == 0 {
+			continue
+		}
+		c.RowNS, c.Share = float64(took.Nanoseconds())/float64(o.Seen), took.Seconds()/max(rep.Busy.Seconds(), 1e-9)
+		all = append(all, c)
+	}
+	slices.SortStableFunc(all, func(a, b Cost) int { return compareFloat(b.Share, a.Share) })
+	return all[:min(len(all), topMax)]
+}
+
+func compareFloat(a, b float64) int {
+	switch {
+	case a < b:
+		return -1
+	case a > b:
+		return 1
+	}
+	return 0
+}
+
+// Top is Costs as lines of text, with a head; none if there is nothing to tell.
+func Top(rep *engine.Report) (lines []string) {
+	costs := Costs(rep)
+	if len(costs) == 0 {
+		return nil
+	}
+	wide := 8
+	for _, c := range costs {
+		wide = max(wide, min(len(c.Operator), 40))
+	}
+	lines = append(lines, fmt.Sprintf("%-*s %9s %7s %12s %12s %10s %9s", wide, "operator", "ns a row", "share", "rows seen", "let through", "rows", "failures"))
+	for _, c := range costs {
+		name := c.Operator
+		if len(name) > wide {
+			name = name[:wide-1] + "~"
+		}
+		lines = append(lines, strings.TrimRight(fmt.Sprintf("%-*s %9.0f %6.1f%% %12d %12d %10d %9d", wide, name, c.RowNS, 100*c.Share, c.Rows, c.Taken, c.Hits, c.Failures), " "))
+	}
+	return lines
+}
