@@ -64,8 +64,10 @@ type Graph struct {
 	seed  [2]uint64 // of the hash of keys
 	alone int       // an operator with fewer rows in a block runs its shards one after the other
 
-	meter  meter
-	errors reasons
+	meter   meter
+	errors  reasons
+	notices []notice // alerts about plugins that were switched off in the block
+	warn    func(format string, args ...any)
 }
 
 // node is an operator at work.
@@ -93,6 +95,12 @@ type node struct {
 	pace    int64       // the step in which w moves, ms; 0: as the inputs do
 	keyer   *wasm.Keyer // of a plugin that remembers
 	work    work
+
+	off                 bool // its plugin is switched off, or on trial after that
+	openings            int64
+	generation, refused int64 // replacements of its plugin, and those that could not be
+	why                 error // it was switched off last
+	budget              *budget
 }
 
 // NewGraph makes a graph whose operators are split over shards by key. Shards never change results.
@@ -103,7 +111,7 @@ func NewGraph(spec *Spec, shards int) *Graph {
 	}
 	for i := range spec.Operators {
 		o := &spec.Operators[i]
-		n := &node{spec: o, admits: o.admits(), picked: make([]bool, len(o.Inputs)), rows: make([][]int32, len(o.Inputs)), w: mark{operator.NegInf, active}, stored: operator.NegInf, began: operator.NegInf, cur: make([]int, max(len(o.Inputs), shards))}
+		n := &node{spec: o, admits: o.admits(), picked: make([]bool, len(o.Inputs)), rows: make([][]int32, len(o.Inputs)), w: mark{operator.NegInf, active}, stored: operator.NegInf, began: operator.NegInf, budget: newBudget(o.Plugin), cur: make([]int, max(len(o.Inputs), shards))}
 		for range o.Inputs {
 			n.in = append(n.in, mark{operator.NegInf, active})
 		}
@@ -162,6 +170,7 @@ func (g *Graph) newShard(o *Operator) shard {
 // Block takes a block's items through the graph. What it leaves in the lanes and in said is good until the next call.
 func (g *Graph) Block(items []Item) error {
 	g.meter.blocks++
+	g.notices = g.notices[:0]
 	began := g.meter.start()
 	g.sequence(items)
 	g.tables()
@@ -179,6 +188,9 @@ func (g *Graph) Block(items []Item) error {
 		n.work.taken += int64(rows)
 		if err := n.run(rows, rows < g.alone); err != nil {
 			return fmt.Errorf("operator %s: %w", n.spec.Name, err)
+		}
+		if n.spec.Plugin != nil {
+			g.health(n)
 		}
 		n.gather(&g.lanes[len(g.src)+i])
 		if busy {

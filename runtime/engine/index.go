@@ -59,35 +59,58 @@ func (o *Operator) admits() *match.Condition {
 // index makes the indices of all nodes with at least so many conditions that an index helps.
 func (g *Graph) index(least, shards int) {
 	g.indices = make([]*index, len(g.lanes))
+	for x, all := range g.readers() {
+		g.useIndex(x, newIndex(all, least, shards, func(r reader) *match.Condition { return r.node.spec.wants(r.input) }))
+	}
+}
+
+// readers are those of each node.
+func (g *Graph) readers() [][]reader {
 	readers := make([][]reader, len(g.lanes))
 	for _, n := range g.ops {
 		for k, x := range n.spec.Inputs {
-			n.picked[k], n.rows[k] = false, nil
 			readers[x] = append(readers[x], reader{n, k})
 		}
 	}
-	for x, all := range readers {
-		var conditions []*match.Condition
-		for _, r := range all {
-			conditions = append(conditions, r.node.spec.wants(r.input))
-		}
-		set := match.NewSet(conditions)
-		always := set.Always()
-		if len(all)-len(always) < least {
-			continue
-		}
-		for _, r := range all {
-			r.node.picked[r.input] = true
-		}
-		for _, i := range always {
-			all[i].node.picked[all[i].input] = false
-		}
-		ix := &index{readers: all}
-		for range shards {
-			ix.pickers = append(ix.pickers, picker{finder: set.Finder()})
-		}
-		g.indices[x] = ix
+	return readers
+}
+
+// newIndex makes the index of a node, if its readers have enough conditions; it changes nothing.
+func newIndex(all []reader, least, shards int, wants func(r reader) *match.Condition) (out indexed) {
+	out.all = all
+	var conditions []*match.Condition
+	for _, r := range all {
+		conditions = append(conditions, wants(r))
 	}
+	set := match.NewSet(conditions)
+	always := map[int32]bool{}
+	for _, i := range set.Always() {
+		always[i] = true
+	}
+	if len(all)-len(always) < least {
+		return out
+	}
+	for i, r := range all {
+		if !always[int32(i)] {
+			out.picked = append(out.picked, r)
+		}
+	}
+	out.ix = &index{readers: all}
+	for range shards {
+		out.ix.pickers = append(out.ix.pickers, picker{finder: set.Finder()})
+	}
+	return out
+}
+
+// useIndex lets the readers of node x go by an index, or by none.
+func (g *Graph) useIndex(x int, in indexed) {
+	for _, r := range in.all {
+		r.node.picked[r.input], r.node.rows[r.input] = false, nil
+	}
+	for _, r := range in.picked {
+		r.node.picked[r.input] = true
+	}
+	g.indices[x] = in.ix
 }
 
 // pick gives the readers of node x the rows of the block that may be theirs.

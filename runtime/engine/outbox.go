@@ -58,7 +58,7 @@ func readOut(seq uint64, b []byte) (*Out, error) {
 // place of a result among those of all operators in a block: by position, then operator; each operator's are in order.
 type ref struct {
 	p     int64
-	node  int // -1: a fault
+	node  int // -1: a fault; one beyond all: a notice
 	index int
 }
 
@@ -75,10 +75,15 @@ func (g *Graph) leaving(outs []*Out, items []Item, faults []fault) []*Out {
 			}
 		}
 	}
+	for i := range g.notices {
+		refs = append(refs, ref{g.notices[i].p, len(g.ops), i})
+	}
 	slices.SortStableFunc(refs, func(a, b ref) int { return cmp.Or(cmp.Compare(a.p, b.p), cmp.Compare(a.node, b.node)) })
 	for _, x := range refs {
 		from := len(outs)
 		switch {
+		case x.node == len(g.ops):
+			outs = append(outs, g.notices[x.index].out)
 		case x.node < 0:
 			outs = append(outs, g.faulty(&faults[x.index]))
 			g.errors.add(faults[x.index].kind, faults[x.index].reason)
@@ -89,7 +94,7 @@ func (g *Graph) leaving(outs []*Out, items []Item, faults []fault) []*Out {
 		default:
 			outs = g.said(outs, g.ops[x.node].spec, &g.ops[x.node].said[x.index])
 		}
-		if x.node >= 0 {
+		if x.node >= 0 && x.node < len(g.ops) {
 			g.count(g.ops[x.node], &g.ops[x.node].said[x.index], len(outs)-from)
 		}
 	}

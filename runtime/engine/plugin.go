@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/seed-98920119/tocsin/abi"
 	"github.com/seed-98920119/tocsin/runtime/alert"
@@ -40,6 +41,8 @@ type Plugin struct {
 	Fresh     bool // a fresh instance a call: tests
 	MaxKeys   int  // of a plugin that remembers: keys that hold something at one time; 0: as many as come
 	KeyNames  []alert.Column
+	CPU       float64       // the share of one core that it may take over CPUSpan; 0: any
+	CPUSpan   time.Duration // of the clock
 
 	// Columns of its rows: of the input rows, the event itself if it is one (Whole), then rule_id, severity and note.
 	Columns                []event.Field
@@ -80,17 +83,25 @@ type plugged struct {
 	timers bool // the rows that are judged are timers
 	total  operator.Counts
 	ruled  map[uint32]int64 // hits by rule
+	past   wasm.Counts      // of plugins that this one took the place of
+	trip   *trip            // the block's first row that it did not judge
 }
 
 func newPlugged(spec *Plugin, out *event.Batch) *plugged {
-	p := wasm.NewPlugin(spec.Module, spec.Config, spec.Fields, wasm.Identity{Pipeline: spec.Ident.Pipeline, Operator: spec.Ident.Operator, Log: spec.Log})
-	p.Fresh = spec.Fresh
-	return &plugged{spec: spec, plugin: p, out: out, ruled: map[uint32]int64{}}
+	return &plugged{spec: spec, plugin: spec.start(), out: out, ruled: map[uint32]int64{}}
+}
+
+// start makes the plugin of a shard.
+func (p *Plugin) start() *wasm.Plugin {
+	w := wasm.NewPlugin(p.Module, p.Config, p.Fields, wasm.Identity{Pipeline: p.Ident.Pipeline, Operator: p.Ident.Operator, Log: p.Log})
+	w.Fresh = p.Fresh
+	return w
 }
 
 func (k *plugged) reset() {
 	k.rows, k.said = k.rows[:0], k.said[:0]
 	k.out.Reset()
+	k.trip = nil
 }
 
 func (k *plugged) push(in *operator.In) { k.rows = append(k.rows, *in) }
@@ -140,6 +151,9 @@ func (k *plugged) judge(rows []operator.In, fired []wasm.Timer, seen int64) erro
 
 // unjudged are rows that came while the breaker was open.
 func (k *plugged) unjudged(rows []operator.In, why error) error {
+	if k.trip == nil {
+		k.trip = &trip{rows[0].P, rows[0].TS, why}
+	}
 	if k.spec.OnFailure == FailureStop {
 		return fmt.Errorf("the plugin %s failed too often, last with %w; on_failure: alert or skip would go on without it", k.spec.Module.Manifest, why)
 	}
@@ -203,8 +217,8 @@ func (k *plugged) add(in *operator.In, r operator.Result) {
 func (k *plugged) results() []operator.Result { return k.said }
 func (k *plugged) counts() operator.Counts {
 	c := k.total
-	c.Incomplete = k.plugin.Counts.Skipped
-	c.Crowded, c.TooLate = k.plugin.Counts.Refused, k.plugin.Counts.Dropped
+	c.Incomplete = k.past.Skipped + k.plugin.Counts.Skipped
+	c.Crowded, c.TooLate = k.past.Refused+k.plugin.Counts.Refused, k.past.Dropped+k.plugin.Counts.Dropped
 	return c
 }
 func (k *plugged) close() { k.plugin.Close() }

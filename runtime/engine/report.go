@@ -57,6 +57,12 @@ type PluginReport struct {
 	Name, Version, Digest string
 	Counts                wasm.Counts
 	Rules                 []RuleReport
+	State                 wasm.BreakerState // the worst of its shards
+	Reason                string            // why it is not closed: a fault, or cpu
+	Generation, Refused   int64             // times that another took its place, and that one was refused
+	Openings              int64             // times that it was switched off, and said so
+	Wait                  int               // blocks until it is tried again, while it is open
+	Until                 time.Time         // when it is tried again, while it is held
 }
 
 // RuleReport is how often a rule has hit, but for what the pipeline excepts.
@@ -168,13 +174,26 @@ func (n *node) plugin() *PluginReport {
 	hits := map[uint32]int64{}
 	for _, s := range n.shards {
 		k := pluggedOf(s)
+		rep.Counts.Add(&k.past)
 		rep.Counts.Add(&k.plugin.Counts)
+		rep.State = max(rep.State, k.plugin.State())
+		rep.Wait = max(rep.Wait, k.plugin.Wait())
 		for id, c := range k.ruled {
 			hits[id] += c
 		}
 		if hot, c := s.usage(); c != nil {
 			rep.Counts.StateBytes += hot + c.tails + c.stored
 		}
+	}
+	rep.Openings, rep.Generation, rep.Refused = n.openings, n.generation, n.refused
+	if rep.State == wasm.Closed && n.off { // on trial
+		rep.State = wasm.HalfOpen
+	}
+	if rep.State != wasm.Closed {
+		rep.Reason = reasonOf(n.why)
+	}
+	if n.budget != nil {
+		rep.Until = n.budget.until
 	}
 	for _, id := range slices.Sorted(maps.Keys(p.Rules)) {
 		rep.Rules = append(rep.Rules, RuleReport{id, fmt.Sprintf("%s/%d", p.Module.Manifest.Name, id), hits[id]})

@@ -76,11 +76,14 @@ type Runner struct {
 	quit    bool
 	killed  bool // tests: end without a commit
 
-	asks    chan chan *Report
-	turned  atomic.Int64 // when the loop has last turned, ns
-	commits Histogram
-	took    time.Duration // by the last commit
-	final   *Report       // after the end
+	asks      chan chan *Report
+	replaces  chan *replacement
+	replacing sync.Mutex
+	refused   []refusal    // under mu
+	turned    atomic.Int64 // when the loop has last turned, ns
+	commits   Histogram
+	took      time.Duration // by the last commit
+	final     *Report       // after the end
 }
 
 // Start recovers what the store has and begins to run.
@@ -104,7 +107,8 @@ func Start(spec *Spec, store *state.Store, opt Options) (*Runner, error) {
 		opt.Now = time.Now
 	}
 	r := &Runner{spec: spec, opt: opt, store: store, graph: NewGraph(spec, opt.Shards), written: make(chan error, 1),
-		wake: make(chan struct{}, 1), ready: make(chan struct{}, 1), done: make(chan struct{}), asks: make(chan chan *Report, 16)}
+		wake: make(chan struct{}, 1), ready: make(chan struct{}, 1), done: make(chan struct{}), asks: make(chan chan *Report, 16), replaces: make(chan *replacement, 1)}
+	r.graph.warn = opt.Warn
 	r.memory = memory{budget: opt.Memory, epochs: flushEpochs}
 	r.intake = newIntake(spec, r.graph, opt.Now)
 	r.box.retries, r.box.pipeline = opt.Retries, spec.Name
@@ -226,6 +230,8 @@ func (r *Runner) work() error {
 	flushed := false
 	for {
 		r.asked()
+		r.replace()
+		r.refusals()
 		drew, err := r.advance()
 		if err != nil {
 			return err
@@ -281,6 +287,7 @@ func (r *Runner) advance() (drew bool, err error) {
 	if err := r.graph.Block(r.items); err != nil {
 		return false, err
 	}
+	r.graph.budgets(r.opt.Now())
 	from := len(r.outs)
 	r.outs = r.graph.leaving(r.outs, r.items, r.faults)
 	for _, o := range r.outs[from:] {

@@ -79,7 +79,7 @@ func (d *decoder) pluginBody(s *source, m *mapping) {
 	s.op.Where = d.condition(m.get("where"), d.fieldOf(s), d.typeOf(s))
 	p.OnFailure = map[string]engine.Failure{"alert": engine.FailureAlert, "stop": engine.FailureStop, "skip": engine.FailureSkip}[d.enum(
 		m.get("on_failure"), "on_failure", "alert", "alert", "stop", "skip")]
-	limits := d.limits(m.get("limits"))
+	limits := d.limits(p, m.get("limits"))
 	path, digest, config, fields, rules := m.need("module", "the path of a .wasm file"), m.get("digest"), m.get("config"), m.get("fields"), m.get("rules")
 	maxKeys := m.get("max_keys")
 	p.MaxKeys = d.int(maxKeys, "max_keys", 0, 1, keysMost)
@@ -141,7 +141,7 @@ func pluginPrint(m *abi.Manifest, names map[string]string, s *source) []string {
 	return lines
 }
 
-func (d *decoder) limits(n *yaml.Node) (l wasm.Limits) {
+func (d *decoder) limits(p *engine.Plugin, n *yaml.Node) (l wasm.Limits) {
 	if n == nil {
 		return l
 	}
@@ -149,6 +149,7 @@ func (d *decoder) limits(n *yaml.Node) (l wasm.Limits) {
 		l.MemoryMiB = d.int(m.get("memory_mib"), "memory_mib", 0, 1, limitsCeiling.memory)
 		l.FuelPerCall = int64(d.int(m.get("fuel_per_call"), "fuel_per_call", 0, 1, limitsCeiling.fuel))
 		l.StateKiB = d.int(m.get("state_kib"), "state_kib", 0, 1, limitsCeiling.state)
+		d.budget(p, m)
 		m.done()
 	}
 	return l

@@ -1,7 +1,6 @@
 package wasm
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 
@@ -86,9 +85,6 @@ type Poison struct {
 	Err error
 }
 
-// How much failing a block of rows may cost before the breaker opens.
-const failuresMax = 64
-
 // Counts are what a plugin did, since it was made.
 type Counts struct {
 	Calls, Rows, Hits int64
@@ -106,18 +102,19 @@ type Counts struct {
 
 // Plugin is a detect module at work: an instance that is made anew when it fails, and the breaker. For one goroutine.
 type Plugin struct {
-	module   *Module
-	config   []byte
-	id       Identity
-	w        *writer
-	in       *Instance
-	failures int // in this block
-	cool     int // blocks to wait when the breaker opens again
-	wait     int // blocks until the breaker lets a call through
+	module *Module
+	config []byte
+	id     Identity
+	w      *writer
+	in     *Instance
+	breaker
+	failures int   // in this block
+	burnt    int64 // fuel of its failed calls
 	last     error
 	required []event.Field
 	off      bool    // the breaker is open in this block
-	tripped  bool    // it opened in this block
+	opens    bool    // it opens in this block
+	tried    bool    // the guest was given rows in this block
 	rows     []Row   // those with all required fields
 	fired    []Timer // of the rows, if they are timers
 	at       []int   // their indices, nil for all
@@ -135,7 +132,7 @@ type Plugin struct {
 
 // NewPlugin makes a plugin; its first instance comes with the first row. fields are those of the manifest's reads.
 func NewPlugin(m *Module, config []byte, fields []event.Field, id Identity) *Plugin {
-	p := &Plugin{module: m, config: slices.Clone(config), id: id, w: newWriter(m.Manifest, fields), cool: 1}
+	p := &Plugin{module: m, config: slices.Clone(config), id: id, w: newWriter(m.Manifest, fields), breaker: breaker{cool: 1}}
 	for i, r := range m.Manifest.Reads {
 		if r.Required {
 			p.required = append(p.required, fields[i])
@@ -158,20 +155,14 @@ func (p *Plugin) Detect(hits []abi.Hit, rows []Row) (all []abi.Hit, poison []Poi
 
 // Begin is before the rows and timers of a block.
 func (p *Plugin) Begin() {
-	p.failures, p.tripped = 0, false
-	if p.off = p.wait > 0; p.off {
-		p.wait--
-	}
+	p.failures, p.burnt = 0, 0
+	p.off, p.opens, p.tried = !p.lets(), false, false
 }
 
-// End is after them: a breaker that opened stays open for a number of blocks that doubles each time.
+// End is after them.
 func (p *Plugin) End() {
-	switch {
-	case p.tripped:
-		p.wait = p.cool
-		p.cool = min(2*p.cool, 1024)
-	case !p.off:
-		p.cool = 1
+	if p.opens || p.tried {
+		p.settle(!p.opens)
 	}
 }
 
@@ -183,7 +174,7 @@ func (p *Plugin) Judge(hits []abi.Hit, rows []Row) (all []abi.Hit, poison []Pois
 	p.Counts.Skipped += int64(len(rows) - len(p.rows))
 	hits, poison, done := p.judge(hits)
 	if judged = len(rows); done < len(p.rows) {
-		judged, why = p.index(done), p.last
+		judged, why = p.index(done), p.why()
 	}
 	return hits, poison, judged, why
 }
@@ -193,7 +184,7 @@ func (p *Plugin) Fire(hits []abi.Hit, rows []Row, fired []Timer) (all []abi.Hit,
 	p.rows, p.at, p.fired = rows, nil, fired
 	hits, poison, judged = p.judge(hits)
 	p.Counts.Fired += int64(judged)
-	return hits, poison, judged, p.last
+	return hits, poison, judged, p.why()
 }
 
 // Migrate brings the state of keys up to date: rows are keys, From the version that wrote what is kept of them. Those that the guest
@@ -215,7 +206,7 @@ func (p *Plugin) Migrate(rows []Row) (poison []Poison, judged int, why error) {
 		}
 	}
 	p.access.keys.Settle()
-	return poison, judged, p.last
+	return poison, judged, p.why()
 }
 
 // judge gives the rows to the guest, as far as it comes before the breaker opens.
@@ -227,7 +218,8 @@ func (p *Plugin) judge(hits []abi.Hit) (all []abi.Hit, poison []Poison, done int
 		hits, bad, done = p.run(hits, nil, done, done+n)
 		poison = append(poison, bad...)
 	}
-	p.tripped = p.tripped || !p.off && done < len(p.rows)
+	p.opens = p.opens || !p.off && done < len(p.rows)
+	p.tried = p.tried || !p.off && len(p.rows) > 0
 	for i := range hits[from:] {
 		hits[from+i].Row = uint32(p.index(int(hits[from+i].Row)))
 	}
@@ -288,12 +280,6 @@ func (p *Plugin) index(i int) int {
 	return p.at[i]
 }
 
-// open says whether this block has failed enough, or at once if the clock ended a call: that is not the row's fault.
-func (p *Plugin) open() bool {
-	t, ok := errors.AsType[*Trap](p.last)
-	return p.failures >= failuresMax || p.failures > 0 && ok && t.Fault == Time
-}
-
 // run judges rows [from, to), halves of it if it fails, and says how far it came before the breaker opened.
 func (p *Plugin) run(hits []abi.Hit, poison []Poison, from, to int) ([]abi.Hit, []Poison, int) {
 	if p.open() {
@@ -334,6 +320,7 @@ func (p *Plugin) failed(err error) {
 	p.last = err
 	if p.in != nil {
 		p.in.good = false // it may have answered, but with an error
+		p.burnt += p.in.spent
 	}
 	p.drop()
 }
@@ -373,3 +360,14 @@ func (p *Plugin) once(hits []abi.Hit, from, to int) (said []abi.Hit, ok bool, er
 
 // Close throws the instance away.
 func (p *Plugin) Close() { p.drop() }
+
+// Start makes the first instance, which otherwise comes with the first row.
+func (p *Plugin) Start() (err error) {
+	if p.in == nil {
+		p.Counts.Instances++
+		if p.in, err = p.module.Instantiate(p.config, p.id); err != nil {
+			p.in = nil
+		}
+	}
+	return err
+}
