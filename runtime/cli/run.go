@@ -61,7 +61,7 @@ func parseRun(args []string) (f runFlags, err error) {
 		case "--cpuprofile", "--memprofile", "--http":
 			if !has {
 				if i++; i == len(args) {
-					return f, fmt.Errorf("%s needs a value", a)
+					return f, fmt.Errorf("%s needs %s", a, map[bool]string{true: "an address, such as 127.0.0.1:9464", false: "a file"}[a == "--http"])
 				}
 				value = args[i]
 			}

@@ -99,6 +99,7 @@ type node struct {
 	off                 bool // its plugin is switched off, or on trial after that
 	openings            int64
 	generation, refused int64 // replacements of its plugin, and those that could not be
+	lastRefused         string
 	why                 error // it was switched off last
 	budget              *budget
 }

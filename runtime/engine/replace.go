@@ -186,8 +186,8 @@ func (n *node) took() (total time.Duration) {
 	return total
 }
 
-// Refuse notes that a plugin could not be replaced, and has an alert say so among the rows. digest names what was refused: the same thing
-// refused again has the same id.
+// Refuse notes that a plugin could not be replaced, and has an alert say so among the rows. The same
+// module, by its digest, refused for the same reason again is counted only.
 func (r *Runner) Refuse(op, plugin, digest string, why error) {
 	r.mu.Lock()
 	r.refused = append(r.refused, refusal{op, plugin, digest, why})
@@ -214,12 +214,59 @@ func (r *Runner) refusals() {
 		}
 		n := r.graph.ops[i]
 		n.refused++
+		what := x.digest + " " + x.why.Error()
+		if what == n.lastRefused { // as before
+			continue
+		}
+		n.lastRefused = what
 		ts := n.stored
 		if ts == operator.NegInf {
 			ts = r.opt.Now().UnixMilli()
 		}
 		r.outs = append(r.outs, r.graph.notice(healthReload, "A plugin could not be replaced", x.op, r.graph.p, ts, fmt.Sprintf("Plugin %s of operator %s could not be replaced", x.plugin, x.op),
-			"The one that ran before goes on.", []string{x.plugin, x.digest, "reload", x.why.Error()}, []byte(x.digest)))
+			"The one that ran before goes on.", []string{x.plugin, x.digest, "reload", x.why.Error()}, []byte(what)))
 		r.moved++
 	}
+}
+
+// Admits says why the plugin of operator i of next, which was compiled over a copy of this pipeline's fields, cannot take the place of the
+// one that runs: what it reads must be projected already, and nobody else may change with it.
+func (s *Spec) Admits(next *Spec, i int) error {
+	o := &next.Operators[i]
+	for _, f := range o.touches() {
+		if int(f) >= s.Fields.Len() {
+			return fmt.Errorf("it reads %s, which nothing in this run reads; a restart takes it", next.Fields.Path(f))
+		}
+	}
+	for k := range next.Streams {
+		if k >= len(s.Streams) || next.Streams[k].Name != s.Streams[k].Name {
+			return errors.New("the pipeline has other streams; a restart takes them")
+		}
+		for _, f := range next.Streams[k].Reads {
+			if !slices.Contains(s.Streams[k].Reads, f) {
+				return fmt.Errorf("it reads %s of %s, which nothing in this run reads; a restart takes it", next.Fields.Path(f), s.Streams[k].Name)
+			}
+		}
+	}
+	for k := range next.Operators {
+		is := &next.Operators[k]
+		j := slices.IndexFunc(s.Operators, func(x Operator) bool { return x.Name == is.Name })
+		if j < 0 || j != k {
+			return errors.New("the pipeline has other operators; a restart takes them")
+		}
+		if k != i && !slices.Equal(s.Operators[j].columns(), is.columns()) {
+			return fmt.Errorf("operator %s would have other columns; a restart takes them", is.Name)
+		}
+	}
+	return nil
+}
+
+// touches are the fields that an operator with a plugin reads or makes.
+func (o *Operator) touches() []event.Field {
+	p := o.Plugin
+	all := slices.Concat(p.Fields, p.Columns, p.When.Fields(), o.Where.Fields())
+	for _, r := range p.Rules {
+		all = append(all, r.Except.Fields()...)
+	}
+	return all
 }

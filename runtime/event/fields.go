@@ -1,6 +1,10 @@
 package event
 
-import "strings"
+import (
+	"maps"
+	"slices"
+	"strings"
+)
 
 // Field is the number of a path in a Fields table; the same path has the same number for every stream and operator of a
 // pipeline, so conditions and operators are compiled once and read rows of any batch.
@@ -36,6 +40,9 @@ func (f *Fields) Path(n Field) string {
 	}
 	return f.paths[n]
 }
+
+// Clone is a copy to which paths may be added while the first is read.
+func (f *Fields) Clone() *Fields { return &Fields{slices.Clone(f.paths), maps.Clone(f.at)} }
 
 // Len is the number of fields added so far.
 func (f *Fields) Len() int { return len(f.paths) }

@@ -29,6 +29,9 @@ type Config struct {
 	Memory    int64  // bytes that keys may take; 0: the default
 	Tables    []*table.Source
 	Warnings  []match.Problem // what is probably not meant, and stops nothing
+	node      *yaml.Node      // it was decoded from
+	file      string          // that holds it; "": not known
+	plugins   []pluginFile    // in the file's order
 	HTTP      string          // host:port where /stats, /metrics, /ready and /live are; "": nowhere
 }
 
@@ -36,6 +39,7 @@ type Config struct {
 // without any.
 func DecodeDetect(n *yaml.Node) (*Config, []match.Problem) {
 	d := newDecoder()
+	d.conf.node = n
 	d.detect(n)
 	return d.conf, d.sorted()
 }
@@ -61,6 +65,7 @@ type decoder struct {
 	reads    map[string][]event.Field
 	formats  map[string]*event.Format // by how they are written
 	known    map[string]*known        // tables by name
+	running  *Config                  // whose modules and tables are used again; nil: none
 
 	after     []func(spec *engine.Spec) // what is done once all operators have their columns
 	stateless bool                      // of a processor

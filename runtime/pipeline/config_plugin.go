@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"gopkg.in/yaml.v3"
 
@@ -69,6 +70,8 @@ func (d *decoder) plugin(s *source) {
 	if n := s.body.get("alert"); n != nil {
 		d.wrong(s.body.key("alert"), "the rows of a plugin are alerts already, as its rules say; `rules` changes them")
 	}
+	every := time.Duration(d.span(m.get("reload"), "reload", 0, time.Second)) * time.Millisecond
+	d.conf.plugins = append(d.conf.plugins, pluginFile{s.name, every})
 	d.pluginBody(s, m)
 }
 
@@ -173,6 +176,10 @@ func (d *decoder) module(p *engine.Plugin, n, digest *yaml.Node, limits wasm.Lim
 	}
 	if is := "sha256:" + hex.EncodeToString(m.Digest[:]); digest != nil && d.text(digest, "digest") != is {
 		d.wrong(digest, "%s has the digest %s; it is not the module that was asked for", path, is)
+		return
+	}
+	if same := d.running.loaded(m.Digest, limits); same != nil {
+		p.Module = same
 		return
 	}
 	host, err := modules()

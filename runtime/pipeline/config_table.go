@@ -66,6 +66,9 @@ func (d *decoder) table(name string, k *known, m *mapping) {
 	if len(d.problems) > faults {
 		return
 	}
+	if k.source = d.running.table(name); k.source != nil {
+		return
+	}
 	var err error
 	if k.source, err = table.NewSource(name, *s); err != nil {
 		d.wrong(file, "%v", err)

@@ -46,6 +46,7 @@ type detect struct {
 	store  *state.Store
 	runner *engine.Runner
 	static func() // tables are not read again from then on
+	fixed  func() // nor plugins
 	silent func() // nobody answers over HTTP from then on
 
 	mu      sync.Mutex
@@ -70,7 +71,7 @@ func newDetect(conf *service.ParsedConfig, mgr *service.Resources) (*detect, err
 		fail(err)
 		return nil, err
 	}
-	b.static = reload(c.Tables, b.log)
+	b.static, b.fixed = reload(c.Tables, b.log), newReloader(c, b.runner, b.log).watch()
 	positions := map[string]Position{}
 	for name, p := range b.runner.Positions() {
 		positions[name] = Position(p)
@@ -308,6 +309,7 @@ func (b *detect) Close(context.Context) error {
 	var err error
 	b.once.Do(func() {
 		b.static()
+		b.fixed()
 		b.silent()
 		if err = b.runner.Close(); err != nil {
 			fail(err)

@@ -139,6 +139,7 @@ func (c *checker) detect(top *yaml.Node) *Config {
 	}
 	c.from, c.till = n.Line, lastLine(n)
 	conf, problems := DecodeDetect(substituted(n))
+	conf.file = c.file
 	for _, p := range problems {
 		c.add(p.Line, p.Column, "%s", p.Text)
 	}

@@ -55,6 +55,10 @@ var (
 	mInstances = metric("plugin_instances_total", "Instances that were made of it.", "operator", "plugin")
 	mPeak      = metric("plugin_memory_peak_bytes", "The largest linear memory that one of them had.", "operator", "plugin")
 	mKept      = metric("plugin_state_bytes", "What is kept for it.", "operator", "plugin")
+	mOff       = metric("plugin_off", "1 while a plugin is given no rows, or is on trial after that; else 0.", "operator", "plugin")
+	mOpenings  = metric("plugin_openings_total", "Times that a plugin was switched off.", "operator", "plugin")
+	mReplaced  = metric("plugin_replacements_total", "Times that a plugin was replaced while it ran.", "operator", "plugin")
+	mKeptOld   = metric("plugin_refused_replacements_total", "Times that it could not be.", "operator", "plugin")
 	mHits      = metric("rule_hits_total", "Hits of a rule, but for what the pipeline excepts.", "operator", "rule")
 
 	mOutbox   = metric("outbox_rows", "Committed rows that wait for an output.")
@@ -74,7 +78,7 @@ var (
 	mAge     = metric("report_age_seconds", "How old these figures are: more than a moment if the engine does not answer, or has ended.")
 	mLag     = metric("kafka_lag_records", "Records of a partition that were not handed over yet, as of the last fetch.", "topic", "partition")
 	everyOne = []*prometheus.Desc{mPipeline, mRecords, mBytes, mSkipped, mDropped, mErrors, mLateBefore, mStreamRecords, mWatermark, mDelay, mParts, mSeen, mTaken, mOut, mAlerts, mLate,
-		mTime, mKeys, mCalls, mRows, mFuel, mCallTime, mFailures, mPoisoned, mUnjudged, mInstances, mPeak, mKept, mHits, mOutbox, mFlying, mOutBytes, mSent, mSentA, mRejected, mRefused,
+		mTime, mKeys, mCalls, mRows, mFuel, mCallTime, mFailures, mPoisoned, mUnjudged, mInstances, mPeak, mKept, mOff, mOpenings, mReplaced, mKeptOld, mHits, mOutbox, mFlying, mOutBytes, mSent, mSentA, mRejected, mRefused,
 		mCommit, mMemory, mStored, mBlocks, mBusy, mSearch, mAge, mLag}
 )
 
@@ -182,11 +186,17 @@ func (c *scrape) operator(o *engine.OperatorReport) {
 
 func (c *scrape) plugin(name string, p *engine.PluginReport) {
 	n := &p.Counts
-	for d, n := range map[*prometheus.Desc]int64{mCalls: n.Calls, mRows: n.Rows, mFuel: n.Fuel, mPoisoned: n.Poisoned, mUnjudged: n.Unjudged, mInstances: n.Instances} {
+	for d, n := range map[*prometheus.Desc]int64{mCalls: n.Calls, mRows: n.Rows, mFuel: n.Fuel, mPoisoned: n.Poisoned, mUnjudged: n.Unjudged, mInstances: n.Instances,
+		mOpenings: p.Openings, mReplaced: p.Generation, mKeptOld: p.Refused} {
 		c.count(d, float64(n), name, p.Name)
 	}
 	c.count(mCallTime, n.Time.Seconds(), name, p.Name)
 	c.gauge(mPeak, float64(n.MemoryPeak), name, p.Name)
+	off := 0.0
+	if p.State != wasm.Closed {
+		off = 1
+	}
+	c.gauge(mOff, off, name, p.Name)
 	c.gauge(mKept, float64(n.StateBytes), name, p.Name)
 	for i, fault := range wasm.FaultNames {
 		if n.Faults[i] > 0 {
@@ -215,7 +225,10 @@ func (c *scrape) merge(to, o *engine.OperatorReport) {
 		if to.Plugin == nil {
 			to.Plugin = &engine.PluginReport{Name: other}
 		}
-		to.Plugin.Counts.Add(&o.Plugin.Counts)
+		p := to.Plugin
+		p.Counts.Add(&o.Plugin.Counts)
+		p.State = max(p.State, o.Plugin.State)
+		p.Openings, p.Generation, p.Refused = p.Openings+o.Plugin.Openings, p.Generation+o.Plugin.Generation, p.Refused+o.Plugin.Refused
 		for _, r := range o.Plugin.Rules {
 			c.others += r.Hits
 		}

@@ -205,6 +205,11 @@ func TestMonitor(t *testing.T) {
 	if traps, n := sumOf(f["tocsin_plugin_failures_total"], "operator", "broken"); traps == 0 || n != 1 {
 		t.Errorf("%v failures of %d kinds", traps, n)
 	}
+	if off, _ := sumOf(f["tocsin_plugin_off"], "operator", "broken"); off != 1 {
+		t.Error("the broken plugin is not off")
+	}
+	check(1, "plugin_openings_total", "operator", "broken")
+	check(0, "plugin_openings_total", "operator", "shells")
 	if commits, _ := sumOf(f["tocsin_commit_seconds"]); commits == 0 {
 		t.Error("no commits")
 	}

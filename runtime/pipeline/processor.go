@@ -68,6 +68,9 @@ func (d *decoder) processor(c *processorConfig, m *mapping) {
 		if p := d.mapping(n, "a plugin"); p != nil {
 			d.ops = append(d.ops, o)
 			d.pluginBody(o, p)
+			if o.op.Plugin.CPU > 0 {
+				d.wrong(peek(n, "limits"), "limits.cpu is for plugins of the buffer detect: messages are judged when they come, or not at all")
+			}
 			if o.op.Plugin != nil && o.op.Plugin.Module != nil { // ids stay when the list is put in another order
 				if o.op.Name = o.op.Plugin.Module.Manifest.Name; o.op.Plugin.Module.Manifest.Keyed {
 					d.wrong(p.key("module"), "%s remembers, which needs rows in order and a state: make it an operator of the buffer detect", o.op.Name)

@@ -82,7 +82,18 @@ type pluginDoc struct {
 	Instances  int64            `json:"instances"`
 	MemoryPeak int64            `json:"memory_peak_bytes"`
 	State      int64            `json:"state_bytes"`
+	Breaker    breakerDoc       `json:"breaker"`
+	Replaced   int64            `json:"replacements"`
+	Refused    int64            `json:"refused_replacements"`
 	Rules      []ruleDoc        `json:"rules"`
+}
+
+type breakerDoc struct {
+	State    string `json:"state"` // closed, half-open, open (for blocks) or held (until a time)
+	Reason   string `json:"reason,omitempty"`
+	Openings int64  `json:"openings"`
+	Blocks   int    `json:"blocks_to_wait,omitempty"`
+	Until    string `json:"until,omitempty"`
 }
 
 type ruleDoc struct {
@@ -167,6 +178,11 @@ func pluginOf(p *engine.PluginReport) *pluginDoc {
 	n := &p.Counts
 	d := &pluginDoc{Name: p.Name, Version: p.Version, Digest: p.Digest, Calls: n.Calls, Rows: n.Rows, Hits: n.Hits, Fuel: n.Fuel, Busy: n.Time.Nanoseconds(), Failures: map[string]int64{},
 		Poisoned: n.Poisoned, Unjudged: n.Unjudged, Skipped: n.Skipped, Instances: n.Instances, MemoryPeak: n.MemoryPeak, State: n.StateBytes}
+	d.Breaker = breakerDoc{State: p.State.String(), Reason: p.Reason, Openings: p.Openings, Blocks: p.Wait}
+	if !p.Until.IsZero() {
+		d.Breaker.Until = string(event.AppendTime(nil, p.Until.UnixMilli()))
+	}
+	d.Replaced, d.Refused = p.Generation, p.Refused
 	for i, fault := range wasm.FaultNames {
 		if n.Faults[i] > 0 {
 			d.Failures[string(fault)] = n.Faults[i]

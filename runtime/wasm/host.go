@@ -108,6 +108,9 @@ func granted(ask abi.Limits, ceiling Limits) Limits {
 		int(pick(int64(ask.StateKiB), abi.DefaultStateKiB, int64(ceiling.StateKiB), stateCeiling))}
 }
 
+// Within says whether the module has the limits that it would get under a ceiling.
+func (m *Module) Within(ceiling Limits) bool { return m.Limits == granted(m.Manifest.Limits, ceiling) }
+
 // Module is a module that passed the gate and was compiled. It is shared; instances are not.
 type Module struct {
 	Manifest *abi.Manifest
