@@ -83,8 +83,7 @@ func (r *reloader) watch() (stop func()) {
 func (r *reloader) look(f pluginFile, over chan struct{}) {
 	tick := time.NewTicker(f.every)
 	defer tick.Stop()
-	_, path := r.adopted(f.operator)
-	tried, _ := os.Stat(path)
+	tried := r.asRead(f.operator)
 	was := tried
 	for {
 		select {
@@ -100,6 +99,20 @@ func (r *reloader) look(f pluginFile, over chan struct{}) {
 		}
 		was = is
 	}
+}
+
+// asRead is the file of an operator's module if it is the one that runs, nil if it has changed since it was read.
+func (r *reloader) asRead(op string) os.FileInfo {
+	_, path := r.adopted(op)
+	is, _ := os.Stat(path)
+	code, err := readModule(path)
+	r.mu.Lock()
+	p := r.running(op)
+	r.mu.Unlock()
+	if err != nil || p == nil || sha256.Sum256(code) != p.Module.Digest {
+		return nil
+	}
+	return is
 }
 
 // adopted is what was adopted last, and the path of an operator's module in it.

@@ -296,3 +296,44 @@ func TestReloadByItself(t *testing.T) {
 	replace("reload_plugin_test.go")
 	wait("the refusal", func(p *engine.PluginReport) bool { return p.Generation == 1 && p.Refused == 1 })
 }
+
+const counted = `
+name: counted
+state: s
+streams: { s: { match: { path: "*" }, time: { field: t, format: epoch_ms } } }
+operators:
+  count: { plugin: { from: s, module: MODULE, fields: { FIELD: ip }, limits: { fuel_per_call: FUEL } } }
+`
+
+// A plugin that counts by key goes on counting when it is replaced by itself; by one that keeps something else it is not replaced.
+func TestReloadKeepsState(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	lines, _ := loginLines(rand.New(rand.NewPCG(seed, 1)), 50_000)
+	text := func(module, field string, fuel int) string {
+		return strings.NewReplacer("MODULE", module, "FIELD", field, "FUEL", fmt.Sprint(fuel)).Replace(counted)
+	}
+	const counter, first, moved = "../../bench/rules/counter.wasm", "../engine/testdata/moved/first.wasm", "../engine/testdata/moved/moved.wasm"
+	want, _ := ran(t, decodedDetect(t, text(counter, "key", 100_000_000)), lines, 6, func(int, *engine.Runner) {})
+	conf := decodedDetect(t, text(counter, "key", 100_000_000))
+	var r *reloader
+	got, rep := ran(t, conf, lines, 6, func(i int, run *engine.Runner) {
+		if r == nil {
+			r = newReloader(conf, run, quiet())
+		}
+		r.again(node(t, text(counter, "key", 100_000_001+i)))
+	})
+	if p := rep.Operators[0].Plugin; !maps.Equal(got, want) || len(want) != 80 || p.Generation != 6 || p.Counts.StateBytes == 0 { // 20 addresses, 2 500 rows each: two hits, each a row and an alert
+		t.Errorf("seed %d: %d rows, %d without; %+v", seed, len(got), len(want), p)
+	}
+	conf = decodedDetect(t, text(first, "k", 100_000_000))
+	var why error
+	ran(t, conf, lines[:100], 1, func(_ int, run *engine.Runner) {
+		r := newReloader(conf, run, quiet())
+		r.refuse = func(_, _, _ string, err error) { why = err }
+		r.again(node(t, text(moved, "k", 100_000_000)))
+	})
+	if why == nil || !strings.Contains(why.Error(), "state.version") {
+		t.Errorf("another state: %v", why)
+	}
+}

@@ -144,6 +144,9 @@ func NewPlugin(m *Module, config []byte, fields []event.Field, id Identity) *Plu
 // Remember says where the plugin finds what it remembers. Without it no row has a key.
 func (p *Plugin) Remember(keys Keys) {
 	p.access = &access{keys: keys, layout: &p.module.Manifest.State, share: p.module.Limits.StateKiB << 10}
+	if p.in != nil {
+		p.in.guest.access = p.access
+	}
 }
 
 // Detect judges the rows of a whole block: Begin, Judge and End.
@@ -361,7 +364,7 @@ func (p *Plugin) once(hits []abi.Hit, from, to int) (said []abi.Hit, ok bool, er
 // Close throws the instance away.
 func (p *Plugin) Close() { p.drop() }
 
-// Start makes the first instance, which otherwise comes with the first row.
+// Start makes the first instance, which otherwise comes with the first row. Remember may follow.
 func (p *Plugin) Start() (err error) {
 	if p.in == nil {
 		p.Counts.Instances++
