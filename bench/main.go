@@ -3,6 +3,7 @@
 //	go run ./bench                     the table
 //	go run ./bench -procs 2            the same on two threads
 //	go run ./bench -only plugins       what a row costs in a plugin, and a plugin's start
+//	go run ./bench -only misbehave     50 plugins, five of which misbehave, over 10 M events (-events)
 //	go run ./bench -only live          how long an event takes to its alert, and what commits take of a core, at a steady rate
 //	go run ./bench -only large         state larger than memory, and starts with much state: ten minutes, 2 GB of disk
 //	go run ./bench -only kafka         from Kafka to Kafka, with a real broker (servers/kafka.sh), if it can be had
@@ -74,8 +75,14 @@ func main() {
 		runLoop(*loop, flag.Arg(0))
 		return
 	}
-	if !slices.Contains([]string{"", "pipelines", "live", "plugins", "large", "kafka"}, *only) {
-		log.Fatalf("-only %s: pipelines, live, plugins, large or kafka", *only)
+	if !slices.Contains([]string{"", "pipelines", "live", "plugins", "misbehave", "large", "kafka"}, *only) {
+		log.Fatalf("-only %s: pipelines, live, plugins, misbehave, large or kafka", *only)
+	}
+	if *only == "misbehave" {
+		if err := benchMisbehave(); err != nil {
+			log.Fatal(err)
+		}
+		return
 	}
 	if *only != "plugins" && *only != "kafka" {
 		if err := bench(); err != nil {
