@@ -170,9 +170,8 @@ func (g *Graph) newShard(o *Operator) shard {
 
 // Block takes a block's items through the graph. What it leaves in the lanes and in said is good until the next call.
 func (g *Graph) Block(items []Item) error {
-	g.meter.blocks++
 	g.notices = g.notices[:0]
-	began := g.meter.start()
+	began := g.meter.start(len(items))
 	g.sequence(items)
 	g.tables()
 	for i := range g.src {

@@ -8,7 +8,9 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -277,5 +279,27 @@ func TestSeriesAreBounded(t *testing.T) {
 	reg.MustRegister(m)
 	if _, err := reg.Gather(); err != nil {
 		t.Error(err)
+	}
+}
+
+// Every metric is in the documentation, with its labels and what it means.
+func TestMetricsAreDocumented(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/watching.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	form := regexp.MustCompile(`fqName: "(\w+)", help: "([^"]+)", constLabels: \{\}, variableLabels: \{([\w,]*)\}`)
+	for _, d := range everyOne {
+		m := form.FindStringSubmatch(d.String())
+		if m == nil {
+			t.Fatalf("%s", d)
+		}
+		labels := ""
+		if m[3] != "" {
+			labels = "`" + strings.ReplaceAll(m[3], ",", "`, `") + "`"
+		}
+		if line := fmt.Sprintf("| `%s` | %s | %s |", m[1], labels, m[2]); !strings.Contains(string(doc), line) {
+			t.Errorf("docs/watching.md lacks %s", line)
+		}
 	}
 }
