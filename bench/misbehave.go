@@ -184,7 +184,7 @@ func (c *calm) ask(base string) {
 			busy, rows = busy+o.Plugin.Busy, rows+o.Plugin.Rows
 			continue
 		}
-		off = append(off, fmt.Sprintf("%s: %s (%s), switched off %d times", o.Name, o.Plugin.Breaker.State, o.Plugin.Breaker.Reason, o.Plugin.Breaker.Openings))
+		off = append(off, fmt.Sprintf("%s: %s (%s), switched off %d times; its calls took %.2f s in all", o.Name, o.Plugin.Breaker.State, o.Plugin.Breaker.Reason, o.Plugin.Breaker.Openings, float64(o.Plugin.Busy)/1e9))
 	}
 	c.honest, c.off = float64(busy)/float64(max(rows, 1)), strings.Join(off, "\n")
 	if resp, err = http.Get(base + "metrics"); err != nil {

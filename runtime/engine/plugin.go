@@ -154,6 +154,9 @@ func (k *plugged) unjudged(rows []operator.In, why error) error {
 	if k.trip == nil {
 		k.trip = &trip{rows[0].P, rows[0].TS, why}
 	}
+	if k.spec.OnFailure == FailureStop && why == errBudget {
+		return fmt.Errorf("the plugin %s is switched off: %w; on_failure: alert or skip would go on without it", k.spec.Module.Manifest, why)
+	}
 	if k.spec.OnFailure == FailureStop {
 		return fmt.Errorf("the plugin %s failed too often, last with %w; on_failure: alert or skip would go on without it", k.spec.Module.Manifest, why)
 	}

@@ -42,7 +42,7 @@ type swapped struct {
 	old      []*wasm.Plugin
 }
 
-// ErrSameState is the error of a replacement that cannot take over what the old plugin keeps.
+// errState is why a plugin that keeps something does not become one that keeps something else.
 var errState = errors.New("the old one keeps a state that the new one does not read (state.version); on_incompatible_state: reset in the operator drops it, at a restart")
 
 // Replace lets a plugin take the place of the one that the operator has, from the next block on, and returns the position after which it
@@ -232,6 +232,9 @@ func (r *Runner) refusals() {
 // Admits says why the plugin of operator i of next, which was compiled over a copy of this pipeline's fields, cannot take the place of the
 // one that runs: what it reads must be projected already, and nobody else may change with it.
 func (s *Spec) Admits(next *Spec, i int) error {
+	if s.Name != next.Name {
+		return errors.New("the pipeline has another name, and with it all results other ids; a restart takes it")
+	}
 	o := &next.Operators[i]
 	for _, f := range o.touches() {
 		if int(f) >= s.Fields.Len() {

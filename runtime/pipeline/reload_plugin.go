@@ -178,9 +178,12 @@ func detectNode(file string) (*yaml.Node, error) {
 func (r *reloader) again(node *yaml.Node) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	next, problems := decodeAgain(node, r.conf)
+	next, modules, problems := decodeAgain(node, r.conf)
 	if len(problems) > 0 {
 		r.problems(node, problems)
+		for _, m := range modules {
+			r.unload(m)
+		}
 		return
 	}
 	bodies := pluginBodies(node)
@@ -328,12 +331,17 @@ func textOf(n *yaml.Node) string {
 }
 
 // decodeAgain decodes a buffer beside one that runs: fields keep their numbers, and modules and tables that are there already are used.
-func decodeAgain(n *yaml.Node, running *Config) (*Config, []match.Problem) {
+func decodeAgain(n *yaml.Node, running *Config) (c *Config, modules []*wasm.Module, problems []match.Problem) {
 	d := newDecoder()
 	d.conf.Spec.Fields = running.Spec.Fields.Clone()
 	d.running = running
 	d.detect(n)
-	return d.conf, d.sorted()
+	for _, o := range d.ops {
+		if p := o.op.Plugin; p != nil && p.Module != nil {
+			modules = append(modules, p.Module)
+		}
+	}
+	return d.conf, modules, d.sorted()
 }
 
 // loaded is a module that a running buffer has, under the same limits; nil if there is none.

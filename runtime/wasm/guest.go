@@ -55,7 +55,7 @@ type guest struct {
 	budget   int64         // fuel that is left beyond what the guest has
 	deadline time.Duration // by clock
 	said     string        // by fail
-	last     string        // line that it logged in this call: why it panics, perhaps
+	last     []byte        // line that it logged in this call: why it panics, perhaps
 	lines    int           // logged so far
 	row      int64         // the last row that a host function was asked about
 	drawn    *rand.ChaCha8
@@ -143,11 +143,11 @@ func logLine(g *guest, m api.Memory, stack []uint64) {
 }
 
 func (g *guest) say(level int, text []byte) {
-	g.last = printable(text, lineMax)
+	g.last = append(g.last[:0], text[:min(len(text), lineMax+1)]...) // made printable when somebody reads it
 	if g.lines++; g.log == nil || g.lines > linesMax {
 		return
 	}
-	g.log(level, g.last)
+	g.log(level, printable(g.last, lineMax))
 	if g.lines == linesMax {
 		g.log(level, "(no more of its lines are shown)")
 	}

@@ -109,7 +109,7 @@ func (in *Instance) answered(what string) error {
 // call runs a function of the guest with the budget of a call; its result is in.stack[0].
 func (in *Instance) call(f api.Function, args ...uint64) error {
 	g := &in.guest
-	g.said, g.last, g.row, g.drawn = "", "", 0, nil
+	g.said, g.last, g.row, g.drawn = "", g.last[:0], 0, nil
 	g.deadline = clock() + backstop
 	in.stack[0], in.stack[1] = 0, 0
 	copy(in.stack[:], args)
@@ -128,8 +128,8 @@ func (in *Instance) call(f api.Function, args ...uint64) error {
 		return nil
 	}
 	in.good = false
-	if g.last != "" {
-		t.Text += "; it had said: " + g.last
+	if len(g.last) > 0 {
+		t.Text += "; it had said: " + printable(g.last, lineMax)
 	}
 	return t
 }
