@@ -9,7 +9,6 @@ import (
 
 	"github.com/seed-98920119/tocsin/runtime/alert"
 	"github.com/seed-98920119/tocsin/runtime/event"
-	"github.com/seed-98920119/tocsin/runtime/operator"
 	"github.com/seed-98920119/tocsin/runtime/wasm"
 )
 
@@ -22,7 +21,7 @@ type trip struct {
 	why   error
 }
 
-// HealthRules are the rules of alerts about Tocsin itself.
+// The rules of alerts about Tocsin itself.
 const (
 	healthPlugin = "tocsin.health/plugin" // a plugin was switched off
 	healthReload = "tocsin.health/reload" // a module or configuration could not take the place of the one that runs
@@ -53,7 +52,7 @@ func (g *Graph) health(n *node) {
 		if k.trip != nil && (first == nil || k.trip.p < first.p) {
 			first = k.trip
 		}
-		switch state := k.plugin.State(); state {
+		switch k.plugin.State() {
 		case wasm.Closed:
 		case wasm.HalfOpen:
 			stays = true
@@ -125,12 +124,4 @@ func (g *Graph) notice(rule, name, op string, p, ts int64, title, description st
 func literal(s string) alert.Text {
 	t, _ := alert.ParseText(strings.NewReplacer("{", "{{", "}", "}}").Replace(s), nil)
 	return t
-}
-
-// whenOf is the time of what happens to an operator between two blocks: its watermark, or 0 before any row.
-func whenOf(n *node) int64 {
-	if w := n.stored; w != operator.NegInf {
-		return w
-	}
-	return 0
 }

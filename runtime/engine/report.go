@@ -48,7 +48,6 @@ type OperatorReport struct {
 	Late       int64
 	Keys       int // in use, not packed
 	Time       time.Duration
-	Watermark  int64
 	Plugin     *PluginReport
 }
 
@@ -115,8 +114,15 @@ func (r *Runner) asked() {
 	}
 }
 
-// Turned is when the loop has last turned. It does so at least every second, or after each block.
-func (r *Runner) Turned() time.Time { return time.Unix(0, r.turned.Load()) }
+// Turned is when the loop has last turned, or now if it has ended. It does so at least every second, or after each block.
+func (r *Runner) Turned() time.Time {
+	select {
+	case <-r.done:
+		return r.opt.Now()
+	default:
+		return time.Unix(0, r.turned.Load())
+	}
+}
 
 // Taking says why the run takes no more events, nil if it takes some.
 func (r *Runner) Taking() error {
@@ -147,7 +153,7 @@ func (r *Runner) report() *Report {
 	}
 	for i, n := range g.ops {
 		rep.Operators = append(rep.Operators, OperatorReport{Name: n.spec.Name, Kind: n.spec.Kind(), Seen: n.work.seen, Taken: n.work.taken, Out: n.work.out, Alerts: n.work.alerts,
-			Late: n.late, Keys: g.Keys(i), Time: n.work.time, Watermark: n.w.w, Plugin: n.plugin()})
+			Late: n.late, Keys: g.Keys(i), Time: n.work.time, Plugin: n.plugin()})
 	}
 	return rep
 }

@@ -109,6 +109,7 @@ func Start(spec *Spec, store *state.Store, opt Options) (*Runner, error) {
 	r := &Runner{spec: spec, opt: opt, store: store, graph: NewGraph(spec, opt.Shards), written: make(chan error, 1),
 		wake: make(chan struct{}, 1), ready: make(chan struct{}, 1), done: make(chan struct{}), asks: make(chan chan *Report, 16), replaces: make(chan *replacement, 1)}
 	r.graph.warn = opt.Warn
+	r.turned.Store(opt.Now().UnixNano())
 	r.memory = memory{budget: opt.Memory, epochs: flushEpochs}
 	r.intake = newIntake(spec, r.graph, opt.Now)
 	r.box.retries, r.box.pipeline = opt.Retries, spec.Name

@@ -34,7 +34,6 @@ type breaker struct {
 	wait    int // blocks until the next trial
 	tripped bool
 	held    error // why the engine holds it, nil if it does not
-	opened  int64 // times that it went from Closed to Open or Held
 }
 
 // lets says whether a block's rows go to the guest, and counts the block.
@@ -54,9 +53,6 @@ func (b *breaker) settle(good bool) {
 	if good {
 		b.cool, b.tripped = 1, false
 		return
-	}
-	if !b.tripped {
-		b.opened++
 	}
 	b.tripped, b.wait = true, b.cool
 	b.cool = min(2*b.cool, coolMax)
@@ -78,16 +74,8 @@ func (b *breaker) State() BreakerState {
 // Wait is the number of blocks until the next trial.
 func (b *breaker) Wait() int { return b.wait }
 
-// Opened is how often the breaker went from Closed to Open or Held.
-func (b *breaker) Opened() int64 { return b.opened }
-
 // Hold gives the guest no rows until it is called with nil; why is what becomes the reason of rows that nobody judges.
-func (b *breaker) Hold(why error) {
-	if b.held == nil && why != nil && !b.tripped {
-		b.opened++
-	}
-	b.held = why
-}
+func (b *breaker) Hold(why error) { b.held = why }
 
 // why is why the last rows were not judged.
 func (p *Plugin) why() error {

@@ -11,7 +11,7 @@ import (
 func TestBreakerStates(t *testing.T) {
 	r := rand.New(rand.NewPCG(seed, 7))
 	b := breaker{cool: 1}
-	until, pause, trips, on := 0, 1, int64(0), true // the model: the block from which on it is tried
+	until, pause, trips, on := 0, 1, 0, true // the model: the block from which on it is tried
 	seen := map[BreakerState]int{}
 	for block := range 200_000 {
 		empty, good := r.IntN(5) == 0, r.IntN(3) > 0
@@ -45,8 +45,8 @@ func TestBreakerStates(t *testing.T) {
 		}
 		until, pause, on = block+1+pause, min(2*pause, 1024), false
 	}
-	if b.Opened() != trips || trips < 1000 || len(seen) != 3 || pause != 1024 {
-		t.Errorf("seed %d: opened %d times, not %d; %v", seed, b.Opened(), trips, seen)
+	if trips < 1000 || len(seen) != 3 || pause != 1024 {
+		t.Errorf("seed %d: opened %d times; %v", seed, trips, seen)
 	}
 }
 
@@ -65,8 +65,8 @@ func TestTrialsAreCheap(t *testing.T) {
 		t.Fatal(p.State())
 	}
 	_, poison, judged, why := p.Detect(nil, rows)
-	if n := p.Counts.Failures - was.Failures; n > trialFuel+1 || judged != 0 || len(poison) > 0 || why == nil || p.Wait() != 2 || p.Opened() != 1 {
-		t.Errorf("%d failures, %d judged, %v, %d blocks to wait, opened %d times", n, judged, why, p.Wait(), p.Opened())
+	if n := p.Counts.Failures - was.Failures; n > trialFuel+1 || judged != 0 || len(poison) > 0 || why == nil || p.Wait() != 2 {
+		t.Errorf("%d failures, %d judged, %v, %d blocks to wait", n, judged, why, p.Wait())
 	}
 	p.Hold(errNote)
 	if _, _, judged, why := p.Detect(nil, rows); judged != 0 || why != errNote || p.State() != Held || p.Wait() != 2 {
