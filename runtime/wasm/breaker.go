@@ -77,6 +77,16 @@ func (b *breaker) Wait() int { return b.wait }
 // Hold gives the guest no rows until it is called with nil; why is what becomes the reason of rows that nobody judges.
 func (b *breaker) Hold(why error) { b.held = why }
 
+// Passes counts rows that the guest is not given because the breaker is open, and says why: what Judge would, but without looking at
+// each. Not so if some of them may lack a required field: those it would not have seen anyway.
+func (p *Plugin) Passes(rows int) (why error, ok bool) {
+	if !p.off || len(p.required) > 0 {
+		return nil, false
+	}
+	p.Counts.Unjudged += int64(rows)
+	return p.why(), true
+}
+
 // why is why the last rows were not judged.
 func (p *Plugin) why() error {
 	if p.held != nil {
