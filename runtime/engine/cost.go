@@ -107,6 +107,8 @@ func (g *Graph) count(n *node, r *operator.Result, outs int) {
 		g.errors.add("error", r.Reason)
 	case outs == 2:
 		n.work.alerts++
+	case outs == 1 && n.spec.Suppress != nil: // those of the operator before it
+		g.ops[n.spec.Inputs[0]-len(g.src)].work.alerts++
 	}
 }
 

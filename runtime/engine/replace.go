@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"time"
 
@@ -251,14 +252,21 @@ func (s *Spec) Admits(next *Spec, i int) error {
 			}
 		}
 	}
+	if len(next.Operators) != len(s.Operators) {
+		return errors.New("the pipeline has other operators, or alerts that are held back otherwise; a restart takes them")
+	}
 	for k := range next.Operators {
 		is := &next.Operators[k]
 		j := slices.IndexFunc(s.Operators, func(x Operator) bool { return x.Name == is.Name })
-		if j < 0 || j != k {
+		if j != k {
 			return errors.New("the pipeline has other operators; a restart takes them")
 		}
-		if k != i && !slices.Equal(s.Operators[j].columns(), is.columns()) {
+		switch was := &s.Operators[j]; {
+		case k == i:
+		case !slices.Equal(was.columns(), is.columns()):
 			return fmt.Errorf("operator %s would have other columns; a restart takes them", is.Name)
+		case is.Suppress != nil && !reflect.DeepEqual(was.Suppress, is.Suppress) && slices.Equal(is.Inputs, []int{len(next.Streams) + i}):
+			return errors.New("its alerts would be held back otherwise (suppress, group); a restart takes that")
 		}
 	}
 	return nil

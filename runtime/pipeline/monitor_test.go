@@ -100,6 +100,7 @@ operators:
   few: { filter: { from: s, where: { user|startswith: s3cret-1 } }, alert: { title: "{user}" } }
   shells: { plugin: { from: s, where: { cmd|exists: true }, module: ../../plugins/encoded_powershell/encoded_powershell.wasm, fields: { process.command_line: cmd } } }
   broken: { plugin: { from: s, module: ../wasm/testdata/hostile.wasm, fields: { a: user }, config: { do: 8 }, on_failure: skip } }
+  held: { filter: { from: s, where: { user: s3cret-3 } }, alert: { title: one, suppress: { key: user, for: 1h } } }
 `
 
 func get(t *testing.T, m *Monitor, path string) (int, string) {
@@ -194,6 +195,7 @@ func TestMonitor(t *testing.T) {
 	check(bad, "errors_total", "reason", "not_json")
 	check(few, "operator_rows_total", "operator", "few", "kind", "filter")
 	check(got["alert few"], "operator_alerts_total", "operator", "few")
+	check(got["alert held"], "operator_alerts_total", "operator", "held")
 	check(rows, "operator_source_rows_total", "operator", "shells")
 	check(shells, "operator_taken_rows_total", "operator", "shells")
 	check(shells, "rule_hits_total", "rule", "tocsin.encoded-powershell/1")
@@ -226,13 +228,13 @@ func TestMonitor(t *testing.T) {
 	}
 	code, stats := get(t, m, "/stats")
 	var doc statsDoc
-	if err := json.Unmarshal([]byte(stats), &doc); err != nil || code != 200 || doc.Records != lines || doc.Operators[2].Plugin == nil || doc.Outbox.Rows != 0 || len(doc.Top) != 3 {
+	if err := json.Unmarshal([]byte(stats), &doc); err != nil || code != 200 || doc.Records != lines || doc.Operators[2].Plugin == nil || doc.Outbox.Rows != 0 || len(doc.Top) != 5 {
 		t.Errorf("%v: %s", err, stats)
 	}
 	if strings.Contains(text+stats, "s3cret") {
 		t.Error("a row shows")
 	}
-	if _, top := get(t, m, "/stats?top"); strings.Count(top, "\n") != 4 {
+	if _, top := get(t, m, "/stats?top"); strings.Count(top, "\n") != 6 {
 		t.Errorf("top: %s", top)
 	}
 }

@@ -67,6 +67,9 @@ func (d *decoder) processor(c *processorConfig, m *mapping) {
 		o.op = &engine.Operator{Name: o.name}
 		if p := d.mapping(n, "a plugin"); p != nil {
 			d.ops = append(d.ops, o)
+			if p.get("reload") != nil {
+				d.wrong(p.key("reload"), "reload is for plugins of the buffer detect; this processor keeps its modules until it ends")
+			}
 			d.pluginBody(o, p)
 			if o.op.Plugin.CPU > 0 {
 				d.wrong(peek(n, "limits"), "limits.cpu is for plugins of the buffer detect: messages are judged when they come, or not at all")

@@ -210,11 +210,12 @@ func TestReloadRefused(t *testing.T) {
 		{powershell, strings.Replace(strings.Replace(text, "config: { threshold: 30 }, ", "", 1), "{ login_attempts: n, source_ip: ip }", "{ process.command_line: unread }", 1), "reads unread, which nothing in this run reads"},
 		{good, strings.Replace(text, "threshold: 30", "threshold: none", 1), "threshold"},
 		{good, strings.Replace(text, "config: { threshold: 30 }", "digest: sha256:"+strings.Repeat("0", 64), 1), "not the module that was asked for"},
+		{good, strings.Replace(text, "config: { threshold: 30 }", "config: { threshold: 30 }, suppress: { for: 2h }", 1), "other operators"},
 		{good, strings.Replace(text, "many:\n    plugin: { from: s", "many:\n    plugin: { from: few", 1), "other sources"},
 	}
 	var refused []string
-	want, _ := ran(t, decodedDetect(t, text), lines, 8, func(int, *engine.Runner) {})
-	rows, rep := ran(t, conf, lines, 8, func(i int, run *engine.Runner) {
+	want, _ := ran(t, decodedDetect(t, text), lines, 9, func(int, *engine.Runner) {})
+	rows, rep := ran(t, conf, lines, 9, func(i int, run *engine.Runner) {
 		if i >= len(cases) {
 			return
 		}
@@ -246,7 +247,7 @@ func TestReloadRefused(t *testing.T) {
 	if alerts != len(refused) || len(rows) != len(want)+alerts || rep.Operators[1].Plugin.Refused != int64(alerts) || rep.Operators[1].Plugin.Generation != 0 {
 		t.Errorf("%d alerts, refused %v; %+v", alerts, refused, rep.Operators[1].Plugin)
 	}
-	if strings.Join(refused, " ") != "0 1 2 3 4 5 6" {
+	if strings.Join(refused, " ") != "0 1 2 3 4 5 6 7" {
 		t.Errorf("refused %v", refused)
 	}
 }
