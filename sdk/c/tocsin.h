@@ -37,7 +37,9 @@ enum { // what exports answer
 	TOCSIN_NOT_FOUND = -1,
 	TOCSIN_INVALID = -2,
 	TOCSIN_TOO_SMALL = -3,
+	TOCSIN_QUOTA = -5,
 	TOCSIN_UNSUPPORTED = -6,
+	TOCSIN_BAD_ROW = -8,
 	TOCSIN_OWN = -64, // and below: the plugin's own codes
 };
 
@@ -89,6 +91,22 @@ TOCSIN_IMPORT("fail") void tocsin_fail(const char *text, uint32_t len);
 TOCSIN_IMPORT("now") int64_t tocsin_now(uint32_t row);
 TOCSIN_IMPORT("random") int32_t tocsin_random(uint32_t row, void *dst, uint32_t len);
 
+// What the host keeps for the key of a row (state and key_by of the manifest). Negative answers are errors, but for NOT_FOUND:
+// answer them. A get copies up to cap bytes and answers the length of all of it.
+TOCSIN_IMPORT("state_get") int64_t tocsin_state_get(uint32_t row, uint32_t slot, void *dst, uint32_t cap);
+TOCSIN_IMPORT("state_put") int32_t tocsin_state_put(uint32_t row, uint32_t slot, const void *value, uint32_t len);
+TOCSIN_IMPORT("state_del") int32_t tocsin_state_del(uint32_t row, uint32_t slot);
+TOCSIN_IMPORT("state_add") int64_t tocsin_state_add(uint32_t row, uint32_t slot, int64_t delta); // INT64_MIN: it failed
+TOCSIN_IMPORT("map_get") int64_t tocsin_map_get(uint32_t row, uint32_t slot, const void *key, uint32_t key_len, void *dst, uint32_t cap);
+TOCSIN_IMPORT("map_put") int32_t tocsin_map_put(uint32_t row, uint32_t slot, const void *key, uint32_t key_len, const void *value, uint32_t len); // 1: a new key
+TOCSIN_IMPORT("map_del") int32_t tocsin_map_del(uint32_t row, uint32_t slot, const void *key, uint32_t key_len);
+TOCSIN_IMPORT("map_count") int64_t tocsin_map_count(uint32_t row, uint32_t slot);
+TOCSIN_IMPORT("map_next") int64_t tocsin_map_next(uint32_t row, uint32_t slot, const void *key, uint32_t key_len, void *dst, uint32_t cap); // key_len 0: the first
+
+// Timers of the key of a row, one for each tag; at is ms of event time.
+TOCSIN_IMPORT("timer_set") int32_t tocsin_timer_set(uint32_t row, int64_t tag, int64_t at);
+TOCSIN_IMPORT("timer_del") int32_t tocsin_timer_del(uint32_t row, int64_t tag);
+
 // A piece of text; not terminated. Up to 32 bytes before and behind a value of a batch may be read (and mean nothing).
 typedef struct {
 	const uint8_t *at;
@@ -127,6 +145,26 @@ static inline tocsin_str tocsin_text_at(tocsin_text c, uint32_t row) {
 static inline const void *tocsin_values(const tocsin_batch *b, uint32_t i) {
 	return (const uint8_t *)b + tocsin_column_at(b, i)->data_off;
 }
+
+// Columns that a manifest wants beside those that it reads, of timers that fired what they were set to and their tags, and of keys
+// that are brought up to date the version of what they remember (u32).
+enum {
+	TOCSIN_EVENT_TIME = -0x100,
+	TOCSIN_WATERMARK = -0xff,
+	TOCSIN_TIMER_AT = -0xf0,
+	TOCSIN_TIMER_TAG = -0xef,
+	TOCSIN_FROM_VERSION = -0xee,
+};
+
+// tocsin_wanted is the buffer of the column with such an index, to be cast to its type; tocsin_times likewise, of those that are i64.
+// NULL if the batch has none.
+static inline const void *tocsin_wanted(const tocsin_batch *b, int32_t index) {
+	for (uint32_t i = 0; i < b->cols; i++)
+		if (tocsin_column_at(b, i)->index == (uint32_t)index) return tocsin_values(b, i);
+	return NULL;
+}
+
+static inline const int64_t *tocsin_times(const tocsin_batch *b, int32_t index) { return (const int64_t *)tocsin_wanted(b, index); }
 
 static inline uint8_t tocsin_lower(uint8_t c) { return c >= 'A' && c <= 'Z' ? c | 0x20 : c; }
 
@@ -202,7 +240,111 @@ static inline int32_t tocsin_more(tocsin_batch *b, uint32_t hits_a_row) {
 		if (!tocsin_hit_add(batch, row, rule, severity)) return tocsin_more(batch, 16); \
 	} while (0)
 
+// Notes are JSON objects that go with hits, behind all records of the answer. If one finds no room, tocsin_notes_done asks for more;
+// one of more than 4 096 bytes is left out.
+//
+//	tocsin_notes notes = tocsin_notes_of(batch);
+//	...
+//	TOCSIN_HIT(batch, row, 1, 0);
+//	tocsin_note_begin(&notes); // of the hit that was reported last
+//	tocsin_note_int(&notes, "count", 3);
+//	tocsin_note_text(&notes, "user", user);
+//	tocsin_note_end(&notes);
+//	...
+//	return tocsin_notes_done(&notes);
+typedef struct {
+	tocsin_batch *batch;
+	uint32_t from, end, at, full; // offsets in the output's space: the first note, behind the last, in the one that is written
+} tocsin_notes;
+
+static inline tocsin_notes tocsin_notes_of(tocsin_batch *b) {
+	const uint32_t records = b->rows * (uint32_t)sizeof(tocsin_hit), half = b->out_cap / 2 & ~15u;
+	const uint32_t from = records > half ? records : half;
+	return (tocsin_notes){b, from, from, from, 0};
+}
+
+static inline void tocsin_note_put(tocsin_notes *n, uint8_t c) {
+	if (n->at < n->batch->out_cap) ((uint8_t *)n->batch + n->batch->out_off)[n->at] = c;
+	n->at++;
+}
+
+static inline void tocsin_note_raw(tocsin_notes *n, tocsin_str s) {
+	for (uint32_t i = 0; i < s.len; i++) tocsin_note_put(n, s.at[i]);
+}
+
+static inline void tocsin_note_quoted(tocsin_notes *n, tocsin_str s) {
+	tocsin_note_put(n, '"');
+	for (uint32_t i = 0; i < s.len; i++) {
+		if (s.at[i] < 0x20) {
+			tocsin_note_raw(n, tocsin_literal("\\u00"));
+			tocsin_note_put(n, (uint8_t)('0' + (s.at[i] >> 4)));
+			tocsin_note_put(n, (uint8_t)((s.at[i] & 15) + ((s.at[i] & 15) > 9 ? 'a' - 10 : '0')));
+			continue;
+		}
+		if (s.at[i] == '"' || s.at[i] == '\\') tocsin_note_put(n, '\\');
+		tocsin_note_put(n, s.at[i]);
+	}
+	tocsin_note_put(n, '"');
+}
+
+static inline void tocsin_note_number(tocsin_notes *n, int64_t v, uint32_t decimals) {
+	uint8_t text[24];
+	uint32_t len = 0;
+	uint64_t left = v < 0 ? 0 - (uint64_t)v : (uint64_t)v;
+	for (; left > 0 || len < decimals + 1; left /= 10) text[len++] = (uint8_t)('0' + left % 10);
+	if (v < 0) tocsin_note_put(n, '-');
+	while (len > 0) {
+		tocsin_note_put(n, text[--len]);
+		if (len > 0 && len == decimals) tocsin_note_put(n, '.');
+	}
+}
+
+static inline void tocsin_note_key(tocsin_notes *n, tocsin_str key) {
+	if (n->at > n->end + 5) tocsin_note_put(n, ',');
+	tocsin_note_quoted(n, key);
+	tocsin_note_put(n, ':');
+}
+
+// tocsin_note_text adds a text of a batch, tocsin_note_int a number, tocsin_note_fixed a number of units of 10^-decimals (at most 18).
+#define tocsin_note_text(n, key, s) (tocsin_note_key(n, tocsin_literal(key)), tocsin_note_quoted(n, s))
+#define tocsin_note_int(n, key, v) tocsin_note_fixed(n, key, v, 0)
+#define tocsin_note_fixed(n, key, v, decimals) (tocsin_note_key(n, tocsin_literal(key)), tocsin_note_number(n, v, decimals))
+
+static inline void tocsin_note_begin(tocsin_notes *n) {
+	n->at = n->end + 4; // behind its length
+	tocsin_note_put(n, '{');
+}
+
+static inline void tocsin_note_end(tocsin_notes *n) {
+	tocsin_note_put(n, '}');
+	tocsin_batch *b = n->batch;
+	uint8_t *out = (uint8_t *)b + b->out_off;
+	const uint32_t len = n->at - n->end - 4;
+	if (len > 4096 || b->out_rows == 0) return;
+	if (n->at > b->out_cap) n->full = 1;
+	if (n->full) return;
+	__builtin_memcpy(out + n->end, &len, 4);
+	((tocsin_hit *)out)[b->out_rows - 1].note_off = b->out_off + n->end;
+	n->end = n->at;
+}
+
+// tocsin_notes_done is what the call answers.
+static inline int32_t tocsin_notes_done(tocsin_notes *n) {
+	tocsin_batch *b = n->batch;
+	if (n->end > n->from && b->out_rows * sizeof(tocsin_hit) > n->from) n->full = 1; // records have run into notes
+	if (!n->full) {
+		if (n->end > n->from) b->out_len = n->end;
+		return TOCSIN_OK;
+	}
+	b->out_len = 2 * b->out_cap + 4096;
+	return TOCSIN_TOO_SMALL;
+}
+
 #define TOCSIN_DETECT(batch) TOCSIN_EXPORT("tocsin_process") int32_t tocsin_process(tocsin_batch *batch)
+
+// TOCSIN_TIMER(batch) { ... } judges timers that fired; TOCSIN_MIGRATE(batch) { ... } brings what keys remember up to date.
+#define TOCSIN_TIMER(batch) TOCSIN_EXPORT("tocsin_timer") int32_t tocsin_timer(tocsin_batch *batch)
+#define TOCSIN_MIGRATE(batch) TOCSIN_EXPORT("tocsin_migrate") int32_t tocsin_migrate(tocsin_batch *batch)
 
 // TOCSIN_INIT(config) { ... } sees the configuration, JSON that the host has checked against the manifest's schema.
 #define TOCSIN_INIT(config) \

@@ -1,0 +1,3 @@
+module github.com/seed-98920119/tocsin/sdk/go
+
+go 1.24
