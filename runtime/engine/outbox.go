@@ -118,7 +118,11 @@ func (o *Operator) payload(r *operator.Result) []byte {
 	if b := eventOf(r.Batch, r.Row); b != nil {
 		return b
 	}
-	return alert.AppendRow(nil, o.Names, cells{r})
+	names := o.Names
+	if o.Plugin != nil && r.Due != operator.NegInf {
+		names = o.Plugin.timerNames(names)
+	}
+	return alert.AppendRow(nil, names, cells{r})
 }
 
 // eventOf is a row's event as JSON, a copy, nil if the row is derived.

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -232,3 +233,14 @@ func (k *plugged) close() { k.plugin.Close() }
 
 // remembers says whether it keeps something of keys.
 func (p *Plugin) remembers() bool { return p.Module.Manifest.Keyed }
+
+// timerNames are the columns of a timer's row, which has no event: the fields of its key, then those of all rows.
+func (p *Plugin) timerNames(all []alert.Column) []alert.Column {
+	names := slices.Clone(p.KeyNames)
+	for _, c := range all {
+		if !slices.ContainsFunc(names, func(x alert.Column) bool { return x.Field == c.Field }) {
+			names = append(names, c)
+		}
+	}
+	return names
+}
