@@ -17,18 +17,33 @@ import (
 	"github.com/seed-98920119/tocsin/runtime/wasm"
 )
 
-// PluginCase is one line of the cases of a plugin: a row, and what the plugin says about it.
+// PluginCase is one line of the cases of a plugin: a row, or rows with their times, and what the plugin says about them.
 type PluginCase struct {
 	Name   string          `json:"name"`
 	Config json.RawMessage `json:"config"` // {} if left out
 	Row    json.RawMessage `json:"row"`    // an event, with the manifest's paths
-	Hits   []PluginHit     `json:"hits"`   // by rule; none if left out
+	Rows   []CaseRow       `json:"rows"`   // instead of it
+	Delay  string          `json:"delay"`  // what the watermark stays behind the rows; 0s if left out
+	Until  string          `json:"until"`  // where the watermark goes behind the last row: a time, or "end", the end of the input
+	Hits   []PluginHit     `json:"hits"`   // by row, then by rule, then those of timers; none if left out
 	line   int
+	delay  int64 // ms
+	until  int64 // ms
 }
 
-// PluginHit is a hit as cases write it. An empty severity is the manifest's.
+// CaseRow is an event and when it happened.
+type CaseRow struct {
+	Time string          `json:"time"` // RFC 3339
+	Row  json.RawMessage `json:"row"`
+	ts   int64
+}
+
+// PluginHit is a hit as cases write it. An empty severity is the manifest's. Of a case with rows it says where: At is the index of the
+// row, Time when the timer was due.
 type PluginHit struct {
 	Rule     uint32          `json:"rule"`
+	At       *int            `json:"at,omitempty"`
+	Time     string          `json:"time,omitempty"`
 	Severity string          `json:"severity,omitempty"`
 	Note     json.RawMessage `json:"note,omitempty"`
 }
@@ -43,8 +58,8 @@ type CaseReport struct {
 const casesMax = 16 << 20
 
 // CheckPlugin runs the cases of a module: those in the file, or in cases.jsonl beside it. Every case runs one row a call, seven
-// rows a call, all rows a call, and the last again with a fresh instance for each: a plugin whose answers depend on that does
-// not keep the contract.
+// rows a call, all rows a call, and with a fresh instance for each call: a plugin whose answers depend on that does not keep the
+// contract. Cases with rows, and all of a plugin that remembers, run alone, on their own clock (cases_rows.go).
 func CheckPlugin(module, cases string) (report CaseReport, err error) {
 	if cases == "" {
 		cases = filepath.Join(filepath.Dir(module), "cases.jsonl")
@@ -67,9 +82,17 @@ func CheckPlugin(module, cases string) (report CaseReport, err error) {
 		return report, err
 	}
 	report.Cases = len(all)
+	trials := &trials{module: module}
 	for from := 0; from < len(all); { // neighbours with one configuration go together
 		to := from + 1
-		for to < len(all) && bytes.Equal(all[to].Config, all[from].Config) {
+		if m.Manifest.Keyed || all[from].Rows != nil {
+			if err := report.trial(trials, m.Manifest, cases, &all[from]); err != nil {
+				return report, err
+			}
+			from = to
+			continue
+		}
+		for to < len(all) && bytes.Equal(all[to].Config, all[from].Config) && all[to].Rows == nil {
 			to++
 		}
 		if err := report.run(m, cases, all[from:to]); err != nil {
@@ -101,8 +124,8 @@ func readCases(path string) (all []PluginCase, err error) {
 		if _, err := d.Token(); !errors.Is(err, io.EOF) {
 			return nil, fmt.Errorf("%s:%d: more than one case on a line", path, i+1)
 		}
-		if len(c.Row) == 0 {
-			return nil, fmt.Errorf("%s:%d: it has no row", path, i+1)
+		if err := c.check(); err != nil {
+			return nil, fmt.Errorf("%s:%d: %w", path, i+1, err)
 		}
 		all = append(all, c)
 	}
@@ -131,7 +154,7 @@ func (r *CaseReport) run(m *wasm.Module, path string, cases []PluginCase) error 
 		fresh bool
 		name  string
 	}{{1, false, "one row a call"}, {7, false, "seven rows a call"}, {abi.RowsMax, false, "all rows a call"}, {1, true, "a fresh instance a row"}}
-	r.Ways = len(ways)
+	r.Ways = max(r.Ways, len(ways))
 	failed := map[int]bool{}
 	for _, way := range ways {
 		p := wasm.NewPlugin(m, config, fields, wasm.Identity{Pipeline: "test", Operator: m.Manifest.Name})
@@ -193,7 +216,7 @@ func answers(p *wasm.Plugin, m *wasm.Module, when *match.Condition, rows []wasm.
 		}
 		said := make([][]PluginHit, len(part))
 		for _, h := range hits {
-			said[h.Row] = append(said[h.Row], PluginHit{h.Rule, abi.Severities[h.Severity], h.Note})
+			said[h.Row] = append(said[h.Row], PluginHit{Rule: h.Rule, Severity: abi.Severities[h.Severity], Note: h.Note})
 		}
 		for i := range part {
 			out[at[i]] = hitsText(m.Manifest, said[i])
@@ -214,17 +237,22 @@ func hitsText(manifest *abi.Manifest, hits []PluginHit) string {
 	slices.SortFunc(hits, func(a, b PluginHit) int { return int(a.Rule) - int(b.Rule) })
 	var texts []string
 	for _, h := range hits {
-		if rule := manifest.Rule(h.Rule); h.Severity == "" && rule != nil {
-			h.Severity = rule.Severity
-		}
-		text := fmt.Sprintf("rule %d %s", h.Rule, h.Severity)
-		var note bytes.Buffer
-		if len(h.Note) > 0 && json.Compact(&note, h.Note) == nil {
-			text += " " + note.String()
-		}
-		texts = append(texts, text)
+		texts = append(texts, h.text(manifest))
 	}
 	return strings.Join(texts, ", ")
+}
+
+// text is a hit as text that can be compared.
+func (h PluginHit) text(manifest *abi.Manifest) string {
+	if rule := manifest.Rule(h.Rule); h.Severity == "" && rule != nil {
+		h.Severity = rule.Severity
+	}
+	text := fmt.Sprintf("rule %d %s", h.Rule, h.Severity)
+	var note bytes.Buffer
+	if len(h.Note) > 0 && json.Compact(&note, h.Note) == nil {
+		text += " " + note.String()
+	}
+	return text
 }
 
 // PackPlugin writes a plugin made of a module that its toolchain gave no manifest: see wasm.Pack. script may be empty.

@@ -67,6 +67,10 @@ func (r *PluginReport) Try(config []byte) (t PluginTrial, err error) {
 	rows, fields, size := madeUp(m.Manifest.Reads)
 	p := wasm.NewPlugin(m, config, fields, wasm.Identity{Pipeline: "inspect", Operator: "inspect"})
 	defer p.Close()
+	if m.Manifest.Keyed {
+		p.Remember(remembered{})
+		keyed(rows, wasm.NewKeyer(m.Manifest, fields))
+	}
 	t.Rows, t.Batch = len(rows), abi.RowsMax
 	var hits []abi.Hit
 	from = time.Now()
@@ -84,6 +88,28 @@ func (r *PluginReport) Try(config []byte) (t PluginTrial, err error) {
 	t.RowNS, t.RowFuel, t.RowBytes = float64(time.Since(from).Nanoseconds())/n, float64(p.Counts.Fuel)/n, float64(size)/n
 	t.Hits = p.Counts.Hits
 	return t, nil
+}
+
+// remembered is what a plugin keeps during a trial.
+type remembered map[string]*wasm.Memory
+
+func (k remembered) Look(r *wasm.Row) *wasm.Memory { return k[string(r.Key)] }
+func (k remembered) Open(r *wasm.Row) *wasm.Memory {
+	if k[string(r.Key)] == nil {
+		k[string(r.Key)] = &wasm.Memory{}
+	}
+	return k[string(r.Key)]
+}
+func (k remembered) Settle() {}
+
+// keyed gives rows their keys, and a time each.
+func keyed(rows []wasm.Row, keyer *wasm.Keyer) {
+	for i := range rows {
+		r := &rows[i]
+		r.TS = 1_772_000_000_000 + int64(i)*100
+		r.W, r.Seen = r.TS-1, r.TS-1
+		r.Key, r.Keyed = keyer.Append(nil, func(f event.Field) event.Value { return r.Batch.Value(f, int(r.Row)) })
+	}
 }
 
 // madeUp makes rows for a trial: the same for the same fields.
