@@ -2,8 +2,8 @@
 // sixty people, a few addresses that try passwords, and what the IDS saw of them; and processes.jsonl, programs that started
 // on Windows hosts in these minutes; attempts.jsonl, an hour of logins with three ways of guessing passwords; signins.jsonl, a
 // month of these people signing in; sessions.jsonl and factors.jsonl (sequence.go); logons.jsonl, badges.jsonl and
-// malware.jsonl (join.go); leases.jsonl, firewall.jsonl, dns.jsonl and indicators.jsonl (attribution.go); and auth.log, access.log and
-// firewall.csv (logs.go). Run it in the repository's root:
+// malware.jsonl (join.go); leases.jsonl, firewall.jsonl, dns.jsonl and indicators.jsonl (attribution.go); auth.log, access.log and
+// firewall.csv (logs.go); and flows.jsonl, resolver.jsonl and agents.jsonl (rules.go). Run it in the repository's root:
 //
 //	go run ./bench/gen/sample
 package main
@@ -218,11 +218,13 @@ func main() {
 	sessions, factors := sessions(rand.New(rand.NewPCG(10, 10)))
 	logons, badges, malware := presence(rand.New(rand.NewPCG(11, 11)))
 	leases, firewall, dns, indicators := attribution(rand.New(rand.NewPCG(12, 12)))
+	flows, queries := control(rand.New(rand.NewPCG(13, 13)))
 	auth, access, refused := logs(rand.New(rand.NewPCG(12, 12)))
 	for name, lines := range map[string][]line{"auth.log": auth, "access.log": access, "firewall.csv": refused, "logins": logins(r), "ids": alerts(rand.New(rand.NewPCG(8, 8))), "processes": processes(rand.New(rand.NewPCG(9, 9))),
 		"attempts": attempts(rand.New(rand.NewPCG(10, 10))), "signins": signins(rand.New(rand.NewPCG(10, 10))), "sessions": sessions, "factors": factors,
 		"logons": logons, "badges": badges, "malware": malware,
-		"leases": leases, "firewall": firewall, "dns": dns, "indicators": indicators} {
+		"leases": leases, "firewall": firewall, "dns": dns, "indicators": indicators,
+		"flows": flows, "resolver": queries, "agents": agents(rand.New(rand.NewPCG(14, 14)))} {
 		var b strings.Builder
 		for _, l := range lines {
 			b.WriteString(l.text + "\n")
