@@ -1,8 +1,8 @@
 # make check is the whole gate, the same here and in CI.
 
-.PHONY: check fmt vet race lint plugins guests tidy clean-tree fuzz long bench servers-up servers-down integration
+.PHONY: check fmt vet race lint plugins guests sdks tidy clean-tree fuzz long bench servers-up servers-down integration
 
-check: fmt vet lint plugins guests race tidy clean-tree
+check: fmt vet lint plugins guests sdks race tidy clean-tree
 
 fmt:
 	@test -z "$$(gofmt -l .)" || { echo "gofmt would change:"; gofmt -l .; exit 1; }
@@ -22,6 +22,13 @@ plugins:
 guests:
 	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && abi/testdata/guests/build.sh --check "$$dir" && \
 	  { [ -z "$$(ls "$$dir")" ] || go test -count=1 -run Guests ./runtime/wasm -guests "$$dir"; }
+
+# the SDKs on the machine at hand, against the golden batches; in the sandbox the plugins that are written with them are their test
+sdks:
+	cd sdk/go && go vet ./... && GOOS=wasip1 GOARCH=wasm go vet ./... && go test -count=1 ./...
+	@if cargo --version >/dev/null 2>&1; then dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && cd sdk/rust && CARGO_TARGET_DIR="$$dir" cargo test --quiet --offline --locked; \
+	  else echo "sdks: sdk/rust is not tested: there is no cargo"; fi
+	go test -count=1 -run PluginNew . -toolchains
 
 # the concurrent parts under the race detector, with fewer random cases than go test ./... runs
 race:

@@ -21,19 +21,27 @@ const pluginHelp = `Usage: tocsin plugin COMMAND
       Runs the module's cases, a JSON object a line, in FILE or cases.jsonl beside the module:
           {"name": "...", "config": {...}, "row": {...}, "hits": [{"rule": 1, "severity": "high", "note": {...}}]}
       one row a call, many rows a call, and with a fresh instance for each: answers must not depend on it.
+      A plugin that remembers is given rows on a clock of their own, one case after the other, in blocks of several sizes, on
+      one to four shards:
+          {"name": "...", "rows": [{"time": "2026-01-01T00:00:00Z", "row": {...}}, ...], "delay": "10s", "until": "end",
+           "hits": [{"rule": 1, "at": 0}, {"rule": 2, "time": "2026-01-01T00:15:00Z"}]}
 
   pack -o OUT.wasm --manifest FILE [--script FILE] MODULE.wasm
       Makes a plugin of a module whose toolchain cannot write custom sections: adds the manifest, turns a start function into
       the export _initialize, and puts a script into an interpreter that exports tocsin_script.
+
+  new [--lang c|rust|go] [--sdk DIR] NAME
+      Makes a folder for a rule: source, manifest, cases, and build.sh, which builds NAME/NAME.wasm. DIR is the folder sdk of Tocsin's
+      sources; ./sdk unless said otherwise.
 
 Exit status 2 if a command line, the gate, the manifest or the configuration is refused, 1 if the module or a case fails.
 `
 
 // plugin runs one of the commands for modules.
 func (e *env) plugin(args []string) int {
-	commands := map[string]func([]string) int{"inspect": e.pluginInspect, "test": e.pluginTest, "pack": e.pluginPack}
+	commands := map[string]func([]string) int{"inspect": e.pluginInspect, "test": e.pluginTest, "pack": e.pluginPack, "new": e.pluginNew}
 	if len(args) == 0 || commands[args[0]] == nil {
-		e.say("tocsin plugin: which of its commands? There are inspect, test and pack; see `tocsin help plugin`")
+		e.say("tocsin plugin: which of its commands? There are inspect, test, pack and new; see `tocsin help plugin`")
 		return wrong
 	}
 	return commands[args[0]](args[1:])

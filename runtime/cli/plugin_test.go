@@ -38,7 +38,7 @@ func TestPlugin(t *testing.T) {
 		{[]string{"pack", "-o", packed, "--manifest", "plugin.go", "../../abi/testdata/guests/as/as.wasm"}, wrong, nil, "manifest"},
 		{[]string{"pack", "../../abi/testdata/guests/as/as.wasm"}, wrong, nil, "it needs -o OUT.wasm and --manifest FILE"},
 		{[]string{"pack", "-o", packed, "--manifest", "x", "a.wasm", "b.wasm"}, wrong, nil, "which module?"},
-		{[]string{"inspekt"}, wrong, nil, "There are inspect, test and pack"},
+		{[]string{"inspekt"}, wrong, nil, "There are inspect, test, pack and new"},
 	} {
 		var out, err bytes.Buffer
 		if status := Main(append([]string{"plugin"}, c.args...), &out, &err); status != c.status || !strings.Contains(err.String(), c.err) {
