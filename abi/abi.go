@@ -25,6 +25,9 @@ const (
 	ExportProcess = "tocsin_process"
 	ExportTimer   = "tocsin_timer"
 	ExportMigrate = "tocsin_migrate"
+	ExportUpdate  = "tocsin_agg_update" // these three instead of tocsin_process for the role aggregate
+	ExportMerge   = "tocsin_agg_merge"
+	ExportFinish  = "tocsin_agg_finish"
 	ExportClose   = "tocsin_close"
 	ExportStart   = "_initialize"
 )
@@ -44,6 +47,16 @@ const (
 	OffOutLen   = 36
 	OffOutRows  = 56
 	OffOutFlags = 60
+
+	// Offsets in the batch header of what an aggregate is told: how many states there are, and the bytes of each.
+	OffStates    = 40
+	OffStateSize = 44
+)
+
+// Indices of columns that are not of the manifest's reads.
+const (
+	ColumnGroup  = 0xFFFFFF20 // u32: the state that a row goes into
+	ColumnStates = 0xFFFFFF21 // fixed_binary: states
 )
 
 // Limits of a batch. A row that alone is larger than BatchMax is an error row.
@@ -150,8 +163,13 @@ const (
 // Severities are the names of the numbers 1 to 5 of a hit; 0 takes the manifest's.
 var Severities = [...]string{"", "informational", "low", "medium", "high", "critical"}
 
-// Role is what tocsin_process answers.
+// Role is what a module is for.
 type Role string
 
-// RoleDetect answers hits; it is the one role of this version.
-const RoleDetect Role = "detect"
+// The roles: hits of rules; rows that pass; columns of rows; one value of many rows.
+const (
+	RoleDetect    Role = "detect"
+	RoleFilter    Role = "filter"
+	RoleMap       Role = "map"
+	RoleAggregate Role = "aggregate"
+)

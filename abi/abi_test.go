@@ -260,7 +260,7 @@ func TestManifestFaults(t *testing.T) {
 		{change(`"a.b"`, `"../b"`), "name must be lower-case"},
 		{change(`"a.b"`, `5`), "name must be a text"},
 		{change(`"1.0.0"`, `"1.0"`), "version must be three numbers"},
-		{change(`["detect"]`, `["map"]`), "the role map is not served"},
+		{change(`["detect"]`, `["map"]`), "1:122: rules are what a module that detects reports; one with the role map has none"},
 		{change(`["detect"]`, `["detecT"]`), `no role "detecT"`},
 		{change(`["detect"]`, `[]`), "exactly one role"},
 		{change(`"utf8"`, `"text"`), `it is "text"`},

@@ -73,6 +73,19 @@ func (w *Writer) Open(index uint32, t Type) *Buffers {
 	return &w.column
 }
 
+// OpenFixed starts a column of fixed_binary: values of width bytes each.
+func (w *Writer) OpenFixed(index uint32, width int) *Buffers {
+	w.align()
+	b := Buffers{index: index, typ: FixedBinary, width: width}
+	n := (w.rows + 7) / 8
+	b.Valid = w.buf[w.at : w.at+n]
+	w.at += n
+	w.align()
+	b.Data = w.buf[w.at : w.at+w.rows*width]
+	w.column = b
+	return &w.column
+}
+
 // Close ends the column: used are the bytes of Data that count, nulls the rows without a value.
 func (w *Writer) Close(used, nulls int, flags uint16) {
 	b := &w.column
@@ -163,7 +176,7 @@ type Column struct {
 }
 
 // Valid says whether row i has a value.
-func (c *Column) Valid(i int) bool { return c.valid[i/8]>>(i%8)&1 == 1 }
+func (c *Column) Valid(i int) bool { return c.valid == nil || c.valid[i/8]>>(i%8)&1 == 1 }
 
 // Bytes is the value of row i: the text, or the bytes of a fixed-width value; nil for bool.
 func (c *Column) Bytes(i int) []byte {
@@ -220,6 +233,8 @@ func readColumn(b, d []byte, rows int) (c Column, err error) {
 	c.Data = part(u(16), u(20))
 	need := (rows + 7) / 8
 	switch w := c.Type.Width(); {
+	case c.Type == FixedBinary:
+		need = rows * c.width
 	case w > 0:
 		need = rows * w
 		if c.width != w {

@@ -30,6 +30,8 @@ type Manifest struct {
 	State       State
 	Wants       []Want
 	Rules       []Rule
+	Writes      []Write         // columns of a map, the one of an aggregate
+	Aggregate   *Aggregate      // of the role aggregate
 	Schema      json.RawMessage // of the configuration, a JSON Schema; nil if the module takes none
 }
 
@@ -80,7 +82,6 @@ var (
 	versionForm = regexp.MustCompile(`^\d{1,9}\.\d{1,9}\.\d{1,9}([-+][0-9A-Za-z.+-]{1,64})?$`)
 	attackForm  = regexp.MustCompile(`^T\d{4}(\.\d{3})?$`)
 	entityTypes = []string{"ip", "user", "host", "hash", "domain", "url", "email", "file", "process", "other"}
-	rolesLater  = []string{"filter", "map", "aggregate"}
 )
 
 // ParseManifest reads a manifest: strict JSON whose unknown keys begin with x-. The error is a *ManifestError.
@@ -141,9 +142,7 @@ func (r *reader) manifest(n *node) *Manifest {
 	r.want(m, n.get("wants"))
 	r.each(n.get("rules"), "rules", rulesMax, func(x *node) { r.rule(m, x) })
 	r.titles(m, n)
-	if slices.Contains(m.Roles, RoleDetect) && len(m.Rules) == 0 {
-		r.wrong(n.off, "a module that detects needs rules: at least one")
-	}
+	r.role(m, n)
 	if x := n.get("config_schema"); x != nil && r.object(x, "config_schema") {
 		m.Schema = x.text(r.src)
 		x.each(func(*node) {})
@@ -155,7 +154,7 @@ func (r *reader) manifest(n *node) *Manifest {
 
 // later are keys whose meaning the contract has and this version does not serve: empty is the same as absent.
 func (r *reader) later(n *node) {
-	for _, name := range []string{"writes", "aggregate", "capabilities", "accepts", "metrics", "tables"} {
+	for _, name := range []string{"capabilities", "accepts", "metrics", "tables"} {
 		if x := n.get(name); x != nil && x.value != nil && (x.value != json.Delim('[') || len(x.items) > 0) {
 			r.wrong(x.off, "%s is not served by this version of the host", name)
 		}
@@ -174,22 +173,6 @@ func (r *reader) abi(m *Manifest, n *node) {
 	}
 }
 
-func (r *reader) roles(m *Manifest, n *node) {
-	r.each(n, "roles", 4, func(x *node) {
-		switch role := r.text(x, "a role", 32); {
-		case role == string(RoleDetect):
-			m.Roles = append(m.Roles, RoleDetect)
-		case slices.Contains(rolesLater, role):
-			r.wrong(x.off, "the role %s is not served by this version of the host", role)
-		default:
-			r.wrong(x.off, "there is no role %q; there is detect", role)
-		}
-	})
-	if r.err == nil && n != nil && len(m.Roles) != 1 {
-		r.wrong(n.off, "roles must name exactly one role")
-	}
-}
-
 func (r *reader) read(m *Manifest, n *node) {
 	if !r.object(n, "an entry of reads") {
 		return
@@ -203,12 +186,7 @@ func (r *reader) read(m *Manifest, n *node) {
 			r.wrong(x.off, "%s is read twice", f.Path)
 		}
 	}
-	if x := r.need(n, "type", "such as utf8"); x != nil {
-		name := r.text(x, "type", 32)
-		if f.Type = typeNames[name]; f.Type == 0 || f.Type == FixedBinary || f.Type == Binary || f.Type >= ListUTF8 {
-			r.wrong(x.off, "type must be bool, i32, i64, u32, u64, f64, utf8, timestamp_ms or ip; it is %q", name)
-		}
-	}
+	f.Type = r.columnType(n)
 	f.Required = r.bool(n.get("required"), "required")
 	if x := n.get("max_len"); x != nil {
 		if f.MaxLen = int(r.int(x, "max_len", 1, maxLenMax)); f.Type != UTF8 {

@@ -58,10 +58,7 @@ func (in *Instance) batch(dst []abi.Hit, w *writer, rows []Row, fired []Timer) (
 		if w.moved && (a.OutRows != 0 || a.OutLen != 0) {
 			return dst, false, &Trap{Output, export + " has an answer, and there is none to give"}
 		}
-		hits, err := abi.ReadHits(dst, buf[outOff:outOff+outCap], outOff, len(rows), a)
-		if err == nil {
-			err = in.known(hits[len(dst):])
-		}
+		hits, err := in.read(dst, buf[outOff:outOff+outCap], outOff, len(rows), a)
 		if err != nil {
 			return dst, false, &Trap{Output, err.Error()}
 		}
@@ -100,7 +97,7 @@ type Counts struct {
 	Costs
 }
 
-// Plugin is a detect module at work: an instance that is made anew when it fails, and the breaker. For one goroutine.
+// Plugin is a module at work: an instance that is made anew when it fails, and the breaker. For one goroutine.
 type Plugin struct {
 	module *Module
 	config []byte
@@ -122,6 +119,8 @@ type Plugin struct {
 	keptAt   []int
 	access   *access // to what it remembers; nil: nothing
 	Counts   Counts
+	mapped   *writings // of a map
+	aggregating
 	// Fresh throws the instance away after each call: tests prove that this changes nothing.
 	Fresh bool
 	// Blind leaves Costs out, for the benchmark of what they cost.
@@ -137,6 +136,9 @@ func NewPlugin(m *Module, config []byte, fields []event.Field, id Identity) *Plu
 		if r.Required {
 			p.required = append(p.required, fields[i])
 		}
+	}
+	if m.Manifest.Role() == abi.RoleMap {
+		p.mapped = newWritings(m.Manifest.Writes)
 	}
 	return p
 }
@@ -169,9 +171,13 @@ func (p *Plugin) End() {
 	}
 }
 
-// Judge judges rows of a block. Hits ascend by row (index in rows) and rule. Rows that the guest fails on alone are
+// Judge gives rows of a block to a module that detects, filters or maps; of the last two roles the hits mean what roles.go
+// says. Hits ascend by row (index in rows) and rule. Rows that the guest fails on alone are
 // poison. Rows from index judged on came while the breaker was open, for the reason why: nobody has judged them.
 func (p *Plugin) Judge(hits []abi.Hit, rows []Row) (all []abi.Hit, poison []Poison, judged int, why error) {
+	if p.mapped != nil {
+		p.mapped.batch.Reset()
+	}
 	p.fired = nil
 	p.rows, p.at = p.complete(rows)
 	p.Counts.Skipped += int64(len(rows) - len(p.rows))
@@ -345,6 +351,7 @@ func (p *Plugin) once(hits []abi.Hit, from, to int) (said []abi.Hit, ok bool, er
 			p.measured(began, to-from)
 			return hits, false, err
 		}
+		p.in.mapped = p.mapped
 		p.in.guest.access = p.access
 	}
 	var fired []Timer

@@ -507,7 +507,10 @@ var contract = []promise{
 	{abi.ExportMemory, true, functype{}},
 	{abi.ExportArena, true, functype{[]byte{0x7f}, []byte{0x7f}}},
 	{abi.ExportInit, true, functype{[]byte{0x7f, 0x7f}, []byte{0x7f}}},
-	{abi.ExportProcess, true, functype{[]byte{0x7f}, []byte{0x7f}}},
+	{abi.ExportProcess, false, functype{[]byte{0x7f}, []byte{0x7f}}}, // by role (roles.go), with the next three
+	{abi.ExportUpdate, false, functype{[]byte{0x7f}, []byte{0x7f}}},
+	{abi.ExportMerge, false, functype{[]byte{0x7f}, []byte{0x7f}}},
+	{abi.ExportFinish, false, functype{[]byte{0x7f}, []byte{0x7f}}},
 	{abi.ExportMigrate, false, functype{[]byte{0x7f}, []byte{0x7f}}},
 	{abi.ExportTimer, false, functype{[]byte{0x7f}, []byte{0x7f}}},
 	{abi.ExportClose, false, functype{}},

@@ -146,6 +146,9 @@ func inspect(m *module) (*Module, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := m.plays(manifest); err != nil {
+		return nil, err
+	}
 	s, err := compileSchema(manifest.Schema)
 	if err != nil {
 		return nil, err

@@ -25,6 +25,9 @@ type Instance struct {
 	timer   api.Function // nil: it has no timers
 	migrate api.Function // nil: it brings no state up to date
 	grow    api.Function
+	read    answerReader            // of tocsin_process, by role
+	mapped  *writings               // of a map: where what it wrote goes
+	exports map[string]api.Function // of an aggregate, once called
 	fuel    api.MutableGlobal
 	guest   guest
 	stack   [2]uint64
@@ -56,6 +59,7 @@ func (m *Module) Instantiate(config []byte, id Identity) (*Instance, error) {
 	in.mod, in.memory = mod, mod.Memory()
 	in.timer, in.migrate = mod.ExportedFunction(abi.ExportTimer), mod.ExportedFunction(abi.ExportMigrate)
 	in.process, in.grow = mod.ExportedFunction(abi.ExportProcess), mod.ExportedFunction(abi.ExportArena)
+	in.read = in.reader()
 	if !m.plain {
 		in.fuel = mod.ExportedGlobal(exportFuel).(api.MutableGlobal)
 	}

@@ -95,6 +95,12 @@ func (w *writer) bound(rows []Row) int {
 // write lays the rows that bound saw last out in buf, which has room, and returns where the output goes.
 func (w *writer) write(buf []byte, rows []Row, outCap int) (outOff, total int) {
 	w.abi.Begin(buf, len(rows), w.cols())
+	w.columns(rows)
+	return w.abi.Finish(outCap)
+}
+
+// columns writes the columns of a batch.
+func (w *writer) columns(rows []Row) {
 	for i := range w.reads {
 		b := w.abi.Open(uint32(i), w.types[i])
 		clear(b.Valid)
@@ -121,7 +127,6 @@ func (w *writer) write(buf []byte, rows []Row, outCap int) (outOff, total int) {
 		w.whole(abi.ColumnTimerAt, abi.TimestampMS, len(rows), func(i int) int64 { return w.fired[i].At })
 		w.whole(abi.ColumnTimerTag, abi.I64, len(rows), func(i int) int64 { return w.fired[i].Tag })
 	}
-	return w.abi.Finish(outCap)
 }
 
 // cols is the number of columns that a batch has.

@@ -55,7 +55,8 @@ typedef struct {
 	uint32_t magic;
 	uint16_t header_size, flags;
 	uint32_t total_len, rows, cols, cols_off, col_stride, out_off, out_cap, out_len;
-	uint32_t reserved[4];
+	uint32_t states, state_size; // of aggregates
+	uint32_t reserved[2];
 	uint32_t out_rows, out_flags;
 } tocsin_batch;
 
@@ -345,6 +346,122 @@ static inline int32_t tocsin_notes_done(tocsin_notes *n) {
 // TOCSIN_TIMER(batch) { ... } judges timers that fired; TOCSIN_MIGRATE(batch) { ... } brings what keys remember up to date.
 #define TOCSIN_TIMER(batch) TOCSIN_EXPORT("tocsin_timer") int32_t tocsin_timer(tocsin_batch *batch)
 #define TOCSIN_MIGRATE(batch) TOCSIN_EXPORT("tocsin_migrate") int32_t tocsin_migrate(tocsin_batch *batch)
+// A filter is TOCSIN_FILTER(batch) { ... }: it begins with tocsin_filter_begin, and says of each row that passes tocsin_pass.
+#define TOCSIN_FILTER(batch) TOCSIN_EXPORT("tocsin_process") int32_t tocsin_process(tocsin_batch *batch)
+
+// tocsin_filter_begin makes the answer: no row passes. There is always room for it.
+static inline void tocsin_filter_begin(tocsin_batch *b) {
+	uint8_t *bits = (uint8_t *)b + b->out_off;
+	b->out_rows = b->rows;
+	b->out_len = (b->rows + 7) / 8;
+	for (uint32_t i = 0; i < b->out_len; i++) bits[i] = 0;
+}
+
+static inline void tocsin_pass(tocsin_batch *b, uint32_t row) {
+	((uint8_t *)b + b->out_off)[row >> 3] |= (uint8_t)(1 << (row & 7));
+}
+
+// A map is TOCSIN_MAP(batch) { ... }, and the finish of an aggregate answers likewise: columns are written one after the other,
+// in the order of the manifest's writes. tocsin_columns_begin takes their number, then tocsin_column_begin opens each:
+//
+//	tocsin_columns_begin(batch, 1);
+//	double *entropy = (double *)tocsin_column_begin(batch, 0, TOCSIN_F64);
+//	if (!entropy) return tocsin_room(batch);
+//	for (uint32_t row = 0; row < batch->rows; row++) entropy[row] = ...;
+//	tocsin_set_null(batch, 0, 7);  // row 7 has no value
+#define TOCSIN_MAP(batch) TOCSIN_EXPORT("tocsin_process") int32_t tocsin_process(tocsin_batch *batch)
+
+enum { // types of columns, and the bytes of a value where each has as many
+	TOCSIN_BOOL = 1,
+	TOCSIN_I32,
+	TOCSIN_I64,
+	TOCSIN_U32,
+	TOCSIN_U64,
+	TOCSIN_F64,
+	TOCSIN_UTF8,
+	TOCSIN_TIMESTAMP_MS = 9,
+	TOCSIN_IP = 10,
+};
+
+static inline uint32_t tocsin_width(uint16_t type) {
+	return type == TOCSIN_I32 || type == TOCSIN_U32 ? 4 : type == TOCSIN_IP ? 16 : type == TOCSIN_BOOL || type == TOCSIN_UTF8 ? 0 : 8;
+}
+
+static inline tocsin_column *tocsin_written(tocsin_batch *b, uint32_t i) {
+	return (tocsin_column *)((uint8_t *)b + b->out_off) + i;
+}
+
+// tocsin_take takes so many bytes of the output, zeros, at a multiple of 8: their offset in the batch, or 0 if there is no room.
+// out_len goes on counting, so that tocsin_room can ask for what is missing.
+static inline uint32_t tocsin_take(tocsin_batch *b, uint32_t n) {
+	uint32_t at = (b->out_len + 7) & ~7u;
+	b->out_len = at + n;
+	if (b->out_len > b->out_cap) return 0;
+	uint8_t *p = (uint8_t *)b + b->out_off + at;
+	for (uint32_t i = 0; i < n; i++) p[i] = 0;
+	return b->out_off + at;
+}
+
+static inline void tocsin_columns_begin(tocsin_batch *b, uint32_t columns) {
+	b->out_rows = b->rows;
+	tocsin_take(b, columns * (uint32_t)sizeof(tocsin_column));
+}
+
+// tocsin_column_begin opens a column of which every row has a value, 0 at first, and returns its values; of bool a bitmap, of utf8
+// the offsets, one more than rows. NULL if there is no room.
+static inline void *tocsin_column_begin(tocsin_batch *b, uint32_t i, uint16_t type) {
+	uint32_t bits = (b->rows + 7) / 8, width = tocsin_width(type);
+	uint32_t valid = tocsin_take(b, bits);
+	uint32_t data = tocsin_take(b, type == TOCSIN_UTF8 ? 4 * (b->rows + 1) : type == TOCSIN_BOOL ? bits : width * b->rows);
+	if (!valid || !data) return NULL;
+	for (uint32_t row = 0; row < b->rows; row++) ((uint8_t *)b + valid)[row >> 3] |= (uint8_t)(1 << (row & 7));
+	tocsin_column *c = tocsin_written(b, i);
+	*c = (tocsin_column){.index = i, .type = type, .flags = 1, .validity_off = valid, .data_off = data, .elem_width = width};
+	c->data_len = type == TOCSIN_BOOL ? bits : width * b->rows;
+	if (type == TOCSIN_UTF8) {
+		c->offsets_off = data;
+		c->data_off = (b->out_off + b->out_len + 7) & ~7u; // texts are appended here
+		b->out_len = c->data_off - b->out_off;
+	}
+	return (uint8_t *)b + data;
+}
+
+static inline void tocsin_set_null(tocsin_batch *b, uint32_t i, uint32_t row) {
+	((uint8_t *)b + tocsin_written(b, i)->validity_off)[row >> 3] &= (uint8_t)~(1 << (row & 7));
+	tocsin_written(b, i)->null_count++;
+}
+
+// tocsin_append_text writes the text of a row, rows ascending and none left out; column i must be the one that was begun last.
+static inline void tocsin_append_text(tocsin_batch *b, uint32_t i, uint32_t row, tocsin_str s) {
+	tocsin_column *c = tocsin_written(b, i);
+	uint32_t at = c->data_len;
+	c->data_len += s.len;
+	b->out_len += s.len;
+	((uint32_t *)((uint8_t *)b + c->offsets_off))[row + 1] = c->data_len;
+	if (b->out_len > b->out_cap) return; // tocsin_room will say so
+	for (uint32_t k = 0; k < s.len; k++) ((uint8_t *)b + c->data_off)[at + k] = s.at[k];
+}
+
+// tocsin_room ends an answer of columns: good, or the host is to call again with more room.
+static inline int32_t tocsin_room(const tocsin_batch *b) { return b->out_len > b->out_cap ? TOCSIN_TOO_SMALL : TOCSIN_OK; }
+
+// An aggregate is three functions over states, of state_size bytes each, zeros at first.
+//
+//	TOCSIN_UPDATE(batch)  row i goes into state tocsin_groups(batch)[i]
+//	TOCSIN_MERGE(batch)   state i of tocsin_source, whose rows came later, goes into state i
+//	TOCSIN_FINISH(batch)  the values of the states of tocsin_source, as a column
+#define TOCSIN_UPDATE(batch) TOCSIN_EXPORT("tocsin_agg_update") int32_t tocsin_agg_update(tocsin_batch *batch)
+#define TOCSIN_MERGE(batch) TOCSIN_EXPORT("tocsin_agg_merge") int32_t tocsin_agg_merge(tocsin_batch *batch)
+#define TOCSIN_FINISH(batch) TOCSIN_EXPORT("tocsin_agg_finish") int32_t tocsin_agg_finish(tocsin_batch *batch)
+
+// tocsin_states are the states that update and merge change in place.
+static inline void *tocsin_states(const tocsin_batch *b) { return (uint8_t *)b + b->out_off; }
+
+// tocsin_groups is the column behind those of reads: of each row the number of its state.
+static inline const uint32_t *tocsin_groups(const tocsin_batch *b) { return (const uint32_t *)tocsin_values(b, b->cols - 1); }
+
+// tocsin_source are the states that merge and finish read.
+static inline const void *tocsin_source(const tocsin_batch *b) { return tocsin_values(b, 0); }
 
 // TOCSIN_INIT(config) { ... } sees the configuration, JSON that the host has checked against the manifest's schema.
 #define TOCSIN_INIT(config) \
