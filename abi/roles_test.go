@@ -24,7 +24,7 @@ func TestRoleFaults(t *testing.T) {
 		{minimalFilter, `]}`, `],"rules":[]}`, "1:125: rules are what a module that detects reports; one with the role filter has none"},
 		{minimalFilter, `]}`, `],"writes":[{"path":"y","type":"i64"}]}`, "1:126: writes are columns of a map or an aggregate; a module with the role filter has none"},
 		{minimalFilter, `]}`, `],"aggregate":{"state_size":8}}`, "aggregate is for modules with the role aggregate; this one has the role filter"},
-		{minimalFilter, `]}`, `],"key_by":["x"],"timers":1}`, "1:127: only a module that detects remembers; one with the role filter has no key_by"},
+		{minimalFilter, `]}`, `],"key_by":["x"],"timers":1}`, "1:126: only a module that detects remembers; one with the role filter has no key_by"},
 		{minimalFilter, `["filter"]`, `["filter","map"]`, "roles must name exactly one role"},
 		{minimalFilter, `["filter"]`, `["sort"]`, `no role "sort"; there are detect, filter, map and aggregate`},
 		{minimalMap, `[{"path":"y","type":"i64"}]`, `[]`, "a map needs writes"},

@@ -146,8 +146,10 @@ func (g *Graph) newShard(o *Operator) shard {
 		return newKeyed(o.Sequence.Logic(), out)
 	case o.Plugin != nil && o.Plugin.remembers():
 		return newRemembering(o.Plugin, g.spec.Fields, out)
-	case o.Plugin != nil:
+	case o.Plugin.detects():
 		return newPlugged(o.Plugin, out)
+	case o.Plugin != nil:
+		return newMapped(o.Plugin, out)
 	case o.Filter != nil:
 		return &filtered{spec: o.Filter}
 	case o.Enrich != nil:
@@ -482,7 +484,7 @@ func (n *node) tally(r *operator.Result) {
 	switch {
 	case r.Kind == operator.Late:
 		n.late++
-	case r.Kind == operator.Failed && n.spec.Window != nil:
+	case r.Kind == operator.Failed && r.Reason == "max_keys":
 		n.failed++
 	case n.spec.Suppress != nil: // its rows are no rows
 	case !n.spec.Leaves || r.Kind == operator.Failed || r.Kind == operator.Final:

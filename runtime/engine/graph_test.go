@@ -74,6 +74,7 @@ func randomOps(r *rand.Rand, streams int) (ops []refOp) {
 			randomSeq(r, &o, pick)
 		} else {
 			o = randomPassing(r, o)
+			randomRole(r, &o)
 		}
 		if r.IntN(2) == 0 {
 			o.only = randomWhere(r)
@@ -111,6 +112,7 @@ func randomEvents(r *rand.Rand, streams []refStream) (evs []refEvent) {
 	say := func(p part, m event.Mark) { evs = append(evs, refEvent{stream: p.stream, part: p.part, mark: m}) }
 	up, early := 0, r.IntN(3) > 0
 	silent := r.IntN(4) == 0
+	low := 0
 	tardy := 25 // one of so many rows is late
 	if r.IntN(4) == 0 {
 		tardy = 3
@@ -139,6 +141,10 @@ func randomEvents(r *rand.Rand, streams []refStream) (evs []refEvent) {
 		}
 		if r.IntN(15) == 0 {
 			delete(row.cells, "v")
+		}
+		if low < 3 && r.IntN(40) == 0 { // few: a plugin that fails too often is switched off
+			low++
+			row.cells["v"] = refCell{event.Number, "-9"}
 		}
 		row.id = event.EventID([8]byte{byte(p.stream), byte(p.part)}, int64(len(evs)))
 		evs = append(evs, refEvent{stream: p.stream, part: p.part, row: row})
@@ -172,7 +178,7 @@ func randomKey(r *rand.Rand, keys int) refCell {
 func compileCase(t testing.TB, streams []refStream, ops []refOp) *Spec {
 	f := &event.Fields{}
 	spec := &Spec{Name: caseName, Fields: f}
-	for _, name := range []string{"k", "v", "n", "s", "d", "lo", "hi", "fi", "la", "co", "a", "b", "lv", "rv", "matches", "window_start", "window_end", "truncated", "approximate", "merged_into"} {
+	for _, name := range []string{"k", "v", "n", "s", "d", "lo", "hi", "fi", "la", "co", "a", "b", "lv", "rv", "matches", "said", "we", "window_start", "window_end", "truncated", "approximate", "merged_into"} {
 		f.Add(name)
 	}
 	for i, s := range streams {
@@ -205,6 +211,7 @@ func compileCase(t testing.TB, streams []refStream, ops []refOp) *Spec {
 					{Name: f.Add("d"), Func: operator.Distinct, Field: v}, {Name: f.Add("lo"), Func: operator.Min, Field: v}, {Name: f.Add("hi"), Func: operator.Max, Field: v},
 					{Name: f.Add("fi"), Func: operator.First, Field: v}, {Name: f.Add("la"), Func: operator.Last, Field: v}, {Name: f.Add("co"), Func: operator.Collect, Field: v, Max: 3},
 					{Name: f.Add("to"), Func: operator.TopK, Field: v, Max: 2}, {Name: f.Add("pc"), Func: operator.Percentile, Field: v, P: refPart}}}
+			o.weighs(t, x.Window, f)
 			o.fill(x.Window)
 			if o.having > 0 {
 				x.Window.Having = condition(t, fmt.Sprintf("{n|gte: %d}", o.having), f)
@@ -213,13 +220,13 @@ func compileCase(t testing.TB, streams []refStream, ops []refOp) *Spec {
 		}
 		if o.only != nil {
 			c := condition(t, o.only.text(), f)
-			if o.judge && o.only.inside {
+			if x.Plugin != nil && o.only.inside {
 				x.Plugin.When = c
 			} else {
 				x.Where = match.All(x.Where, c)
 			}
 		}
-		if x.Alert = caseAlert(t, o, f); x.Plugin != nil {
+		if x.Alert = caseAlert(t, o, f); x.Plugin != nil && !o.sifts && !o.maps {
 			for _, rule := range x.Plugin.Rules {
 				rule.Alert = x.Alert
 			}
@@ -228,6 +235,7 @@ func compileCase(t testing.TB, streams []refStream, ops []refOp) *Spec {
 		spec.Operators = append(spec.Operators, x)
 	}
 	finishTables(spec)
+	finishMaps(spec)
 	return spec
 }
 
@@ -367,6 +375,7 @@ func compareCase(t *testing.T, seed uint64, how string, op int, want []refRow, g
 
 // A block is indistinguishable from one row at a time, whatever its size and however many shards there are.
 func TestBlocksAreInvisible(t *testing.T) {
+	var sifted, mapped, weighed, poison int
 	var held, grouped, risks, recalled, fired, rows, lates, pairs, hits, seqs, passed, known, cut, indexed, revised, settled, refused int
 	kinds, joins := map[operator.WindowKind]int{}, map[refJoin]int{}
 	seed := *firstSeed
@@ -417,6 +426,17 @@ func TestBlocksAreInvisible(t *testing.T) {
 					rows++
 					kinds[ops[i].kind]++
 				}
+				switch o := &ops[i]; {
+				case x.late && o.weigh == weighPoison && o.fails(x):
+					poison++
+				case x.late:
+				case o.sifts:
+					sifted++
+				case o.maps:
+					mapped++
+				case o.weigh > 0 && x.cells["we"].kind == event.Number:
+					weighed++
+				}
 				if x.cells["truncated"].kind == event.Bool {
 					cut++
 				}
@@ -437,8 +457,12 @@ func TestBlocksAreInvisible(t *testing.T) {
 	}
 	t.Logf("%d rows of plugins that remember, %d of timers", recalled, fired)
 	t.Logf("%d revisions, %d rows for readers in the end; %d windows with max_keys", revised, settled, refused)
+	t.Logf("plugins: %d rows passed a filter, %d got columns, %d rows of windows with an aggregate, %d poison rows", sifted, mapped, weighed, poison)
 	t.Logf("seeds to %d: %d windows, %d pairs of %d joins (%d marked truncated), %d hits of plugins, %d sequences, %d rows passed on, %d that a table knew, %d late rows; %d inputs behind an index; windows by kind: %v, rows of joins by type, matches, where: %v",
 		seed-1, rows, pairs, len(joins), cut, hits, seqs, passed, known, lates, indexed, kinds, joins)
+	if sifted == 0 || mapped == 0 || weighed == 0 || poison == 0 {
+		t.Error("the cases do not cover plugins of every role, and rows that they fail on")
+	}
 	t.Logf("%d revisions of suppressed alerts, %d of grouped ones, %d rows of risks", held, grouped, risks)
 	if held == 0 || grouped == 0 || risks == 0 || len(kinds) < 5 || *caseCount >= 2000 && len(joins) < 50 || passed == 0 || known == 0 || hits == 0 || indexed == 0 || seqs == 0 || pairs == 0 || lates == 0 || cut == 0 || revised == 0 || settled == 0 || refused == 0 || recalled == 0 || fired == 0 {
 		t.Error("the cases do not cover windows of every kind, joins of every type, pairs, hits, sequences, rows passed on, tables, late rows, caps, revisions and indices")
@@ -450,11 +474,7 @@ func blocksAgree(t *testing.T, r *rand.Rand, seed uint64, streams []refStream, o
 	spec := compileCase(t, streams, ops)
 	for _, block := range []int{1, 7, 4096} {
 		for _, shards := range []int{1, 2, 4} {
-			for i := range spec.Operators {
-				if p := spec.Operators[i].Plugin; p != nil {
-					p.Fresh = r.IntN(2) == 0 // an instance a call says the same
-				}
-			}
+			freshRoles(r, spec)
 			g := newCaseGraph(spec, streams, shards, 256*r.IntN(2))
 			g.index([]int{1, 2, 1000}[r.IntN(3)], shards)
 			for _, n := range g.ops {

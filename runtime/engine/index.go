@@ -48,9 +48,9 @@ func (o *Operator) wants(input int) *match.Condition {
 	return match.All(o.Where, match.Any(fits...))
 }
 
-// admits is the condition on all input rows: the pipeline's, and that of a plugin's manifest.
+// admits is the condition on all input rows: the pipeline's, and that of a plugin's manifest, unless every row is passed on.
 func (o *Operator) admits() *match.Condition {
-	if o.Plugin == nil {
+	if o.Plugin == nil || o.Plugin.maps() {
 		return o.Where
 	}
 	return match.All(o.Where, o.Plugin.When)

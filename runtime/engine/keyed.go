@@ -44,9 +44,10 @@ type keeper interface {
 type keyed[S any] struct {
 	op      operator.Logic[S]
 	spares  func(s *S) bool // operator.Sparing, or nil
-	lasts   bool            // operator.Lasting
-	whole   bool            // operator.Whole
-	replace bool            // operator.Replacing, or whole
+	settles operator.Settling
+	lasts   bool // operator.Lasting
+	whole   bool // operator.Whole
+	replace bool // operator.Replacing, or whole
 	flushes bool
 	capped  bool // max_keys: held counts the keys that hold something, in use or not
 	held    int
@@ -104,6 +105,7 @@ func newKeyed[S any](op operator.Logic[S], out *event.Batch) shard {
 	if x, ok := op.(operator.Sparing[S]); ok {
 		k.spares = x.Spares
 	}
+	k.settles, _ = op.(operator.Settling)
 	_, k.lasts = op.(operator.Lasting)
 	_, k.whole = op.(operator.Whole)
 	_, k.replace = op.(operator.Replacing)
@@ -126,7 +128,6 @@ func (k *keyed[S]) push(in *operator.In) {
 func (k *keyed[S]) results() []operator.Result { return k.c.Out }
 func (k *keyed[S]) counts() operator.Counts    { return k.c.Counts }
 func (k *keyed[S]) top() int64                 { return k.peak }
-func (k *keyed[S]) close()                     {}
 func (k *keyed[S]) slot(ref int32) *slot[S]    { return &k.slots[ref/slotBlock][ref%slotBlock] }
 
 func (k *keyed[S]) run(ws []step, end int64) error {
@@ -184,7 +185,25 @@ func (k *keyed[S]) finish(w int64, ws []step) error {
 		}
 	}
 	k.passed(w)
+	k.settle()
 	return k.c.Err
+}
+
+// settle does what was put off in the block. What that says of earlier rows is put where it belongs.
+func (k *keyed[S]) settle() {
+	if k.settles == nil {
+		return
+	}
+	from := len(k.c.Out)
+	if k.settles.Settle(&k.c); len(k.c.Out) > from {
+		slices.SortStableFunc(k.c.Out, place)
+	}
+}
+
+func (k *keyed[S]) close() {
+	if k.settles != nil {
+		k.settles.Close()
+	}
 }
 
 // passed notes that what is due by w has fired.

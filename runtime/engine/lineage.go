@@ -6,6 +6,7 @@ import (
 
 	"github.com/seed-98920119/tocsin/runtime/event"
 	"github.com/seed-98920119/tocsin/runtime/match"
+	"github.com/seed-98920119/tocsin/runtime/operator"
 )
 
 // Origin is a field of a stream's events. The field that is the event itself stands for all of it.
@@ -130,8 +131,8 @@ func (l *Lineage) operator(o *Operator, f event.Field) (list []Origin) {
 			}
 		}
 		return list
-	case o.Plugin != nil && (f == o.Plugin.RuleID || f == o.Plugin.Severity || f == o.Plugin.Note):
-		return l.fields(o, o.Plugin.Fields...)
+	case o.Plugin.gives(f):
+		return append(l.fields(o, o.Plugin.Fields...), l.all(o, o.Plugin.unread())...)
 	case o.Risk != nil:
 		return l.risk(o, f)
 	case o.Enrich != nil && slices.Contains(o.Enrich.own(), f):
@@ -150,6 +151,8 @@ func (l *Lineage) window(o *Operator, f event.Field) []Origin {
 		case a.Name != f:
 		case a.All:
 			return l.all(o, a.Where)
+		case a.Func == operator.Opaque:
+			return append(l.fields(o, a.Provider.Fields()...), l.all(o, a.Where)...)
 		default:
 			return append(l.fields(o, a.Field), l.all(o, a.Where)...)
 		}
@@ -234,6 +237,7 @@ func (l *Lineage) operatorRows(o *Operator) (list []Origin) {
 		list = l.entities(o)
 	case o.Suppress != nil:
 		list = l.fields(o, o.Suppress.Keys...)
+	case o.Plugin.maps():
 	case o.Plugin != nil:
 		list = append(l.fields(o, o.Plugin.Fields...), l.all(o, o.Plugin.When)...)
 		for _, r := range o.Plugin.Rules {

@@ -130,9 +130,14 @@ func eventOf(b *event.Batch, row int32) []byte {
 	return b.Event(row)
 }
 
-// failed is an input row that a plugin could not judge.
+// failed is an input row that a plugin could not judge, or a row of a window of which it could not say a column.
 func (g *Graph) failed(n *node, r *operator.Result) *Out {
-	in := g.late(n, r)
+	in := &Out{}
+	if r.Own {
+		in.Payload = n.spec.payload(r)
+	} else {
+		in = g.late(n, r)
+	}
 	o := &Out{Kind: "error", Operator: n.spec.Name, Stream: in.Stream, Reason: r.Reason, TS: r.TS,
 		ID: g.id(n.spec.Name, "error", "1", r.ID[:], []byte(r.Reason))}
 	b := event.AppendJSONString([]byte(`{"error":`), []byte(r.Reason))

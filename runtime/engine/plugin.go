@@ -29,7 +29,7 @@ const (
 	FailureSkip
 )
 
-// Plugin is an operator whose logic is a module: it detects, row by row.
+// Plugin is an operator whose logic is a module: it detects, filters or maps, row by row (mapped.go has the last two).
 type Plugin struct {
 	Ident     operator.Ident
 	Module    *wasm.Module
@@ -49,6 +49,9 @@ type Plugin struct {
 	Columns                []event.Field
 	Whole                  event.Field
 	RuleID, Severity, Note event.Field
+
+	// Of a map: behind the columns of the input rows those that it writes, Written saying which of the manifest's they are.
+	Written []int
 }
 
 // Rule is one rule of the module as the pipeline wants it.

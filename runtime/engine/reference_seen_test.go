@@ -18,7 +18,7 @@ import (
 
 // Operators whose rows are those of their sources, in the terms of the reference.
 
-func (o *refOp) passes() bool { return o.filter || o.value != "" }
+func (o *refOp) passes() bool { return o.filter || o.value != "" || o.maps }
 
 // randomPassing makes one operator in three one that passes rows on.
 func randomPassing(r *rand.Rand, o refOp) refOp {
@@ -44,6 +44,10 @@ func compilePassing(t testing.TB, x *Operator, o refOp, f *event.Fields) {
 			x.FirstSeen.Keys = []event.Field{f.Add(o.key)}
 		}
 		x.FirstSeen.Init()
+		return
+	}
+	if o.sifts || o.maps {
+		compileRole(t, x, o, f)
 		return
 	}
 	x.Filter = &Filter{Ident: operator.Ident{Pipeline: caseName, Operator: o.name, Form: "filter/1"}}

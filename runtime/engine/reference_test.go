@@ -82,6 +82,7 @@ type refOp struct {
 	policy   operator.Policy
 	refJoin
 	refWindow
+	refRoles
 }
 
 // refWhere is a condition on an operator's rows: a field is one of some texts and numbers.
@@ -274,7 +275,7 @@ func reference(name string, streams []refStream, ops []refOp, evs []refEvent, li
 
 // step is one position of one operator: its rows, then what is due.
 func (n *refNode) step(pipeline string, p int64, at [][]refRow, before, now int64) (out []refRow) {
-	if n.only != nil {
+	if n.only != nil && !(n.maps && n.only.inside) {
 		at = slices.Clone(at)
 		for i := range at {
 			at[i] = slices.DeleteFunc(slices.Clone(at[i]), func(r refRow) bool { return !n.only.takes(r) })
@@ -332,6 +333,9 @@ func (n *refNode) row(pipeline string, p int64, r refRow, side int, w int64) []r
 	if n.judge {
 		return n.hit(pipeline, p, r)
 	}
+	if n.maps {
+		return n.mapping(pipeline, p, r)
+	}
 	if n.filter {
 		return n.admit(pipeline, p, r)
 	}
@@ -364,6 +368,16 @@ func (n *refNode) row(pipeline string, p int64, r refRow, side int, w int64) []r
 		r.p, r.late = p, true
 		return []refRow{r}
 	}
+	out := n.taken(pipeline, p, r, key, w)
+	if n.fails(r) && !slices.ContainsFunc(out, func(x refRow) bool { return x.late }) {
+		r.p, r.late = p, true
+		out = append(out, r)
+	}
+	return out
+}
+
+// taken is what a row does to its windows.
+func (n *refNode) taken(pipeline string, p int64, r refRow, key string, w int64) []refRow {
 	if n.kind != operator.Tumbling || n.lateness > 0 {
 		return n.windowed(pipeline, p, r, key, w)
 	}
@@ -428,11 +442,12 @@ func (n *refNode) window(pipeline string, p, start int64, key string) refRow {
 			bounds = append(bounds, byte(uint64(t)>>(8*i)))
 		}
 	}
-	return n.rowOf(pipeline, p, start+n.size-1, n.rowsIn(start, key), "tumbling/1", bounds)
+	rows := n.rowsIn(start, key)
+	return n.rowOf(pipeline, p, start+n.size-1, rows, rows, "tumbling/1", bounds)
 }
 
-// rowOf is the row of a window of the given rows, its id made of the key and a part.
-func (n *refNode) rowOf(pipeline string, p, ts int64, rows []refTaken, form string, part []byte) refRow {
+// rowOf is the row of a window of the given rows, in the order of arrival and as plugins see them, its id made of the key and a part.
+func (n *refNode) rowOf(pipeline string, p, ts int64, rows, seen []refTaken, form string, part []byte) refRow {
 	sum, values := int64(0), map[string]bool{}
 	var least, most *int64
 	for _, t := range rows {
@@ -469,6 +484,9 @@ func (n *refNode) rowOf(pipeline string, p, ts int64, rows []refTaken, form stri
 		canonical = event.AppendKey(nil, event.Value{Kind: c.kind, Text: []byte(c.text)})
 	}
 	n.lists(rows, cells)
+	if n.weigh > 0 {
+		cells["we"] = n.weighed(seen)
+	}
 	id := event.Hash([]byte(pipeline), []byte(n.name), []byte("row"), []byte(form), canonical, part)
 	return refRow{p: p, ts: ts, id: id, cells: cells}
 }

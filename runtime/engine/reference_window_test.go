@@ -69,6 +69,7 @@ type refOpen struct {
 	key        string
 	start, end int64
 	rows       []refTaken
+	order      []int // of a session: its rows by arrival, as plugins see them
 	said       bool
 
 	closed  bool   // with lateness, as all that follows
@@ -94,6 +95,9 @@ func (n *refNode) windowed(pipeline string, p int64, r refRow, key string, w int
 		in = n.joined(t, over)
 	default:
 		in = n.covering(t, over)
+	}
+	if n.kind == operator.Session && len(in) > 0 {
+		n.ordered(in[0], before, t)
 	}
 	if n.lateness > 0 && !n.first {
 		for _, o := range in {
@@ -189,7 +193,7 @@ func (n *refNode) connected(t refTaken, w int64) []*refOpen {
 		o := all[len(all)-1]
 		for _, was := range n.open { // of what it is made of, if that is all that it is
 			if was.key == t.key && was.rows[0].arrival == x.arrival {
-				o.closed, o.row, o.place, o.revised = was.closed, was.row, was.place, was.revised
+				o.closed, o.row, o.place, o.revised, o.order = was.closed, was.row, was.place, was.revised, was.order
 			}
 		}
 		o.rows = append(o.rows, x)
@@ -377,7 +381,7 @@ func (n *refNode) canonical(o *refOpen) string {
 
 func (n *refNode) timed(pipeline string, p int64, o *refOpen) refRow {
 	part := binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, uint64(o.start)), uint64(o.end))
-	return n.rowOf(pipeline, p, o.end-1, o.rows, n.kind.String()+"/1", part)
+	return n.rowOf(pipeline, p, o.end-1, o.rows, n.weighedOrder(o), n.kind.String()+"/1", part)
 }
 
 func (n *refNode) numbered(pipeline string, p int64, rows []refTaken, ordinal int64) refRow {
@@ -386,7 +390,7 @@ func (n *refNode) numbered(pipeline string, p int64, rows []refTaken, ordinal in
 	for _, t := range rows {
 		newest = max(newest, t.ts)
 	}
-	return n.rowOf(pipeline, p, newest, rows, "count/1", binary.BigEndian.AppendUint64(nil, uint64(ordinal)))
+	return n.rowOf(pipeline, p, newest, rows, rows, "count/1", binary.BigEndian.AppendUint64(nil, uint64(ordinal)))
 }
 
 // lists adds first, last and collect (at most 3) of v to the cells of a window's row.

@@ -166,7 +166,7 @@ func (o *Operator) stateless() bool {
 }
 
 // passes says whether the operator's rows are those of its sources.
-func (o *Operator) passes() bool { return o.Filter != nil || o.FirstSeen != nil }
+func (o *Operator) passes() bool { return o.Filter != nil || o.FirstSeen != nil || o.Plugin.filters() }
 
 // skipsNull says whether a row that lacks a field of the key meets no other.
 func (o *Operator) skipsNull() bool {

@@ -20,6 +20,9 @@ type Aggregate struct {
 	P     float64     // Percentile: from 0 to 1
 	Aside bool        // Collect: it is for the alert, and what it leaves out does not mark the row; a longer one is false
 	Where *match.Condition
+
+	Provider Provider // Opaque: whose function it is
+	pile     *pile    // Opaque: that of the shard
 }
 
 // Func is an aggregate function. Count counts rows or present values; Sum and Avg take numbers and numeric strings (exact
@@ -28,7 +31,7 @@ type Aggregate struct {
 // counts different present values (distinct.go). First and Last are the present values of the earliest and latest time, and
 // Collect the list of the Max earliest ones; of equal times the row that arrived first comes first. TopK is the list of the
 // Max most frequent present values with their counts (top.go). Percentile takes what Sum takes and is, within 1 %, the number
-// whose place in ascending order is floor(P * (n-1)), from 0 (percentile.go).
+// whose place in ascending order is floor(P * (n-1)), from 0 (percentile.go). Opaque is a function of somebody else (opaque.go).
 type Func uint8
 
 // The aggregate functions.
@@ -44,6 +47,7 @@ const (
 	Collect
 	TopK
 	Percentile
+	Opaque
 )
 
 // Limits of one aggregate of one key and window. What goes beyond is left out and the row is marked truncated, or is
@@ -72,9 +76,10 @@ type accumulator struct {
 	best  []byte // min, max: the canonical key of the best value
 	kept  []kept // first, last: one; collect: the earliest, by (ts, arrival)
 
-	distinct  *distinct // these three are nil before the first value
+	distinct  *distinct // these four are nil before the first value
 	top       *top
 	quantiles *quantiles
+	opaque    *opaque
 }
 
 // kept is a value and when it was.
@@ -91,6 +96,10 @@ func (a *Aggregate) add(x *accumulator, in *In) (cut bool) {
 	}
 	if a.All {
 		x.n++
+		return false
+	}
+	if a.Func == Opaque {
+		a.pile.add(x, in)
 		return false
 	}
 	v := in.Value(a.Field)
@@ -165,6 +174,8 @@ func (a *Aggregate) merge(x, y *accumulator) (cut bool) {
 			cut = x.quantiles.merge(y.quantiles, x.n == 0)
 			x.n += y.n
 		}
+	case Opaque:
+		a.pile.merge(x, y)
 	}
 	return cut
 }
@@ -388,6 +399,8 @@ func (a *Aggregate) value(x *accumulator, buf []byte) (event.Value, []byte) {
 			return none, buf
 		}
 		buf = strconv.AppendFloat(buf, x.quantiles.at(int64(a.P*float64(x.n-1)), x.n), 'g', -1, 64)
+	case Opaque:
+		return a.pile.valueOf(x), buf
 	}
 	return event.Value{Kind: event.Number, Text: buf}, buf
 }
@@ -404,6 +417,9 @@ func (x *accumulator) list(buf []byte) []byte {
 }
 
 func (a *Aggregate) save(dst []byte, x *accumulator) []byte {
+	if a.Func == Opaque {
+		return a.pile.save(dst, x)
+	}
 	if d := x.distinct; d != nil {
 		return d.save(binary.AppendUvarint(dst, uint64(max(len(d.set), 1))))
 	}
@@ -437,6 +453,10 @@ func (a *Aggregate) save(dst []byte, x *accumulator) []byte {
 }
 
 func (a *Aggregate) load(r *event.Reader, x *accumulator) {
+	if a.Func == Opaque {
+		a.pile.load(r, x)
+		return
+	}
 	x.n = int64(r.Uint())
 	switch a.Func {
 	case Sum, Avg:

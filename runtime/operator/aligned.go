@@ -62,6 +62,7 @@ type openPane struct {
 // Logic returns the functions of one shard of a tumbling, hopping or cumulate window; shards share nothing that they write.
 func (o *Window) Logic() Logic[WindowState] {
 	a := &aligned{Window: *o, grid: o.grid(), slice: o.Slice()}
+	a.open()
 	a.shared = (a.slice < a.Size || a.Lateness > 0) && !o.First
 	a.view = newView(&a.Window)
 	return a
@@ -129,7 +130,7 @@ func (o *aligned) revise(c *Context, s *WindowState, in *In, last int64) {
 // tell says what the window that ends at end is so far: its row, or a revision of it.
 func (o *aligned) tell(c *Context, s *WindowState, end int64, key []byte) {
 	p := o.whole(s, end)
-	if p == nil || !o.view.of(p, o.start(end), end, key).holds() {
+	if p == nil || !o.view.of(p, o.start(end), end, key).holds(c) {
 		return
 	}
 	i, ok := s.find(end)
@@ -151,7 +152,7 @@ func (o *aligned) settle(c *Context, s *WindowState, end int64) {
 		return
 	}
 	s.told = slices.Delete(s.told, i, i+1)
-	if p := o.whole(s, end); p != nil && o.view.of(p, o.start(end), end, []byte(c.By)).holds() {
+	if p := o.whole(s, end); p != nil && o.view.of(p, o.start(end), end, []byte(c.By)).holds(nil) {
 		o.view.emit(c, Final, 0, end-1, o.view.id(o.start(end), end))
 	}
 }
@@ -184,7 +185,7 @@ func (o *aligned) each(c *Context, s *WindowState, in *In, last int64) {
 		if p.said {
 			continue
 		}
-		if o.add(p, in); o.view.of(p, o.start(end), end, in.Key).holds() {
+		if o.add(p, in); o.view.of(p, o.start(end), end, in.Key).holds(c) {
 			o.view.sayBounds(c)
 			p.silence()
 		}
@@ -217,7 +218,7 @@ func (o *aligned) Fire(c *Context, s *WindowState, due int64) {
 }
 
 func (o *aligned) close(c *Context, p *pane, end int64) {
-	if o.view.of(p, o.start(end), end, []byte(c.By)).holds() {
+	if o.view.of(p, o.start(end), end, []byte(c.By)).holds(c) {
 		o.view.sayBounds(c)
 	}
 }

@@ -37,6 +37,7 @@ type countPane struct {
 // Counts returns the functions of one shard of a count window.
 func (o *Window) Counts() Logic[CountState] {
 	a := &counts{Window: *o, slice: o.Slice()}
+	a.open()
 	a.view = newView(&a.Window)
 	return a
 }
@@ -72,8 +73,10 @@ func (o *counts) close(c *Context, s *CountState, key []byte) {
 		}
 		p = &whole
 	}
-	if o.view.of(&p.pane, p.oldest, p.newest, key).holds() {
-		o.view.say(c, p.newest, binary.BigEndian.AppendUint64(nil, uint64(s.ordinal)))
+	o.view.of(&p.pane, p.oldest, p.newest, key)
+	o.view.part = binary.BigEndian.AppendUint64(o.view.part, uint64(s.ordinal))
+	if o.view.holds(c) {
+		o.view.say(c, p.newest, o.view.part)
 	}
 	s.ordinal++
 	s.rows = max(s.rows-o.Slide, 0)

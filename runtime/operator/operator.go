@@ -106,6 +106,7 @@ type Result struct {
 	Row, Idx    int32
 	Kind        uint8
 	Input       uint8 // of Late and Failed: which input the row came by
+	Own         bool  // of Failed: it is no input row, but one of the operator's that lacks something
 	LateBy      int64
 	Reason, Why string // of Failed; of Late, if it is another than that
 	Revision    int64  // of Revised: 0 for the first one of its id, then one more each

@@ -48,6 +48,7 @@ type sessionRow struct{ start, end, place, revisions int64 }
 // Sessions returns the functions of one shard of a session window.
 func (o *Window) Sessions() Logic[SessionState] {
 	a := &sessions{Window: *o}
+	a.open()
 	a.view = newView(&a.Window)
 	return a
 }
@@ -66,7 +67,7 @@ func (o *sessions) Row(c *Context, s *SessionState, in *In) {
 		return
 	}
 	o.add(&x.pane, in)
-	if o.First && o.view.of(&x.pane, x.start, x.end, in.Key).holds() {
+	if o.First && o.view.of(&x.pane, x.start, x.end, in.Key).holds(c) {
 		o.view.sayBounds(c)
 		x.silence()
 	}
@@ -79,7 +80,7 @@ func (o *sessions) Row(c *Context, s *SessionState, in *In) {
 
 // tell says what the session is so far: its row, or a revision of it.
 func (o *sessions) tell(c *Context, s *SessionState, x *session, key []byte) {
-	if !o.view.of(&x.pane, x.start, x.end, key).holds() {
+	if !o.view.of(&x.pane, x.start, x.end, key).holds(c) {
 		return
 	}
 	if x.row.revisions == 0 {
@@ -166,14 +167,14 @@ func (o *sessions) insert(s *SessionState, x session) *session {
 func (o *sessions) Fire(c *Context, s *SessionState, due int64) {
 	x := &s.open[0]
 	if !o.Revises() {
-		if !o.First && o.view.of(&x.pane, x.start, x.end, []byte(c.By)).holds() {
+		if !o.First && o.view.of(&x.pane, x.start, x.end, []byte(c.By)).holds(c) {
 			o.view.sayBounds(c)
 		}
 		s.open = slices.Delete(s.open, 0, 1)
 		return
 	}
 	if x.closed && x.end+o.Lateness == due {
-		if x.row.revisions > 0 && o.view.of(&x.pane, x.start, x.end, []byte(c.By)).holds() {
+		if x.row.revisions > 0 && o.view.of(&x.pane, x.start, x.end, []byte(c.By)).holds(nil) {
 			o.view.emit(c, Final, 0, x.end-1, o.view.id(x.row.start, x.row.end))
 		}
 		s.open = slices.Delete(s.open, 0, 1)

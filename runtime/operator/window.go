@@ -50,6 +50,7 @@ type Window struct {
 	plain   bool          // counts of all rows only: no accumulators needed
 	marks   [3]int        // columns of Marks, or -1: truncated, approximate, merged_into
 	names   []string      // of the aggregates
+	piles   []*pile       // of a shard's copy: of its Opaque aggregates
 }
 
 // WindowKind is a kind of window. The zero WindowKind is Tumbling.
@@ -229,6 +230,7 @@ type windowView struct {
 	start, end int64
 	key        []byte
 	into       string // merged_into
+	part       []byte // what its id has instead of the bounds; empty: these
 	scratch    [][]byte
 	cells      []event.Value
 }
@@ -238,11 +240,31 @@ func newView(o *Window) windowView {
 }
 
 func (v *windowView) of(p *pane, start, end int64, key []byte) *windowView {
-	v.p, v.start, v.end, v.key, v.into = p, start, end, key, ""
+	v.p, v.start, v.end, v.key, v.into, v.part = p, start, end, key, "", v.part[:0]
 	return v
 }
 
-func (v *windowView) holds() bool { return v.o.Having.Match(v) }
+// holds says whether the window becomes a row. One that does not since an aggregate has failed is an error row; a nil Context says
+// none.
+func (v *windowView) holds(c *Context) bool {
+	if v.o.Having.Match(v) {
+		return true
+	}
+	if name, f := v.o.failed(v.p); f != nil && c != nil {
+		id := v.id(v.start, v.end)
+		if len(v.part) > 0 {
+			id = v.o.Ident.ID(v.key, v.part)
+		}
+		c.Batch.AppendRow(v.row()...)
+		v.fail(c, v.end-1, id, name, f)
+	}
+	return false
+}
+
+// fail says the row that stands last in the batch as an error row: an aggregate of it has failed.
+func (v *windowView) fail(c *Context, ts int64, id event.ID, name string, f *Failure) {
+	c.add(Result{TS: ts, ID: id, Batch: c.Batch, Row: int32(c.Batch.Rows - 1), First: v.p.first, Last: v.p.last, Kind: Failed, Own: true, Reason: f.Reason, Why: name + ": " + f.Why})
+}
 
 // say emits the window's row, its id made of the key and a further part.
 func (v *windowView) say(c *Context, ts int64, part []byte) {
@@ -265,10 +287,18 @@ func (v *windowView) emit(c *Context, kind uint8, revision, ts int64, id event.I
 	if kind != Revised {
 		v.count(&c.Counts)
 	}
+	c.EmitAs(kind, revision, ts, v.p.first, v.p.last, id, v.row())
+	if name, f := v.o.failed(v.p); f != nil && kind != Final {
+		v.fail(c, ts, id, name, f)
+	}
+}
+
+// row is the window's row.
+func (v *windowView) row() []event.Value {
 	for i := range v.cells {
 		v.cells[i] = v.cell(i)
 	}
-	c.EmitAs(kind, revision, ts, v.p.first, v.p.last, id, v.cells)
+	return v.cells
 }
 
 func (v *windowView) count(c *Counts) {

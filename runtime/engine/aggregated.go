@@ -1,0 +1,85 @@
+package engine
+
+import (
+	"fmt"
+
+	"github.com/seed-98920119/tocsin/runtime/event"
+	"github.com/seed-98920119/tocsin/runtime/operator"
+	"github.com/seed-98920119/tocsin/runtime/wasm"
+)
+
+// Aggregator is a plugin as an aggregate function of a window: of Plugin it is the parts that every role has.
+type Aggregator struct {
+	*Plugin
+}
+
+// Fields implements operator.Provider.
+func (a *Aggregator) Fields() []event.Field { return a.Plugin.Fields }
+
+// StateSize implements operator.Provider.
+func (a *Aggregator) StateSize() int { return a.Module.Manifest.Aggregate.StateSize }
+
+// Open implements operator.Provider. The first instance comes with the first call.
+func (a *Aggregator) Open() operator.Function {
+	p := wasm.NewPlugin(a.Module, a.Config, a.Plugin.Fields, wasm.Identity{Pipeline: a.Ident.Pipeline, Operator: a.Ident.Operator, Log: a.Log})
+	p.Fresh = a.Fresh
+	return &aggregator{spec: a, plugin: p}
+}
+
+// aggregator is an Aggregator at work.
+type aggregator struct {
+	spec   *Aggregator
+	plugin *wasm.Plugin
+	rows   []wasm.Row
+	off    error       // why the breaker is open, if rows or states came meanwhile
+	before wasm.Counts // as of the last block
+}
+
+// failure turns a call's fault into what an error row says.
+func (k *aggregator) failure(err error, off bool) operator.Failure {
+	f := operator.Failure{Reason: "plugin_failed", Why: failureText(k.spec.Module, err)}
+	if off {
+		k.off = err
+		if f.Reason = "plugin_off"; k.spec.OnFailure == FailureSkip {
+			f.Reason = ""
+		}
+	}
+	return f
+}
+
+// Update implements operator.Function.
+func (k *aggregator) Update(states [][]byte, groups []uint32, rows []*operator.In, failed func(row int, f operator.Failure)) {
+	k.rows = k.rows[:0]
+	for _, in := range rows {
+		k.rows = append(k.rows, wasm.Row{Batch: in.Batch, Row: in.Row, ID: in.ID, TS: in.TS, W: in.W})
+	}
+	k.plugin.Update(states, groups, k.rows, func(row int, err error, off bool) { failed(row, k.failure(err, off)) })
+}
+
+// Merge implements operator.Function.
+func (k *aggregator) Merge(dst, src [][]byte, failed func(pair int, f operator.Failure)) {
+	k.plugin.Merge(dst, src, func(pair int, err error, off bool) { failed(pair, k.failure(err, off)) })
+}
+
+// Finish implements operator.Function.
+func (k *aggregator) Finish(states [][]byte, value func(i int, v event.Value), failed func(i int, f operator.Failure)) {
+	k.plugin.Finish(states, value, func(i int, err error, off bool) { failed(i, k.failure(err, off)) })
+}
+
+// Settle implements operator.Function.
+func (k *aggregator) Settle(c *operator.Counts) error {
+	k.plugin.Settle()
+	now, was := k.plugin.Counts, k.before
+	c.Poisoned += now.Poisoned - was.Poisoned
+	c.Unjudged += now.Unjudged - was.Unjudged
+	c.Incomplete += now.Skipped - was.Skipped
+	off := k.off
+	k.before, k.off = now, nil
+	if off != nil && k.spec.OnFailure == FailureStop {
+		return fmt.Errorf("the plugin %s failed too often, last with %w; on_failure: alert or skip would go on without it", k.spec.Module.Manifest, off)
+	}
+	return nil
+}
+
+// Close implements operator.Function.
+func (k *aggregator) Close() { k.plugin.Close() }

@@ -1,0 +1,188 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/seed-98920119/tocsin/abi"
+	"github.com/seed-98920119/tocsin/runtime/event"
+	"github.com/seed-98920119/tocsin/runtime/match"
+	"github.com/seed-98920119/tocsin/runtime/operator"
+	"github.com/seed-98920119/tocsin/runtime/wasm"
+)
+
+// Plugins that say which rows pass, and plugins that add columns to rows. Both see every row once, in arrival order, late or
+// not, and keep nothing.
+
+func (p *Plugin) role() abi.Role {
+	if p == nil || p.Module == nil {
+		return ""
+	}
+	return p.Module.Manifest.Role()
+}
+
+func (p *Plugin) detects() bool { return p != nil && !p.filters() && !p.maps() }
+func (p *Plugin) filters() bool { return p.role() == abi.RoleFilter }
+func (p *Plugin) maps() bool    { return p.role() == abi.RoleMap }
+
+// written are the columns that a map writes.
+func (p *Plugin) written() []event.Field { return p.Columns[len(p.Columns)-len(p.Written):] }
+
+// gives says whether a column of the plugin's rows is its own.
+func (p *Plugin) gives(f event.Field) bool {
+	switch {
+	case p.maps():
+		return slices.Contains(p.written(), f)
+	case p.detects():
+		return f == p.RuleID || f == p.Severity || f == p.Note
+	}
+	return false
+}
+
+// unread is the condition by which a map does not see a row and its columns are null; of other roles it decides about rows.
+func (p *Plugin) unread() *match.Condition {
+	if p.maps() {
+		return p.When
+	}
+	return nil
+}
+
+// mapped is a filter or a map on its share of the rows.
+type mapped struct {
+	memoryless
+	spec   *Plugin
+	plugin *wasm.Plugin
+	out    *event.Batch // of a map
+	rows   []operator.In
+	given  []wasm.Row
+	at     []int32 // of those that are given: their places in rows
+	place  []int32 // of each row: of a map its place in what was written; or one of these
+	hits   []abi.Hit
+	why    map[int]error // of poison
+	said   []operator.Result
+	cells  []event.Value
+	total  operator.Counts
+}
+
+// What becomes of a row that has no place in what was written.
+const (
+	unseen   = -1 - iota // the module did not want to see it, or lacks a field: it does not pass, or passes with nulls
+	poisoned             // the module failed on it
+	unjudged             // it came while the breaker was open
+)
+
+func newMapped(spec *Plugin, out *event.Batch) shard {
+	p := wasm.NewPlugin(spec.Module, spec.Config, spec.Fields, wasm.Identity{Pipeline: spec.Ident.Pipeline, Operator: spec.Ident.Operator, Log: spec.Log})
+	p.Fresh = spec.Fresh
+	return &mapped{spec: spec, plugin: p, out: out}
+}
+
+func (k *mapped) reset() {
+	k.rows, k.given, k.at, k.place, k.hits, k.said, k.why = k.rows[:0], k.given[:0], k.at[:0], k.place[:0], k.hits[:0], k.said[:0], nil
+	k.out.Reset()
+}
+
+func (k *mapped) push(in *operator.In) {
+	k.rows = append(k.rows, *in)
+	k.place = append(k.place, unseen)
+	if !k.spec.maps() || k.spec.When.Match(in) {
+		k.at = append(k.at, int32(len(k.rows)-1))
+		k.given = append(k.given, wasm.Row{Batch: in.Batch, Row: in.Row, ID: in.ID, TS: in.TS, W: in.W})
+	}
+}
+
+func (k *mapped) run([]step, int64) error {
+	hits, poison, judged, why := k.plugin.Detect(k.hits[:0], k.given)
+	k.hits = hits
+	for _, h := range hits {
+		k.place[k.at[h.Row]] = int32(h.Rule)
+	}
+	for _, x := range poison {
+		if k.why == nil {
+			k.why = map[int]error{}
+		}
+		k.place[k.at[x.Row]], k.why[int(k.at[x.Row])] = poisoned, x.Err
+	}
+	for _, i := range k.at[judged:] {
+		k.place[i] = unjudged
+	}
+	if judged < len(k.given) {
+		if k.spec.OnFailure == FailureStop {
+			return fmt.Errorf("the plugin %s failed too often, last with %w; on_failure: alert or skip would go on without it", k.spec.Module.Manifest, why)
+		}
+		k.total.Unjudged += int64(len(k.given) - judged)
+	}
+	k.total.Poisoned += int64(len(poison))
+	for i := range k.rows {
+		k.row(i, why)
+	}
+	return nil
+}
+
+// row says what becomes of a row.
+func (k *mapped) row(i int, off error) {
+	in, place := &k.rows[i], k.place[i]
+	skipped := place == unseen || place == unjudged && k.spec.OnFailure == FailureSkip
+	switch {
+	case place == poisoned:
+		k.fail(in, "plugin_failed", k.why[i])
+	case skipped && k.spec.filters():
+	case place == unjudged && !skipped:
+		k.fail(in, "plugin_off", off)
+	case k.spec.filters():
+		k.said = append(k.said, in.Passed(k.spec.Ident.ID(in.ID[:])))
+	default:
+		k.pass(in, place)
+	}
+}
+
+// pass says the input row with what was written of it, nothing if there is no place.
+func (k *mapped) pass(in *operator.In, place int32) {
+	k.cells = k.cells[:0]
+	for _, f := range k.spec.Columns[:len(k.spec.Columns)-len(k.spec.Written)] {
+		v := in.Value(f)
+		if f == k.spec.Whole {
+			if b := in.Batch.Event(in.Row); b != nil {
+				v = event.Value{Kind: event.Object, Text: b}
+			}
+		}
+		k.cells = append(k.cells, v)
+	}
+	for _, c := range k.spec.Written {
+		v := event.Value{Kind: event.Null}
+		if place >= 0 {
+			v = k.plugin.Wrote(int(place), c)
+		}
+		k.cells = append(k.cells, v)
+	}
+	k.out.AppendRow(k.cells...)
+	r := in.Passed(k.spec.Ident.ID(in.ID[:]))
+	r.Batch, r.Row = k.out, int32(k.out.Rows-1)
+	k.said = append(k.said, r)
+}
+
+func (k *mapped) fail(in *operator.In, reason string, why error) {
+	k.said = append(k.said, operator.Result{P: in.P, Due: operator.NegInf, TS: in.TS, First: in.First, Last: in.Last, ID: in.ID, Batch: in.Batch, Row: in.Row,
+		Idx: in.Idx, Input: in.Input, Kind: operator.Failed, Reason: reason, Why: failureText(k.spec.Module, why)})
+}
+
+// failureText is what an error row says of a call that failed.
+func failureText(m *wasm.Module, why error) string {
+	text := "it was switched off"
+	if why != nil {
+		text = why.Error()
+	}
+	if t, ok := errors.AsType[*wasm.Trap](why); ok {
+		text = t.Error()
+	}
+	return m.Manifest.String() + ": " + text
+}
+
+func (k *mapped) results() []operator.Result { return k.said }
+func (k *mapped) counts() operator.Counts {
+	c := k.total
+	c.Incomplete = k.plugin.Counts.Skipped
+	return c
+}
+func (k *mapped) close() { k.plugin.Close() }
