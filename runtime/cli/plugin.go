@@ -140,6 +140,7 @@ func (e *env) inspect(path, config string) int {
 	if m.Description != "" {
 		line("", "%s", m.Description)
 	}
+	line("role", "%s", m.Role())
 	line("digest", "sha256:%x", r.Digest)
 	line("size", "%s bytes", count(int64(r.Size)))
 	for _, f := range m.Reads {
@@ -148,6 +149,12 @@ func (e *env) inspect(path, config string) int {
 			required = ", required"
 		}
 		line("reads", "%s (%s%s)", f.Path, f.Type, required)
+	}
+	for _, w := range m.Writes {
+		line("writes", "%s (%s)", w.Path, w.Type)
+	}
+	if a := m.Aggregate; a != nil {
+		line("state", "%s bytes, version %d", count(int64(a.StateSize)), a.Version)
 	}
 	for _, p := range m.Patterns {
 		nocase := ""
@@ -180,6 +187,6 @@ func (e *env) inspect(path, config string) int {
 	}
 	line("limits", "%d MiB of memory, %s units of fuel a call", t.Limits.MemoryMiB, count(t.Limits.FuelPerCall))
 	line("load", "%v; start %v", t.Load.Round(10_000), t.Start.Round(10_000))
-	line("a row", "%.0f ns, %.0f units of fuel, %.1f bytes a row, on %s made-up rows in batches of %s (%s hits)", t.RowNS, t.RowFuel, t.RowBytes, count(int64(t.Rows)), count(int64(t.Batch)), count(t.Hits))
+	line("a row", "%.0f ns, %.0f units of fuel, %.1f bytes a row, on %s made-up rows in batches of %s (%s)", t.RowNS, t.RowFuel, t.RowBytes, count(int64(t.Rows)), count(int64(t.Batch)), t.Outcome(count(t.Hits)))
 	return done
 }

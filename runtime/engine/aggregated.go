@@ -9,8 +9,21 @@ import (
 )
 
 // Aggregator is a plugin as an aggregate function of a window: of Plugin it is the parts that every role has.
-type Aggregator struct {
-	*Plugin
+type Aggregator struct{ *Plugin }
+
+// Plugins are those of an operator: its own, or of a window's aggregates.
+func (o *Operator) Plugins() (all []*Plugin) {
+	if o.Plugin != nil {
+		all = append(all, o.Plugin)
+	}
+	if o.Window != nil {
+		for _, a := range o.Window.Aggregates {
+			if x, ok := a.Provider.(*Aggregator); ok {
+				all = append(all, x.Plugin)
+			}
+		}
+	}
+	return all
 }
 
 // Fields implements operator.Provider.

@@ -25,7 +25,7 @@ func (o *Operator) template(r alert.Row) *alert.Template {
 	switch {
 	case o == nil:
 		return nil
-	case !o.Plugin.detects():
+	case !o.Plugin.Detects():
 		return o.Alert
 	}
 	id, _ := r.Value(o.Plugin.RuleID).Int()
@@ -53,7 +53,7 @@ func (g *Graph) facts(o *Operator, r *operator.Result) (x alert.Facts) {
 	x = alert.Facts{ID: g.alertID(o, r.ID), TS: r.TS, First: r.First, Last: r.Last}
 	row := cells{r}
 	switch {
-	case o.Plugin.detects():
+	case o.Plugin.Detects():
 		x.Severity = string(row.Value(o.Plugin.Severity).Text)
 		if v := row.Value(o.Plugin.Note); v.Kind == event.Object {
 			x.Note = v.Text
@@ -144,7 +144,7 @@ func (s *Spec) reader(o *Operator) operator.AlertReader {
 	by := s.raises(o.Inputs[0])
 	return operator.AlertReader{
 		Level: func(in *operator.In) uint8 {
-			if by == nil || !by.Plugin.detects() {
+			if by == nil || !by.Plugin.Detects() {
 				return 0 // it is the same for all
 			}
 			return uint8(slices.Index(alert.Severities, string(in.Value(by.Plugin.Severity).Text)) + 1)
@@ -177,7 +177,7 @@ func (g *Graph) raised(o *Operator) func(in *operator.In) operator.Raised {
 		}
 		a = operator.Raised{ID: g.alertID(by, in.ID), Rule: t.Rule.ID, Title: t.Title.Fill(nil, in), Attack: t.Attack}
 		severity := ""
-		if by.Plugin.detects() {
+		if by.Plugin.Detects() {
 			severity = string(in.Value(by.Plugin.Severity).Text)
 		}
 		a.Score = t.Score(severity)

@@ -146,7 +146,7 @@ func (g *Graph) newShard(o *Operator) shard {
 		return newKeyed(o.Sequence.Logic(), out)
 	case o.Plugin != nil && o.Plugin.remembers():
 		return newRemembering(o.Plugin, g.spec.Fields, out)
-	case o.Plugin.detects():
+	case o.Plugin.Detects():
 		return newPlugged(o.Plugin, out)
 	case o.Plugin != nil:
 		return newMapped(o.Plugin, out)

@@ -22,7 +22,9 @@ func (p *Plugin) role() abi.Role {
 	return p.Module.Manifest.Role()
 }
 
-func (p *Plugin) detects() bool { return p != nil && !p.filters() && !p.maps() }
+// Detects says whether the plugin's rows are hits of rules. A nil Plugin has no rows.
+func (p *Plugin) Detects() bool { return p != nil && !p.filters() && !p.maps() }
+
 func (p *Plugin) filters() bool { return p.role() == abi.RoleFilter }
 func (p *Plugin) maps() bool    { return p.role() == abi.RoleMap }
 
@@ -34,7 +36,7 @@ func (p *Plugin) gives(f event.Field) bool {
 	switch {
 	case p.maps():
 		return slices.Contains(p.written(), f)
-	case p.detects():
+	case p.Detects():
 		return f == p.RuleID || f == p.Severity || f == p.Note
 	}
 	return false

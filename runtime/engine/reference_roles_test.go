@@ -119,17 +119,8 @@ func (o *refOp) weighs(t testing.TB, w *operator.Window, f *event.Fields) {
 // freshRoles lets plugins of a case have a fresh instance a call, or not: it says the same.
 func freshRoles(r *rand.Rand, spec *Spec) {
 	for i := range spec.Operators {
-		o := &spec.Operators[i]
-		if o.Plugin != nil {
-			o.Plugin.Fresh = r.IntN(2) == 0
-		}
-		if o.Window == nil {
-			continue
-		}
-		for _, a := range o.Window.Aggregates {
-			if p, ok := a.Provider.(*Aggregator); ok {
-				p.Fresh = r.IntN(6) == 0
-			}
+		for _, p := range spec.Operators[i].Plugins() {
+			p.Fresh = r.IntN(3) == 0
 		}
 	}
 }

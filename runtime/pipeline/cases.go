@@ -17,7 +17,8 @@ import (
 	"github.com/seed-98920119/tocsin/runtime/wasm"
 )
 
-// PluginCase is one line of the cases of a plugin: a row, or rows with their times, and what the plugin says about them.
+// PluginCase is one line of the cases of a plugin: a row, or rows with their times, and what the plugin says about them; of an aggregate
+// rows and their value.
 type PluginCase struct {
 	Name   string          `json:"name"`
 	Config json.RawMessage `json:"config"` // {} if left out
@@ -26,9 +27,14 @@ type PluginCase struct {
 	Delay  string          `json:"delay"`  // what the watermark stays behind the rows; 0s if left out
 	Until  string          `json:"until"`  // where the watermark goes behind the last row: a time, or "end", the end of the input
 	Hits   []PluginHit     `json:"hits"`   // by row, then by rule, then those of timers; none if left out
-	line   int
-	delay  int64 // ms
-	until  int64 // ms
+
+	Pass   bool                       `json:"pass"`   // of a filter
+	Writes map[string]json.RawMessage `json:"writes"` // of a map, by column; null if left out
+	Result json.RawMessage            `json:"result"` // of an aggregate, of Rows without times
+
+	line  int
+	delay int64 // ms
+	until int64 // ms
 }
 
 // CaseRow is an event and when it happened.
@@ -77,7 +83,7 @@ func CheckPlugin(module, cases string) (report CaseReport, err error) {
 		return report, err
 	}
 	defer m.Close()
-	all, err := readCases(cases)
+	all, err := readCases(cases, m.Manifest.Role())
 	if err != nil {
 		return report, err
 	}
@@ -85,14 +91,14 @@ func CheckPlugin(module, cases string) (report CaseReport, err error) {
 	trials := &trials{module: module}
 	for from := 0; from < len(all); { // neighbours with one configuration go together
 		to := from + 1
-		if m.Manifest.Keyed || all[from].Rows != nil {
+		if m.Manifest.Keyed || m.Manifest.Role() == abi.RoleDetect && all[from].Rows != nil {
 			if err := report.trial(trials, m.Manifest, cases, &all[from]); err != nil {
 				return report, err
 			}
 			from = to
 			continue
 		}
-		for to < len(all) && bytes.Equal(all[to].Config, all[from].Config) && all[to].Rows == nil {
+		for to < len(all) && bytes.Equal(all[to].Config, all[from].Config) && (all[to].Rows == nil || m.Manifest.Role() == abi.RoleAggregate) {
 			to++
 		}
 		if err := report.run(m, cases, all[from:to]); err != nil {
@@ -103,7 +109,7 @@ func CheckPlugin(module, cases string) (report CaseReport, err error) {
 	return report, nil
 }
 
-func readCases(path string) (all []PluginCase, err error) {
+func readCases(path string, role abi.Role) (all []PluginCase, err error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
@@ -119,13 +125,17 @@ func readCases(path string) (all []PluginCase, err error) {
 		d := json.NewDecoder(bytes.NewReader(line))
 		d.DisallowUnknownFields()
 		if err := d.Decode(&c); err != nil {
-			return nil, fmt.Errorf("%s:%d: %w; a case is {\"name\": ..., \"row\": {...}, \"hits\": [{\"rule\": 1}]} on one line", path, i+1, err)
+			return nil, fmt.Errorf("%s:%d: %w; a case is %s on one line", path, i+1, err, caseForms[role])
 		}
 		if _, err := d.Token(); !errors.Is(err, io.EOF) {
 			return nil, fmt.Errorf("%s:%d: more than one case on a line", path, i+1)
 		}
-		if err := c.check(); err != nil {
-			return nil, fmt.Errorf("%s:%d: %w", path, i+1, err)
+		err := c.suits(role)
+		if err == nil {
+			err = c.check(role)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s:%d: %w; a case is %s", path, i+1, err, caseForms[role])
 		}
 		all = append(all, c)
 	}
@@ -140,6 +150,9 @@ func (r *CaseReport) run(m *wasm.Module, path string, cases []PluginCase) error 
 	config := cases[0].Config
 	if said := m.CheckConfig(config); len(said) > 0 {
 		return fmt.Errorf("%s:%d: the configuration does not suit the module: %s %v", path, cases[0].line, said[0].Text, said[0].Path)
+	}
+	if m.Manifest.Role() == abi.RoleAggregate {
+		return r.runAggregate(m, path, cases)
 	}
 	rows, fields, err := caseRows(m.Manifest.Reads, path, cases)
 	if err != nil {
@@ -165,7 +178,7 @@ func (r *CaseReport) run(m *wasm.Module, path string, cases []PluginCase) error 
 			return err
 		}
 		for i, c := range cases {
-			if want := hitsText(m.Manifest, c.Hits); got[i] != want && !failed[i] {
+			if want := c.wants(m.Manifest); got[i] != want && !failed[i] {
 				failed[i] = true
 				r.Failures = append(r.Failures, fmt.Sprintf("%s:%d: %s: %s: %s; want %s", path, c.line, c.Name, way.name, got[i], want))
 			}
@@ -176,15 +189,25 @@ func (r *CaseReport) run(m *wasm.Module, path string, cases []PluginCase) error 
 
 // caseRows are the rows of cases, decoded as events are.
 func caseRows(reads []abi.Read, path string, cases []PluginCase) (rows []wasm.Row, fields []event.Field, err error) {
+	var texts []json.RawMessage
+	var lines []int
+	for _, c := range cases {
+		if len(c.Row) > 0 {
+			texts, lines = append(texts, c.Row), append(lines, c.line)
+		}
+		for _, x := range c.Rows {
+			texts, lines = append(texts, x.Row), append(lines, c.line)
+		}
+	}
 	var names event.Fields
 	for _, f := range reads {
 		fields = append(fields, names.Add(f.Path))
 	}
 	p := event.NewProjection(&names, fields)
 	b := p.NewBatch()
-	for i, c := range cases {
-		if err := p.Append(b, c.Row); err != nil {
-			return nil, nil, fmt.Errorf("%s:%d: the row: %w", path, c.line, err)
+	for i, text := range texts {
+		if err := p.Append(b, text); err != nil {
+			return nil, nil, fmt.Errorf("%s:%d: the row: %w", path, lines[i], err)
 		}
 		rows = append(rows, wasm.Row{Batch: b, Row: int32(i), ID: event.EventID([8]byte{}, int64(i))})
 	}
@@ -201,7 +224,7 @@ func answers(p *wasm.Plugin, m *wasm.Module, when *match.Condition, rows []wasm.
 	out := make([]string, len(rows))
 	var at []int // of the rows that the module wants to see
 	for i := range rows {
-		if out[i] = hitsText(m.Manifest, nil); when.Match(caseRow{rows[i]}) {
+		if out[i] = (&PluginCase{}).wants(m.Manifest); when.Match(caseRow{rows[i]}) {
 			at = append(at, i)
 		}
 	}
@@ -214,12 +237,8 @@ func answers(p *wasm.Plugin, m *wasm.Module, when *match.Condition, rows []wasm.
 		if judged < len(part) {
 			return nil, fmt.Errorf("it was switched off: %w", err)
 		}
-		said := make([][]PluginHit, len(part))
-		for _, h := range hits {
-			said[h.Row] = append(said[h.Row], PluginHit{Rule: h.Rule, Severity: abi.Severities[h.Severity], Note: h.Note})
-		}
-		for i := range part {
-			out[at[i]] = hitsText(m.Manifest, said[i])
+		for i, text := range saidOf(p, m.Manifest, len(part), hits) {
+			out[at[i]] = text
 		}
 		for _, x := range poison {
 			out[at[x.Row]] = "it failed: " + x.Err.Error()

@@ -28,20 +28,24 @@ const caseRowsMax = 100_000
 const caseEnd = "end"
 
 // check looks at what JSON alone does not say, and reads the times.
-func (c *PluginCase) check() (err error) {
+func (c *PluginCase) check(role abi.Role) (err error) {
 	switch {
-	case len(c.Row) == 0 && len(c.Rows) == 0:
+	case len(c.Row) == 0 && len(c.Rows) == 0 && role != abi.RoleAggregate:
 		return errors.New("it has no row")
 	case len(c.Row) > 0 && c.Rows != nil:
 		return errors.New("it has row and rows; keep one")
 	case len(c.Rows) > caseRowsMax:
 		return fmt.Errorf("it has %d rows; at most %d", len(c.Rows), caseRowsMax)
-	case c.Rows == nil && (c.Delay != "" || c.Until != ""):
+	case (c.Rows == nil || role == abi.RoleAggregate) && (c.Delay != "" || c.Until != ""):
 		return errors.New(`delay and until are for a case with rows: "rows": [{"time": "` + caseTime + `", "row": {...}}]`)
 	}
 	for i := range c.Rows {
 		x := &c.Rows[i]
-		if x.ts, err = caseMillis(x.Time); err != nil {
+		if role == abi.RoleAggregate {
+			if x.Time != "" {
+				return fmt.Errorf("row %d has a time, which an aggregate does not see", i)
+			}
+		} else if x.ts, err = caseMillis(x.Time); err != nil {
 			return fmt.Errorf("the time of row %d: %w", i, err)
 		}
 		if len(x.Row) == 0 {

@@ -31,6 +31,8 @@ func TestPluginsKeepTheirCases(t *testing.T) {
 func TestCases(t *testing.T) {
 	t.Setenv("XDG_CACHE_HOME", t.TempDir())
 	const silence = "../../plugins/log_silence/log_silence.wasm"
+	const entropy, risk, above = "../../plugins/label_entropy/label_entropy.wasm", "../../plugins/entity_risk/entity_risk.wasm", "../../abi/testdata/roles/above.wasm"
+	const lying = "../wasm/testdata/roles/lying_aggregate.wasm"
 	const shell, hostile = "../../plugins/encoded_powershell/encoded_powershell.wasm", "../wasm/testdata/hostile.wasm"
 	for _, c := range []struct {
 		module, cases, failure, err string
@@ -48,6 +50,16 @@ func TestCases(t *testing.T) {
 		{shell, `{"name":"k","row":{},"config":{"x":1}}`, "", "the configuration does not suit the module"},
 		{shell, "", "", "has no cases"},
 		{shell, `{`, "", ":1: unexpected EOF"},
+		{above, `{"name":"l","config":{"least":3},"row":{"number":4},"pass":true}` + "\n" + `{"name":"m","config":{"least":3},"row":{"number":3}}`, "", ""},
+		{above, `{"name":"n","config":{"least":3},"row":{"number":4}}`, ":1: n: one row a call: it passes; want it does not pass", ""},
+		{entropy, `{"name":"o","row":{"dns":{"question":{"name":"a.bb"}}},"writes":{"label_entropy":0.0,"label_length":2e0,"label":"bb"}}`, "", ""},
+		{entropy, `{"name":"p","row":{"dns":{"question":{"name":"a.bb"}}},"writes":{"label_entropy":0,"label_length":2}}`, `label "bb"; want label_entropy 0, label_length 2, label null`, ""},
+		{entropy, `{"name":"q","row":{"dns":{}},"writes":{"entropy":0}}`, "entropy, which it does not write", ""},
+		{risk, `{"name":"r","rows":[{"row":{"event":{"risk_score":90}}},{"row":{"event":{"risk_score":10}}}],"result":34}`, ":1: r: one row a call: 35.8; want 34", ""},
+		{lying, `{"name":"s","config":{"do":16},"rows":[{"row":{"a":"x"}},{"row":{"a":"y"}}],"result":2}`, ":1: s: two halves merged: it failed: trap: unreachable; want 2", ""},
+		{risk, `{"name":"t","row":{},"result":34}`, "", ":1: it says what a plugin of the role aggregate never says"},
+		{above, `{"name":"u","row":{},"hits":[{"rule":1}]}`, "", `:1: it says what a plugin of the role filter never says; a case is {"name": ..., "row": {...}, "pass": true}`},
+		{risk, `{"name":"v","rows":[{"row":[1]}]}`, "", ":1: the row: "},
 		{"cases.go", `{}`, "", "it is no WebAssembly module"},
 		{silence, `{"name":"l","config":{"after_s":60},"rows":[{"time":"2026-01-01T00:00:00Z","row":{"host":{"name":"a"}}}],"until":"2026-01-01T00:01:00Z","hits":[{"rule":1,"time":"2026-01-01T00:01:01Z"}]}`,
 			`:1: l: 1 rows a block, 1 shards: at 2026-01-01T00:01:00Z rule 1 medium {"last":"2026-01-01T00:00:00.000Z","silent_s":60.000}; want at 2026-01-01T00:01:01Z rule 1 medium`, ""},

@@ -48,7 +48,8 @@ func (d *decoder) enrich(s *source) {
 	}
 	d.keyType(s, k, on)
 	o.Table = k.source
-	own := d.tableColumns(s, o, k, name.Value, as)
+	own, from := d.addColumns(s, added{k.source.Table().Columns(), func(c string) string { return k.spec.Types[c] }, "table", name.Value}, as)
+	o.From = from
 	s.op.Enrich = o
 	s.print = append(s.print, d.enrichPrint(o, s, own))
 	d.alert(s)
@@ -89,18 +90,27 @@ func (d *decoder) keyType(s *source, k *known, on *yaml.Node) {
 	}
 }
 
-// tableColumns names the columns that the operator adds.
-func (d *decoder) tableColumns(s *source, o *engine.Enrich, k *known, prefix string, as *yaml.Node) (own []event.Field) {
-	columns := k.source.Table().Columns()
+// added are columns that an operator adds to rows: what they are called, of the table or module that they come from; the type of
+// each; and what that is, in messages.
+type added struct {
+	columns []string
+	types   func(column string) string
+	what    string
+	prefix  string // of their names, unless `as` says otherwise; "": none
+}
+
+// addColumns names the columns that the operator adds, all of them or those that `as` names: their fields, and which of the columns
+// they are.
+func (d *decoder) addColumns(s *source, k added, as *yaml.Node) (own []event.Field, from []int) {
 	add := func(at *yaml.Node, name string, column int) {
 		faults := len(d.problems)
 		d.addColumn(s, &yaml.Node{Kind: yaml.ScalarNode, Value: name, Line: at.Line, Column: at.Column})
 		if len(d.problems) > faults {
 			return
 		}
-		s.typed(name, k.spec.Types[columns[column]])
+		s.typed(name, k.types(k.columns[column]))
 		own = append(own, d.conf.Spec.Fields.Add(name))
-		o.From = append(o.From, column)
+		from = append(from, column)
 	}
 	if as != nil && as.Kind == yaml.MappingNode {
 		m := d.mapping(as, "as")
@@ -110,24 +120,27 @@ func (d *decoder) tableColumns(s *source, o *engine.Enrich, k *known, prefix str
 		for _, e := range m.entries {
 			if c := d.text(e.value, e.key.Value); c == "" {
 				continue
-			} else if i := slices.Index(columns, c); i < 0 {
-				d.wrong(e.value, "the table has no column %q%s", c, suggest(c, columns))
+			} else if i := slices.Index(k.columns, c); i < 0 {
+				d.wrong(e.value, "the %s has no column %q%s", k.what, c, suggest(c, k.columns))
 			} else {
 				add(e.key, e.key.Value, i)
 			}
 		}
-		return own
+		return own, from
 	}
-	at := s.key
+	at, prefix := s.key, k.prefix
 	if as != nil {
 		if at, prefix = as, d.text(as, "as"); prefix == "" {
-			return nil
+			return nil, nil
 		}
 	}
-	for i, c := range columns {
-		add(at, prefix+"."+strings.NewReplacer(`\`, `\\`, `|`, `\|`).Replace(c), i)
+	if prefix != "" {
+		prefix += "."
 	}
-	return own
+	for i, c := range k.columns {
+		add(at, prefix+strings.NewReplacer(`\`, `\\`, `|`, `\|`).Replace(c), i)
+	}
+	return own, from
 }
 
 func (d *decoder) enrichPrint(o *engine.Enrich, s *source, own []event.Field) string {
@@ -140,22 +153,30 @@ func (d *decoder) enrichPrint(o *engine.Enrich, s *source, own []event.Field) st
 	return fmt.Sprintf("enrich of %s: table %s on %s, %s", s.name, o.Table.Name, d.conf.Spec.Fields.Path(o.On), strings.Join(names, ", "))
 }
 
-// initEnrich finds the columns of the operator's rows: of operators all of theirs, of events the event itself and what somebody reads
-// of it, then the table's, which hide others of their names.
+// initEnrich finds the columns of the operator's rows.
 func (d *decoder) initEnrich(s *source, o *engine.Enrich, read, own []event.Field) {
-	d.initPassed(s, append([]event.Field{o.On}, own...))
 	o.Whole = d.conf.Spec.Fields.Add(event.Whole)
+	o.Columns = d.initAdded(s, []event.Field{o.On}, read, own)
+}
+
+// initAdded finds the columns of rows that get some: of operators all of theirs, of events the event itself and what somebody reads
+// of it, then those that are added, which hide others of their names. named are the fields that the operator looks at.
+func (d *decoder) initAdded(s *source, named, read, own []event.Field) (columns []event.Field) {
+	d.initPassed(s, append(slices.Clone(named), own...))
 	add := func(f event.Field) {
-		if !slices.Contains(own, f) && !slices.Contains(o.Columns, f) {
-			o.Columns = append(o.Columns, f)
+		if !slices.Contains(own, f) && !slices.Contains(columns, f) {
+			columns = append(columns, f)
 		}
 	}
 	for _, c := range s.op.Names {
 		add(c.Field)
 	}
-	s.op.Names = d.columns(append(slices.Clone(o.Columns), own...))
+	s.op.Names = d.columns(append(slices.Clone(columns), own...))
+	if s.op.Alert != nil { // which shows them
+		read = append(slices.Clone(named), read...)
+	}
 	for _, f := range read {
 		add(f)
 	}
-	o.Columns = append(o.Columns, own...)
+	return append(columns, own...)
 }

@@ -55,7 +55,7 @@ func TestColumnsOfEnrich(t *testing.T) {
 		{fields("e"), ",status,host,x.owner,user,assets.ip,assets.owner,assets.tier"},
 		{columnNames(ops["e"].Names), ",assets.ip,assets.owner,assets.tier"},
 		{fmt.Sprint(ops["e"].Enrich.From), "[0 1 2]"},
-		{fields("named"), ",user,x.owner"}, {columnNames(ops["named"].Names), ",x.owner"}, {fmt.Sprint(ops["named"].Enrich.From), "[1]"},
+		{fields("named"), ",src.ip,user,x.owner"}, {columnNames(ops["named"].Names), ",x.owner"}, {fmt.Sprint(ops["named"].Enrich.From), "[1]"},
 		{columnNames(ops["named"].Alert.Columns), "src.ip,x.owner,user"},
 		{columnNames(ops["n"].Names), "assets.owner,window_start,window_end,n,m"},
 		{columnNames(ops["again"].Names), "assets.owner,window_start,window_end,n,m,o.ip,o.owner,o.tier"},

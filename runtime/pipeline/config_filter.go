@@ -64,7 +64,7 @@ func (d *decoder) wholeOf(s *source) event.Field {
 	if s.stream != nil {
 		_, _ = d.field(s, event.Whole)
 	}
-	if s.kind == "enrich" {
+	if s.kind == "enrich" || s.adds {
 		return d.conf.Spec.Fields.Add(event.Whole) // it copies the event anyway
 	}
 	for _, in := range d.inputs(s) {

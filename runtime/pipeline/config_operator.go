@@ -324,7 +324,10 @@ func (d *decoder) aggregates(s *source, w *operator.Window, n *yaml.Node, resolv
 			if a.All = true; e.value.Value != "count" {
 				d.wrong(e.value, "%s must be count, or a function of a field such as { sum: bytes }, not %s", e.key.Value, shown(e.value))
 			}
-		} else if f := d.mapping(e.value, "the aggregate "+e.key.Value); f != nil {
+		} else if f := d.mapping(e.value, "the aggregate "+e.key.Value); f == nil {
+		} else if n := f.get("plugin"); n != nil {
+			t = d.pluginAggregate(s, &a, f, n, e.key.Value)
+		} else {
 			t = d.function(&a, f, resolve, d.typeOf(s))
 		}
 		s.typed(e.key.Value, t)
@@ -364,7 +367,7 @@ func (d *decoder) function(a *operator.Aggregate, m *mapping, resolve func(strin
 	a.Where = d.condition(m.get("where"), resolve, typeOf)
 	m.done()
 	if found != 1 && len(m.entries) > 0 && m.entries[0].used {
-		d.wrong(m.node, "%s needs exactly one function: count, sum, min, max, avg, count_distinct, first, last, collect, top_k or percentile", m.what)
+		d.wrong(m.node, "%s needs exactly one function: count, sum, min, max, avg, count_distinct, first, last, collect, top_k, percentile or plugin", m.what)
 	}
 	return t
 }
@@ -411,6 +414,10 @@ func (d *decoder) windowPrint(w *operator.Window, s *source) []string {
 	}
 	lines := append(kindPrint(w), "key: "+strings.Join(keys, ", "), "where: "+s.op.Where.String())
 	for _, a := range w.Aggregates {
+		if a.Func == operator.Opaque {
+			lines = append(lines, d.opaquePrint(&a))
+			continue
+		}
 		field := "*"
 		if !a.All {
 			field = d.conf.Spec.Fields.Path(a.Field)
@@ -428,7 +435,7 @@ func (d *decoder) windowPrint(w *operator.Window, s *source) []string {
 
 // fingerprint is everything that shapes the operator's state, a line each, with the times of the streams it reads.
 func (s *source) fingerprint(d *decoder) string {
-	if s.kind == "plugin" && len(s.print) == 0 || s.kind == "filter" || s.kind == "enrich" {
+	if s.kind == "plugin" && (len(s.print) == 0 || !s.op.Plugin.Detects()) || s.kind == "filter" || s.kind == "enrich" {
 		return s.kind // it keeps nothing: another module, condition or table may take its place
 	}
 	if s.kind == "risk" {
@@ -448,7 +455,7 @@ func (d *decoder) sourcePrint(s *source, lines []string) []string {
 			lines = append(lines, in.print...)
 			lines = append(lines, fmt.Sprintf("watermark of %s: delay %dms, strict %v", in.name, in.stream.Delay, in.stream.Strict))
 		}
-		if in.kind == "filter" || in.kind == "enrich" {
+		if in.kind == "filter" || in.kind == "enrich" || in.kind == "plugin" && !in.op.Plugin.Detects() {
 			lines = d.sourcePrint(in, append(lines, in.print...))
 		}
 	}

@@ -67,9 +67,6 @@ func (d *decoder) plugin(s *source) {
 		return
 	}
 	m.need("from", "the stream or operator, or a list of them, whose rows it judges")
-	if n := s.body.get("alert"); n != nil {
-		d.wrong(s.body.key("alert"), "the rows of a plugin are alerts already, as its rules say; `rules` changes them")
-	}
 	every := time.Duration(d.span(m.get("reload"), "reload", 0, time.Second)) * time.Millisecond
 	d.conf.plugins = append(d.conf.plugins, pluginFile{s.name, every})
 	d.pluginBody(s, m)
@@ -80,13 +77,13 @@ func (d *decoder) pluginBody(s *source, m *mapping) {
 	p := &engine.Plugin{Ident: operator.Ident{Pipeline: d.conf.Spec.Name, Operator: s.name, Form: "detect/1"}, Rules: map[uint32]*engine.Rule{}}
 	s.op.Plugin = p
 	s.op.Where = d.condition(m.get("where"), d.fieldOf(s), d.typeOf(s))
-	p.OnFailure = map[string]engine.Failure{"alert": engine.FailureAlert, "stop": engine.FailureStop, "skip": engine.FailureSkip}[d.enum(
-		m.get("on_failure"), "on_failure", "alert", "alert", "stop", "skip")]
+	p.OnFailure = d.onFailure(m)
 	limits := d.limits(p, m.get("limits"))
 	path, digest, config, fields, rules := m.need("module", "the path of a .wasm file"), m.get("digest"), m.get("config"), m.get("fields"), m.get("rules")
 	maxKeys := m.get("max_keys")
 	p.MaxKeys = d.int(maxKeys, "max_keys", 0, 1, keysMost)
 	all := dampers{m.get("suppress"), m.get("group"), d.int(m.get("events"), "events", 0, 1, eventsMax)}
+	as := m.get("as")
 	m.done()
 	if d.module(p, path, digest, limits); p.Module == nil {
 		s.cols = nil
@@ -97,6 +94,9 @@ func (d *decoder) pluginBody(s *source, m *mapping) {
 		d.wrong(m.key("max_keys"), "%s remembers nothing; leave max_keys out", p.Module.Manifest.Name)
 	}
 	d.pluginConfig(p, path, config)
+	if !d.pluginRole(s, p, m, path, fields, as) {
+		return
+	}
 	s.cols = []string{"rule_id", "severity", "note"}
 	s.types = maps.Clone(d.sharedTypes(s))
 	s.typed("rule_id", "int")
@@ -144,6 +144,11 @@ func pluginPrint(m *abi.Manifest, names map[string]string, s *source) []string {
 	return lines
 }
 
+func (d *decoder) onFailure(m *mapping) engine.Failure {
+	return map[string]engine.Failure{"alert": engine.FailureAlert, "stop": engine.FailureStop, "skip": engine.FailureSkip}[d.enum(
+		m.get("on_failure"), "on_failure", "alert", "alert", "stop", "skip")]
+}
+
 func (d *decoder) limits(p *engine.Plugin, n *yaml.Node) (l wasm.Limits) {
 	if n == nil {
 		return l
@@ -152,7 +157,9 @@ func (d *decoder) limits(p *engine.Plugin, n *yaml.Node) (l wasm.Limits) {
 		l.MemoryMiB = d.int(m.get("memory_mib"), "memory_mib", 0, 1, limitsCeiling.memory)
 		l.FuelPerCall = int64(d.int(m.get("fuel_per_call"), "fuel_per_call", 0, 1, limitsCeiling.fuel))
 		l.StateKiB = d.int(m.get("state_kib"), "state_kib", 0, 1, limitsCeiling.state)
-		d.budget(p, m)
+		if p != nil { // an aggregate has none: a row that it leaves out would make its value wrong
+			d.budget(p, m)
+		}
 		m.done()
 	}
 	return l

@@ -23,6 +23,7 @@ type source struct {
 	kind   string                                 // window, join, sequence, plugin, filter, first_seen or enrich
 	events bool                                   // its rows are events: a stream, or what passes on nothing else
 	whole  bool                                   // some of them are
+	adds   bool                                   // it is a plugin that adds columns to rows
 	from   []*yaml.Node                           // names of its sources
 	cols   []string                               // of an operator's rows
 	types  map[string]string                      // of fields, where they are known: those of fieldTypes

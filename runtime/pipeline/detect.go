@@ -88,10 +88,9 @@ func logPlugins(spec *engine.Spec, log *service.Logger) {
 	levels := []func(format string, args ...any){log.Debugf, log.Infof, log.Warnf, log.Errorf}
 	for i := range spec.Operators {
 		o := &spec.Operators[i]
-		if o.Plugin == nil {
-			continue
+		for _, p := range o.Plugins() {
+			p.Log = func(level int, text string) { levels[min(max(level, 0), 3)]("plugin %s: %s", p.Ident.Operator, text) }
 		}
-		o.Plugin.Log = func(level int, text string) { levels[min(max(level, 0), 3)]("plugin %s: %s", o.Name, text) }
 	}
 	if cacheFault != nil {
 		log.Warnf("modules are compiled at every start: %v", cacheFault)

@@ -250,7 +250,7 @@ func (g *Graph) operators(spec *engine.Spec) {
 		}
 		node := len(names)
 		names = append(names, o.Name)
-		out := GraphOperator{Name: o.Name, Kind: o.Kind(), Alerts: o.Alert != nil || o.Plugin != nil, Output: o.Leaves, Columns: []GraphColumn{}, Rows: fields(lineage.Rows(node))}
+		out := GraphOperator{Name: o.Name, Kind: o.Kind(), Alerts: o.Alert != nil || o.Plugin.Detects(), Output: o.Leaves, Columns: []GraphColumn{}, Rows: fields(lineage.Rows(node))}
 		for _, in := range o.Inputs {
 			out.Reads = append(out.Reads, names[in])
 		}
@@ -272,7 +272,7 @@ func (g *Graph) dampened(spec *engine.Spec, o *engine.Operator, field func(f eve
 	if o.Suppress.For > 0 {
 		held.How = "suppress"
 	}
-	if spec.Operators[o.Inputs[0]-len(spec.Streams)].Plugin != nil {
+	if spec.Operators[o.Inputs[0]-len(spec.Streams)].Plugin.Detects() {
 		held.Rule = part
 	}
 	for _, f := range o.Suppress.Keys {

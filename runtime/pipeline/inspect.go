@@ -35,14 +35,31 @@ type PluginTrial struct {
 	Limits      wasm.Limits
 	Load, Start time.Duration
 	Rows, Batch int
-	Hits        int64
+	Hits        int64 // of a filter rows that pass, of a map all rows, of an aggregate values
 	RowNS       float64
 	RowFuel     float64
 	RowBytes    float64
+	role        abi.Role
 }
 
-// trialRows are the rows of a trial.
-const trialRows = 40_960
+// Outcome is what the module did with the rows; n is Hits as people read it.
+func (t *PluginTrial) Outcome(n string) string {
+	switch t.role {
+	case abi.RoleFilter:
+		return n + " pass"
+	case abi.RoleMap:
+		return n + " got columns"
+	case abi.RoleAggregate:
+		return "in " + n + " states, whose values it said"
+	}
+	return n + " hits"
+}
+
+// trialRows are the rows of a trial, trialStates the states of an aggregate in it.
+const (
+	trialRows   = 40_960
+	trialStates = 1024
+)
 
 // Try loads the module, starts it with a configuration and gives it rows, each field some text or number of its type.
 func (r *PluginReport) Try(config []byte) (t PluginTrial, err error) {
@@ -71,9 +88,17 @@ func (r *PluginReport) Try(config []byte) (t PluginTrial, err error) {
 		p.Remember(remembered{})
 		keyed(rows, wasm.NewKeyer(m.Manifest, fields))
 	}
-	t.Rows, t.Batch = len(rows), abi.RowsMax
+	t.Rows, t.Batch, t.role = len(rows), abi.RowsMax, m.Manifest.Role()
 	var hits []abi.Hit
 	from = time.Now()
+	if m.Manifest.Role() == abi.RoleAggregate {
+		if t.Hits, err = tryAggregate(p, rows, m.Manifest.Aggregate.StateSize); err != nil {
+			return t, err
+		}
+		n := float64(len(rows))
+		t.RowNS, t.RowFuel, t.RowBytes = float64(time.Since(from).Nanoseconds())/n, float64(p.Counts.Fuel)/n, float64(size)/n
+		return t, nil
+	}
 	for at := 0; at < len(rows); at += t.Batch {
 		said, poison, judged, err := p.Detect(hits[:0], rows[at:at+t.Batch])
 		if len(poison) > 0 {
@@ -110,6 +135,20 @@ func keyed(rows []wasm.Row, keyer *wasm.Keyer) {
 		r.W, r.Seen = r.TS-1, r.TS-1
 		r.Key, r.Keyed = keyer.Append(nil, func(f event.Field) event.Value { return r.Batch.Value(f, int(r.Row)) })
 	}
+}
+
+// tryAggregate takes rows into states and asks for their values; it returns how many there are.
+func tryAggregate(p *wasm.Plugin, rows []wasm.Row, size int) (n int64, err error) {
+	all, groups := states(trialStates, size), make([]uint32, abi.RowsMax)
+	for i := range groups {
+		groups[i] = uint32(i % len(all))
+	}
+	failed := func(_ int, why error, _ bool) { err = why }
+	for at := 0; at < len(rows); at += abi.RowsMax {
+		p.Update(all, groups, rows[at:at+abi.RowsMax], failed)
+	}
+	p.Finish(all, func(int, event.Value) { n++ }, failed)
+	return n, err
 }
 
 // madeUp makes rows for a trial: the same for the same fields.

@@ -124,6 +124,8 @@ func TestProcessorFaults(t *testing.T) {
 		"{on_hit: alert, plugins: []}":      "on_hit: alert needs time",
 		"{on_hit: both, plugins: [{}]}":     "on_hit must be annotate or alert",
 		"{plugins: [{from: x, module: y}]}": `unknown key "from"`,
+
+		"{plugins: [{module: ../../plugins/label_entropy/label_entropy.wasm}]}": "label_entropy.wasm has the role map; the processor detect takes plugins that detect",
 	} {
 		var n yaml.Node
 		if err := yaml.Unmarshal([]byte(conf), &n); err != nil {

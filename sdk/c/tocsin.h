@@ -439,7 +439,10 @@ static inline void tocsin_append_text(tocsin_batch *b, uint32_t i, uint32_t row,
 	b->out_len += s.len;
 	((uint32_t *)((uint8_t *)b + c->offsets_off))[row + 1] = c->data_len;
 	if (b->out_len > b->out_cap) return; // tocsin_room will say so
-	for (uint32_t k = 0; k < s.len; k++) ((uint8_t *)b + c->data_off)[at + k] = s.at[k];
+	uint8_t *to = (uint8_t *)b + c->data_off + at;
+	uint32_t k = 0;
+	for (; k + 16 <= s.len; k += 16) wasm_v128_store(to + k, wasm_v128_load(s.at + k));
+	for (; k < s.len; k++) to[k] = s.at[k];
 }
 
 // tocsin_room ends an answer of columns: good, or the host is to call again with more room.
