@@ -261,8 +261,12 @@ func (v *windowView) holds(c *Context) bool {
 	return false
 }
 
-// fail says the row that stands last in the batch as an error row: an aggregate of it has failed.
+// fail says the row that stands last in the batch as an error row: an aggregate of it has failed. Its id is made of that of the window's
+// row and how many rows that has: each state of a window is another fault.
 func (v *windowView) fail(c *Context, ts int64, id event.ID, name string, f *Failure) {
+	var rows [8]byte
+	binary.BigEndian.PutUint64(rows[:], uint64(v.p.rows))
+	id = v.o.Ident.ID(id[:], rows[:])
 	c.add(Result{TS: ts, ID: id, Batch: c.Batch, Row: int32(c.Batch.Rows - 1), First: v.p.first, Last: v.p.last, Kind: Failed, Own: true, Reason: f.Reason, Why: name + ": " + f.Why})
 }
 
