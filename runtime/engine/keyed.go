@@ -45,9 +45,11 @@ type keyed[S any] struct {
 	op      operator.Logic[S]
 	spares  func(s *S) bool // operator.Sparing, or nil
 	settles operator.Settling
-	lasts   bool // operator.Lasting
-	whole   bool // operator.Whole
-	replace bool // operator.Replacing, or whole
+	ahead   operator.Preparing[S]
+	firing  []timer // of one due time
+	lasts   bool    // operator.Lasting
+	whole   bool    // operator.Whole
+	replace bool    // operator.Replacing, or whole
 	flushes bool
 	capped  bool // max_keys: held counts the keys that hold something, in use or not
 	held    int
@@ -106,6 +108,9 @@ func newKeyed[S any](op operator.Logic[S], out *event.Batch) shard {
 		k.spares = x.Spares
 	}
 	k.settles, _ = op.(operator.Settling)
+	if x, ok := op.(operator.Preparing[S]); ok && x.Prepares() {
+		k.ahead = x
+	}
 	_, k.lasts = op.(operator.Lasting)
 	_, k.whole = op.(operator.Whole)
 	_, k.replace = op.(operator.Replacing)
@@ -229,29 +234,60 @@ func (k *keyed[S]) fires(w int64) bool { return w < operator.PosInf || k.flushes
 func (k *keyed[S]) fire(w int64, ws []step) error {
 	from := len(k.c.Out)
 	for len(k.timers) > 0 && k.timers[0].due <= w {
-		t := k.timers.pop()
-		if t.ref < 0 {
-			if err := k.fireCold(uint32(-1-t.ref), t.due, w, ws); err != nil {
+		k.together()
+		for _, t := range k.firing {
+			if err := k.fireTimer(t, w, ws); err != nil {
 				return err
 			}
-			continue
 		}
-		s := k.slot(t.ref)
-		if s.armed != t.due {
-			continue // an earlier one took its place
-		}
-		s.armed = operator.Never
-		if w == operator.PosInf && k.spares != nil && k.spares(&s.s) {
-			continue
-		}
-		if k.op.Next(&s.s) == t.due { // else what it waited for moved on
-			k.touch(t.ref)
-			k.say(&s.s, s.key, t.due, w, ws)
-		}
-		k.rearm(t.ref, t.due)
 	}
 	slices.SortFunc(k.c.Out[from:], place)
 	return nil
+}
+
+// fireTimer fires a key or a bucket.
+func (k *keyed[S]) fireTimer(t timer, w int64, ws []step) error {
+	if t.ref < 0 {
+		return k.fireCold(uint32(-1-t.ref), t.due, w, ws)
+	}
+	s := k.slot(t.ref)
+	if s.armed != t.due {
+		return nil // an earlier one took its place
+	}
+	s.armed = operator.Never
+	if w == operator.PosInf && k.spares != nil && k.spares(&s.s) {
+		return nil
+	}
+	if k.op.Next(&s.s) == t.due { // else what it waited for moved on
+		k.touch(t.ref)
+		k.say(&s.s, s.key, t.due, w, ws)
+	}
+	k.rearm(t.ref, t.due)
+	return nil
+}
+
+// firingMost is how many keys are prepared together.
+const firingMost = 4096
+
+// together takes the next timer, or, if the operator prepares what it says, some of the same due time, and prepares them.
+func (k *keyed[S]) together() {
+	k.firing = append(k.firing[:0], k.timers.pop())
+	if k.ahead == nil {
+		return
+	}
+	due := k.firing[0].due
+	for len(k.timers) > 0 && k.timers[0].due == due && len(k.firing) < firingMost {
+		k.firing = append(k.firing, k.timers.pop())
+	}
+	for _, t := range k.firing {
+		if t.ref < 0 {
+			continue
+		}
+		if s := k.slot(t.ref); s.armed == due && k.op.Next(&s.s) == due {
+			k.ahead.Prepare(&s.s, s.key, due)
+		}
+	}
+	k.ahead.Prepared()
 }
 
 // say fires a key.

@@ -49,6 +49,8 @@ type WindowState struct {
 	open []openPane
 	done int64 // unless open is empty: what was due by then has happened
 	told []told
+
+	ready *pane // while it is due: the window that closes, if it had to be merged (Prepare)
 }
 
 // told is a window that has said its row, and may revise it.
@@ -123,13 +125,12 @@ func (o *aligned) revise(c *Context, s *WindowState, in *In, last int64) {
 		return
 	}
 	for end := o.nextEnd(max(in.TS, o.gone(in.W))); end <= min(last, in.W); end += o.step {
-		o.tell(c, s, end, in.Key)
+		o.tell(c, s, o.whole(s, end), end, in.Key)
 	}
 }
 
-// tell says what the window that ends at end is so far: its row, or a revision of it.
-func (o *aligned) tell(c *Context, s *WindowState, end int64, key []byte) {
-	p := o.whole(s, end)
+// tell says what the window p that ends at end, nil if it has no rows, is so far: its row, or a revision of it.
+func (o *aligned) tell(c *Context, s *WindowState, p *pane, end int64, key []byte) {
 	if p == nil || !o.view.of(p, o.start(end), end, key).holds(c) {
 		return
 	}
@@ -155,6 +156,28 @@ func (o *aligned) settle(c *Context, s *WindowState, end int64) {
 	if p := o.whole(s, end); p != nil && o.view.of(p, o.start(end), end, []byte(c.By)).holds(nil) {
 		o.view.emit(c, Final, 0, end-1, o.view.id(o.start(end), end))
 	}
+}
+
+// Prepare implements Preparing: of the window that closes at due.
+func (o *aligned) Prepare(s *WindowState, key string, due int64) {
+	if len(s.open) == 0 || s.ready != nil {
+		return
+	}
+	if !o.shared {
+		o.prepare(o.view.of(&s.open[0].pane, o.start(due), due, []byte(key)))
+	} else if o.nextEnd(due-1) == due {
+		if s.ready = o.whole(s, due); s.ready != nil {
+			o.prepare(o.view.of(s.ready, o.start(due), due, []byte(key)))
+		}
+	}
+}
+
+// closing is the window that ends at due, which may have been prepared.
+func (o *aligned) closing(s *WindowState, due int64) (p *pane) {
+	if p, s.ready = s.ready, nil; p == nil {
+		p = o.whole(s, due)
+	}
+	return p
 }
 
 // whole is the window that ends at end: its slice, or one merged from its slices; nil if it has none.
@@ -229,7 +252,7 @@ func (o *aligned) fireShared(c *Context, s *WindowState, due int64) {
 	over := due - o.Lateness
 	switch {
 	case o.Lateness == 0:
-		if p := o.whole(s, due); p != nil {
+		if p := o.closing(s, due); p != nil {
 			o.close(c, p, due)
 		}
 	default:
@@ -237,7 +260,7 @@ func (o *aligned) fireShared(c *Context, s *WindowState, due int64) {
 			o.settle(c, s, over)
 		}
 		if o.nextEnd(due-1) == due {
-			o.tell(c, s, due, []byte(c.By))
+			o.tell(c, s, o.closing(s, due), due, []byte(c.By))
 		}
 	}
 	n := 0

@@ -38,6 +38,14 @@ type Settling interface {
 	Close()
 }
 
+// Preparing is a Logic to which a state costs less together with others: before states fire at due, it is told of all of them, and then
+// that these were all. That changes what firing them costs and nothing else.
+type Preparing[S any] interface {
+	Prepares() bool // whether there is anything to prepare at all
+	Prepare(s *S, key string, due int64)
+	Prepared()
+}
+
 // opaque is the state of an Opaque aggregate.
 type opaque struct {
 	state []byte   // nil: no rows
@@ -45,7 +53,8 @@ type opaque struct {
 	group uint32   // one more than its place in the pile; 0: no rows wait for it
 	lost  *Failure // a merge failed: nobody knows its value any more
 
-	done   bool // what Finish said of the state as it is:
+	done   bool // what Finish said of the state as it is, and whether somebody wanted to know:
+	asked  bool
 	value  event.Value
 	failed *Failure
 }
@@ -58,11 +67,13 @@ type pile struct {
 	states []*opaque
 	groups []uint32
 	rows   []*In
-	zero   []byte   // the state of no rows
-	bytes  [][]byte // scratch
-	others [][]byte
+	zero   []byte // the state of no rows
 	index  int
 	fails  *[]failedRow
+
+	bytes, others        [][]byte // scratch
+	owners, asked, parts []*opaque
+	ahead                []*opaque // whose values will be asked for
 }
 
 // failedRow is a row that an aggregate did not take.
@@ -85,11 +96,13 @@ func (o *Window) open() {
 	}
 	o.Aggregates = slices.Clone(o.Aggregates)
 	fails := new([]failedRow)
+	having := o.Having.Fields()
 	for i := range o.Aggregates {
 		if a := &o.Aggregates[i]; a.Func == Opaque {
 			n := a.Provider.StateSize()
 			a.pile = &pile{Function: a.Provider.Open(), size: n, zero: make([]byte, n), most: max(1, min(pileRows, pileBytes/n)), index: i, fails: fails}
 			o.piles = append(o.piles, a.pile)
+			o.judges = o.judges || slices.Contains(having, a.Name)
 		}
 	}
 }
@@ -198,58 +211,82 @@ func (p *pile) merge(x, y *accumulator) {
 	a.parts = append(a.parts, b.parts...)
 }
 
-// resolve merges the parts of a state: neighbours, all pairs in one call, until one is left. So the earlier of two always comes
-// first, and the number of calls is the logarithm of that of the parts.
-func (p *pile) resolve(o *opaque) {
-	list := o.parts
-	if o.state != nil {
-		list = append([][]byte{o.state}, list...)
-	}
-	own := o.state != nil // whether the first of list is ours to change
-	for first := true; len(list) > 1 && o.lost == nil; first = false {
-		p.bytes, p.others = p.bytes[:0], p.others[:0]
-		next := list[:0]
-		for i := 0; i < len(list); i += 2 {
-			if i+1 < len(list) {
-				if first && (i > 0 || !own) {
-					list[i] = slices.Clone(list[i])
-				}
-				p.bytes, p.others = append(p.bytes, list[i]), append(p.others, list[i+1])
-			}
-			next = append(next, list[i])
+// resolve merges the parts of states: neighbours, all pairs of all states in one call, until one part is left of each. So the
+// earlier of two always comes first, and the number of calls is the logarithm of that of the parts.
+func (p *pile) resolve(all ...*opaque) {
+	for _, o := range all {
+		if o.state != nil {
+			o.parts = slices.Insert(o.parts, 0, o.state)
+		} else if len(o.parts) > 0 {
+			o.parts[0] = slices.Clone(o.parts[0])
 		}
-		p.Merge(p.bytes, p.others, func(_ int, f Failure) { o.lost = &f })
-		list, own = next, true
+		for i := 2; i+1 < len(o.parts); i += 2 {
+			o.parts[i] = slices.Clone(o.parts[i]) // what something is merged into is ours
+		}
 	}
-	switch {
-	case o.lost != nil:
-		o.state = nil
-	case len(list) > 0 && !own:
-		o.state = slices.Clone(list[0])
-	case len(list) > 0:
-		o.state = list[0]
+	for p.round(all) {
 	}
-	o.parts = nil
+	for _, o := range all {
+		if o.state = nil; o.lost == nil && len(o.parts) > 0 {
+			o.state = o.parts[0]
+		}
+		o.parts = nil
+	}
+}
+
+// round merges each second part into the one before it, and says whether there was one.
+func (p *pile) round(all []*opaque) bool {
+	p.bytes, p.others, p.owners = p.bytes[:0], p.others[:0], p.owners[:0]
+	for _, o := range all {
+		if o.lost != nil {
+			continue
+		}
+		left := o.parts[:0]
+		for i, part := range o.parts {
+			if i%2 == 1 {
+				p.others = append(p.others, part)
+				continue
+			}
+			if left = append(left, part); i+1 < len(o.parts) {
+				p.bytes, p.owners = append(p.bytes, part), append(p.owners, o)
+			}
+		}
+		o.parts = left
+	}
+	for from := 0; from < len(p.bytes); from += p.most {
+		to := min(from+p.most, len(p.bytes))
+		p.Merge(p.bytes[from:to], p.others[from:to], func(i int, f Failure) {
+			if o := p.owners[from+i]; o.lost == nil {
+				o.lost = &f
+			}
+		})
+	}
+	return len(p.bytes) > 0
 }
 
 // finish sees to it that the values of states are known.
 func (p *pile) finish(all ...*opaque) {
-	var asked []*opaque
+	asked, parts := p.asked[:0], p.parts[:0]
 	for _, o := range all {
-		if o == nil || o.done {
+		if o.done {
 			continue
 		}
 		if o.group > 0 {
 			p.flush()
 		}
 		if len(o.parts) > 0 {
-			p.resolve(o)
+			parts = append(parts, o)
 		}
-		o.done, o.failed, o.value = true, o.lost, event.Value{Kind: event.Null}
-		if o.lost == nil {
-			asked = append(asked, o)
-		}
+		asked = append(asked, o)
 	}
+	p.asked, p.parts = asked, parts
+	if len(parts) > 0 {
+		p.resolve(parts...)
+	}
+	for _, o := range asked {
+		o.done, o.asked, o.failed, o.value = true, false, o.lost, event.Value{Kind: event.Null}
+	}
+	asked = slices.DeleteFunc(asked, func(o *opaque) bool { return o.lost != nil })
 	for len(asked) > 0 {
 		n := min(len(asked), p.most)
 		p.bytes = p.bytes[:0]
@@ -273,6 +310,7 @@ func (p *pile) valueOf(x *accumulator) event.Value {
 		x.opaque = &opaque{}
 	}
 	p.finish(x.opaque)
+	x.opaque.asked = true
 	return x.opaque.value
 }
 
@@ -316,13 +354,42 @@ func (p *pile) load(r *event.Reader, x *accumulator) {
 	}
 }
 
+// prepare notes that the values of the window that v shows will be asked for, if it becomes a row.
+func (o *Window) prepare(v *windowView) {
+	p := v.p
+	if !o.judges && !o.Having.Match(v) {
+		return
+	}
+	for i, a := range o.Aggregates {
+		if a.Func != Opaque || i >= len(p.acc) {
+			continue
+		}
+		if p.acc[i].opaque == nil {
+			p.acc[i].opaque = &opaque{}
+		}
+		a.pile.ahead = append(a.pile.ahead, p.acc[i].opaque)
+	}
+}
+
+// Prepares implements Preparing.
+func (o *Window) Prepares() bool { return len(o.piles) > 0 && !o.First }
+
+// Prepared implements Preparing.
+func (o *Window) Prepared() {
+	for _, p := range o.piles {
+		p.finish(p.ahead...)
+		clear(p.ahead)
+		p.ahead = p.ahead[:0]
+	}
+}
+
 // failed is the first aggregate of a pane whose function has failed, and why; nil if there is none. Only what was asked for counts.
 func (o *Window) failed(p *pane) (name string, f *Failure) {
 	if len(o.piles) == 0 {
 		return "", nil
 	}
 	for i := range p.acc {
-		if x := p.acc[i].opaque; x != nil && x.done && x.failed != nil && x.failed.Reason != "" {
+		if x := p.acc[i].opaque; x != nil && x.done && x.asked && x.failed != nil && x.failed.Reason != "" {
 			return o.names[i], x.failed
 		}
 	}

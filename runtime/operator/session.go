@@ -185,6 +185,14 @@ func (o *sessions) Fire(c *Context, s *SessionState, due int64) {
 	}
 }
 
+// Prepare implements Preparing.
+func (o *sessions) Prepare(s *SessionState, key string, _ int64) {
+	if len(s.open) > 0 {
+		x := &s.open[0]
+		o.prepare(o.view.of(&x.pane, x.start, x.end, []byte(key)))
+	}
+}
+
 // firstOpen is the first session that has not closed: closed ones come first, since they end earlier.
 func (s *SessionState) firstOpen() int {
 	return sort.Search(len(s.open), func(i int) bool { return !s.open[i].closed })

@@ -51,6 +51,7 @@ type Window struct {
 	marks   [3]int        // columns of Marks, or -1: truncated, approximate, merged_into
 	names   []string      // of the aggregates
 	piles   []*pile       // of a shard's copy: of its Opaque aggregates
+	judges  bool          // of such a copy: Having looks at one of them
 }
 
 // WindowKind is a kind of window. The zero WindowKind is Tumbling.
