@@ -1,8 +1,13 @@
 package abi
 
 import (
+	"bytes"
 	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
+	"os"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -197,4 +202,130 @@ func FuzzColumns(f *testing.F) {
 			_, _, _ = c[0].Bool(i), c[1].Bytes(i), c[2].Bytes(i)
 		}
 	})
+}
+
+// roleGolden is what make.py says of a batch of a role.
+type roleGolden struct {
+	Rows      int
+	OutOff    int `json:"out_off"`
+	Passes    []int
+	Groups    []uint32
+	StateSize int `json:"state_size"`
+	States    []string
+	Source    []string
+	Writes    []struct {
+		Type   string
+		Values []any
+	}
+}
+
+func roleGoldenOf(t *testing.T, name string) (g roleGolden, raw []byte, b *Batch) {
+	t.Helper()
+	text, err := os.ReadFile("testdata/golden/roles/" + name + ".json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.UseNumber()
+	if err := d.Decode(&g); err != nil {
+		t.Fatal(err)
+	}
+	if raw, err = os.ReadFile("testdata/golden/roles/" + name + ".bin"); err != nil {
+		t.Fatal(err)
+	}
+	if b, err = ReadBatch(raw); err != nil || b.Rows != g.Rows || b.OutOff != g.OutOff {
+		t.Fatalf("%s: %+v, %v", name, b, err)
+	}
+	return g, raw, b
+}
+
+// The answers of the golden batches are what the other program meant.
+func TestGoldenAnswers(t *testing.T) {
+	g, raw, b := roleGoldenOf(t, "filter")
+	bits, err := ReadFilter(raw[b.OutOff:][:b.OutCap], b.Rows, ReadAnswer(raw))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var passes []int
+	for i := range b.Rows {
+		if bits[i/8]>>(i%8)&1 == 1 {
+			passes = append(passes, i)
+		}
+	}
+	if !slices.Equal(passes, g.Passes) {
+		t.Errorf("%v pass, not %v", passes, g.Passes)
+	}
+	for _, name := range []string{"map", "finish"} {
+		g, raw, b := roleGoldenOf(t, name)
+		var writes []Write
+		for _, w := range g.Writes {
+			writes = append(writes, Write{w.Type, typeNames[w.Type]})
+		}
+		columns, err := ReadColumns(nil, raw[b.OutOff:][:b.OutCap], b.OutOff, b.Rows, writes, ReadAnswer(raw))
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		for k, c := range columns {
+			for row, want := range g.Writes[k].Values {
+				if got := value(&c, row); got != shown(want) {
+					t.Errorf("%s: column %d, row %d: %s, not %s", name, k, row, got, shown(want))
+				}
+			}
+		}
+	}
+}
+
+// What the host lays out for aggregates is what the other program made of the contract.
+func TestGoldenStates(t *testing.T) {
+	states := func(texts []string) (all []byte) {
+		for _, s := range texts {
+			b, _ := hex.DecodeString(s)
+			all = append(all, b...)
+		}
+		return all
+	}
+	for _, name := range []string{"update", "merge", "finish"} {
+		g, want, b := roleGoldenOf(t, name)
+		outCap := max(OutCap(g.Rows), len(g.States)*g.StateSize)
+		buf := bytes.Repeat([]byte{0xaa}, len(want))
+		var w Writer
+		every := func(c *Buffers) {
+			for i := range c.Valid {
+				c.Valid[i] = 0xff
+			}
+			if g.Rows%8 != 0 {
+				c.Valid[len(c.Valid)-1] = 1<<(g.Rows%8) - 1
+			}
+		}
+		if w.Begin(buf, g.Rows, len(b.Columns)); name == "update" {
+			used, nulls := fill(w.Open(0, UTF8), UTF8, []any{"a", nil, "c", "d", "e"})
+			w.Close(used, nulls, 0)
+			c := w.Open(ColumnGroup, U32)
+			every(c)
+			put(c.Data, 0, g.Groups...)
+			w.Close(len(c.Data), 0, 0)
+		} else {
+			c := w.OpenFixed(ColumnStates, g.StateSize)
+			every(c)
+			w.Close(copy(c.Data, states(g.Source)), 0, 0)
+		}
+		outOff, total := w.Finish(outCap)
+		n := len(g.States)
+		if name == "finish" {
+			n = g.Rows
+		}
+		PutStates(buf, n, g.StateSize)
+		if name == "finish" {
+			clear(want[OffOutLen : OffOutLen+4]) // the answer
+			clear(want[OffOutRows : OffOutRows+4])
+		} else {
+			put(buf, OffOutLen, uint32(n*g.StateSize))
+		}
+		if total != len(want) || outOff != g.OutOff || !bytes.Equal(buf[:outOff], want[:outOff]) {
+			t.Errorf("%s: other bytes; the output is at %d, not %d; total %d, not %d", name, outOff, g.OutOff, total, len(want))
+		}
+		if name != "finish" && !bytes.Equal(want[outOff:][:n*g.StateSize], states(g.States)) {
+			t.Errorf("%s: the states do not stand at the output", name)
+		}
+	}
 }
