@@ -146,7 +146,7 @@ func TestMutated(t *testing.T) {
 // modulesHere are all modules of the repository.
 func modulesHere(t testing.TB) []string {
 	var all []string
-	for _, glob := range []string{"testdata/*.wasm", "../../plugins/*/*.wasm", "../../abi/testdata/*.wasm", "../../abi/testdata/guests/*/*.wasm"} {
+	for _, glob := range []string{"testdata/*.wasm", "../../plugins/*/*.wasm", "../../abi/testdata/*.wasm", "../../abi/testdata/guests/*/*.wasm", "../../abi/testdata/roles/*.wasm"} {
 		found, err := filepath.Glob(glob)
 		if err != nil {
 			t.Fatal(err)
@@ -182,6 +182,17 @@ func TestFuelChangesNothing(t *testing.T) {
 			cells = append(cells, line)
 		}
 		rows, fields := table(plain.paths(), cells)
+		if plain.Manifest.Role() == abi.RoleAggregate {
+			var states [2][]byte
+			for i, m := range []*Module{plain, fuel} {
+				states[i] = make([]byte, m.Manifest.Aggregate.StateSize)
+				plugin(t, m, "{}", fields).Update([][]byte{states[i]}, make([]uint32, len(rows)), rows, func(row int, err error, _ bool) { t.Errorf("seed %d: %s: row %d: %v", seed, path, row, err) })
+			}
+			if !bytes.Equal(states[0], states[1]) || len(bytes.Trim(states[0], "\x00")) == 0 {
+				t.Errorf("seed %d: %s: %x and %x", seed, path, states[0], states[1])
+			}
+			continue
+		}
 		a, _, _, errA := plugin(t, plain, "{}", fields).Detect(nil, rows)
 		b, _, _, errB := plugin(t, fuel, "{}", fields).Detect(nil, rows)
 		if errA != nil || errB != nil || len(a) == 0 || !slices.EqualFunc(a, b, func(x, y abi.Hit) bool {
