@@ -30,8 +30,8 @@ func longLabel(name string) (length int, entropy float64) {
 	return len(label), math.Round(1000*entropy) / 1000
 }
 
-// tunnels works the pipeline out from the queries alone.
-func tunnels(t *testing.T) (want []string) {
+// tunnelRows works the pipeline out from the queries alone.
+func tunnelRows(t *testing.T) (want []string) {
 	t.Helper()
 	data, err := os.ReadFile("pipelines/data/queries.jsonl")
 	if err != nil {
@@ -102,7 +102,7 @@ func TestTunnel(t *testing.T) {
 		got = append(got, r.Tocsin.Kind+" "+r.Tocsin.Operator+" "+text)
 	}
 	slices.Sort(got)
-	want := tunnels(t)
+	want := tunnelRows(t)
 	if !slices.Equal(got, want) || len(want) < 10 || !strings.Contains(strings.Join(want, "\n"), "alert") {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}

@@ -34,9 +34,7 @@ func (a *Aggregator) StateSize() int { return a.Module.Manifest.Aggregate.StateS
 
 // Open implements operator.Provider. The first instance comes with the first call.
 func (a *Aggregator) Open() operator.Function {
-	p := wasm.NewPlugin(a.Module, a.Config, a.Plugin.Fields, wasm.Identity{Pipeline: a.Ident.Pipeline, Operator: a.Ident.Operator, Log: a.Log})
-	p.Fresh = a.Fresh
-	return &aggregator{spec: a, plugin: p}
+	return &aggregator{spec: a, plugin: a.start()}
 }
 
 // aggregator is an Aggregator at work.

@@ -80,7 +80,7 @@ func (g *Graph) budgets(now time.Time) {
 			why = errBudget
 		}
 		for _, s := range n.shards {
-			pluggedOf(s).plugin.Hold(why)
+			callerOf(s).plugin.Hold(why)
 		}
 	}
 }

@@ -48,7 +48,7 @@ func (g *Graph) health(n *node) {
 	var first *trip
 	off, stays := false, n.budget != nil && !n.budget.trial.IsZero()
 	for _, s := range n.shards {
-		k := pluggedOf(s)
+		k := callerOf(s)
 		if k.trip != nil && (first == nil || k.trip.p < first.p) {
 			first = k.trip
 		}

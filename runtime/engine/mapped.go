@@ -2,7 +2,6 @@ package engine
 
 import (
 	"errors"
-	"fmt"
 	"slices"
 
 	"github.com/seed-98920119/tocsin/abi"
@@ -53,18 +52,15 @@ func (p *Plugin) unread() *match.Condition {
 // mapped is a filter or a map on its share of the rows.
 type mapped struct {
 	memoryless
-	spec   *Plugin
-	plugin *wasm.Plugin
-	out    *event.Batch // of a map
-	rows   []operator.In
-	given  []wasm.Row
-	at     []int32 // of those that are given: their places in rows
-	place  []int32 // of each row: of a map its place in what was written; or one of these
-	hits   []abi.Hit
-	why    map[int]error // of poison
-	said   []operator.Result
-	cells  []event.Value
-	total  operator.Counts
+	caller
+	rows  []operator.In
+	given []wasm.Row
+	at    []int32 // of those that are given: their places in rows
+	place []int32 // of each row: of a map its place in what was written; or one of these
+	hits  []abi.Hit
+	why   map[int]error // of poison
+	said  []operator.Result
+	cells []event.Value
 }
 
 // What becomes of a row that has no place in what was written.
@@ -75,14 +71,13 @@ const (
 )
 
 func newMapped(spec *Plugin, out *event.Batch) shard {
-	p := wasm.NewPlugin(spec.Module, spec.Config, spec.Fields, wasm.Identity{Pipeline: spec.Ident.Pipeline, Operator: spec.Ident.Operator, Log: spec.Log})
-	p.Fresh = spec.Fresh
-	return &mapped{spec: spec, plugin: p, out: out}
+	return &mapped{caller: newCaller(spec, out)}
 }
 
 func (k *mapped) reset() {
 	k.rows, k.given, k.at, k.place, k.hits, k.said, k.why = k.rows[:0], k.given[:0], k.at[:0], k.place[:0], k.hits[:0], k.said[:0], nil
 	k.out.Reset()
+	k.trip = nil
 }
 
 func (k *mapped) push(in *operator.In) {
@@ -110,10 +105,9 @@ func (k *mapped) run([]step, int64) error {
 		k.place[i] = unjudged
 	}
 	if judged < len(k.given) {
-		if k.spec.OnFailure == FailureStop {
-			return fmt.Errorf("the plugin %s failed too often, last with %w; on_failure: alert or skip would go on without it", k.spec.Module.Manifest, why)
+		if err := k.off(&k.rows[k.at[judged]], len(k.given)-judged, why); err != nil {
+			return err
 		}
-		k.total.Unjudged += int64(len(k.given) - judged)
 	}
 	k.total.Poisoned += int64(len(poison))
 	for i := range k.rows {
@@ -182,9 +176,5 @@ func failureText(m *wasm.Module, why error) string {
 }
 
 func (k *mapped) results() []operator.Result { return k.said }
-func (k *mapped) counts() operator.Counts {
-	c := k.total
-	c.Incomplete = k.plugin.Counts.Skipped
-	return c
-}
-func (k *mapped) close() { k.plugin.Close() }
+func (k *mapped) counts() operator.Counts    { return k.caller.counts() }
+func (k *mapped) close()                     { k.caller.close() }

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -76,23 +75,67 @@ func (r *Rule) severity(h abi.Hit) string {
 // plugged is a plugin on its share of the rows: what it says about a row depends on the row alone, and on what remembering keeps.
 type plugged struct {
 	memoryless
-	spec   *Plugin
-	plugin *wasm.Plugin
-	out    *event.Batch
+	caller
 	rows   []operator.In
 	given  []wasm.Row
 	hits   []abi.Hit
 	said   []operator.Result
 	cells  []event.Value
 	timers bool // the rows that are judged are timers
+}
+
+// caller is the part of a shard that calls a module, whatever its role.
+type caller struct {
+	spec   *Plugin
+	plugin *wasm.Plugin
+	out    *event.Batch
 	total  operator.Counts
 	ruled  map[uint32]int64 // hits by rule
 	past   wasm.Counts      // of plugins that this one took the place of
 	trip   *trip            // the block's first row that it did not judge
 }
 
+func newCaller(spec *Plugin, out *event.Batch) caller {
+	return caller{spec: spec, plugin: spec.start(), out: out, ruled: map[uint32]int64{}}
+}
+
+// callerOf is that part of a plugin's shard.
+func callerOf(s shard) *caller {
+	switch k := s.(type) {
+	case *remembering:
+		return &k.p.caller
+	case *mapped:
+		return &k.caller
+	}
+	return &s.(*plugged).caller
+}
+
+// off notes n rows, of which this is the first, that come while the plugin is switched off; an error stops the pipeline.
+func (k *caller) off(first *operator.In, n int, why error) error {
+	if k.trip == nil {
+		k.trip = &trip{first.P, first.TS, why}
+	}
+	switch {
+	case k.spec.OnFailure == FailureStop && why == errBudget:
+		return fmt.Errorf("the plugin %s is switched off: %w; on_failure: alert or skip would go on without it", k.spec.Module.Manifest, why)
+	case k.spec.OnFailure == FailureStop:
+		return fmt.Errorf("the plugin %s failed too often, last with %w; on_failure: alert or skip would go on without it", k.spec.Module.Manifest, why)
+	}
+	k.total.Unjudged += int64(n)
+	return nil
+}
+
+func (k *caller) counts() operator.Counts {
+	c := k.total
+	c.Incomplete = k.past.Skipped + k.plugin.Counts.Skipped
+	c.Crowded, c.TooLate = k.past.Refused+k.plugin.Counts.Refused, k.past.Dropped+k.plugin.Counts.Dropped
+	return c
+}
+
+func (k *caller) close() { k.plugin.Close() }
+
 func newPlugged(spec *Plugin, out *event.Batch) *plugged {
-	return &plugged{spec: spec, plugin: spec.start(), out: out, ruled: map[uint32]int64{}}
+	return &plugged{caller: newCaller(spec, out)}
 }
 
 // start makes the plugin of a shard.
@@ -159,16 +202,9 @@ func (k *plugged) judge(rows []operator.In, fired []wasm.Timer, seen int64) erro
 
 // unjudged are rows that came while the breaker was open.
 func (k *plugged) unjudged(rows []operator.In, why error) error {
-	if k.trip == nil {
-		k.trip = &trip{rows[0].P, rows[0].TS, why}
+	if err := k.off(&rows[0], len(rows), why); err != nil {
+		return err
 	}
-	if k.spec.OnFailure == FailureStop && why == errBudget {
-		return fmt.Errorf("the plugin %s is switched off: %w; on_failure: alert or skip would go on without it", k.spec.Module.Manifest, why)
-	}
-	if k.spec.OnFailure == FailureStop {
-		return fmt.Errorf("the plugin %s failed too often, last with %w; on_failure: alert or skip would go on without it", k.spec.Module.Manifest, why)
-	}
-	k.total.Unjudged += int64(len(rows))
 	if k.spec.OnFailure == FailureAlert {
 		for i := range rows {
 			k.fail(&rows[i], "plugin_off", why)
@@ -209,11 +245,7 @@ func (k *plugged) hit(in *operator.In, h abi.Hit) {
 }
 
 func (k *plugged) fail(in *operator.In, reason string, why error) {
-	text := why.Error()
-	if t, ok := errors.AsType[*wasm.Trap](why); ok {
-		text = t.Error()
-	}
-	k.add(in, operator.Result{ID: in.ID, Batch: in.Batch, Row: in.Row, Kind: operator.Failed, Reason: reason, Why: k.spec.Module.Manifest.String() + ": " + text})
+	k.add(in, operator.Result{ID: in.ID, Batch: in.Batch, Row: in.Row, Kind: operator.Failed, Reason: reason, Why: failureText(k.spec.Module, why)})
 }
 
 func (k *plugged) add(in *operator.In, r operator.Result) {
@@ -226,13 +258,8 @@ func (k *plugged) add(in *operator.In, r operator.Result) {
 }
 
 func (k *plugged) results() []operator.Result { return k.said }
-func (k *plugged) counts() operator.Counts {
-	c := k.total
-	c.Incomplete = k.past.Skipped + k.plugin.Counts.Skipped
-	c.Crowded, c.TooLate = k.past.Refused+k.plugin.Counts.Refused, k.past.Dropped+k.plugin.Counts.Dropped
-	return c
-}
-func (k *plugged) close() { k.plugin.Close() }
+func (k *plugged) counts() operator.Counts    { return k.caller.counts() }
+func (k *plugged) close()                     { k.caller.close() }
 
 // remembers says whether it keeps something of keys.
 func (p *Plugin) remembers() bool { return p.Module.Manifest.Keyed }

@@ -159,7 +159,7 @@ func (g *Graph) replace(x *replacement) (was swapped) {
 	}
 	n.off, n.budget, n.generation = false, newBudget(x.spec), n.generation+1
 	for i, s := range n.shards {
-		k := pluggedOf(s)
+		k := callerOf(s)
 		was.old = append(was.old, k.plugin)
 		k.past.Add(&k.plugin.Counts)
 		k.spec, k.plugin, k.out, k.trip = x.spec, x.plugins[i], x.batches[i], nil
@@ -181,7 +181,7 @@ func (g *Graph) replace(x *replacement) (was swapped) {
 // took is the time of all calls of an operator's plugins.
 func (n *node) took() (total time.Duration) {
 	for _, s := range n.shards {
-		k := pluggedOf(s)
+		k := callerOf(s)
 		total += k.past.Time + k.plugin.Counts.Time
 	}
 	return total
@@ -237,6 +237,11 @@ func (s *Spec) Admits(next *Spec, i int) error {
 		return errors.New("the pipeline has another name, and with it all results other ids; a restart takes it")
 	}
 	o := &next.Operators[i]
+	if was, is := s.operator(o.Name), o.Plugin; was != nil && was.Plugin.role() != is.role() {
+		return fmt.Errorf("its module has the role %s, and had %s; a restart takes it", is.role(), was.Plugin.role())
+	} else if was != nil && is.maps() && !slices.Equal(was.Plugin.Columns, is.Columns) {
+		return errors.New("its module writes other columns; a restart takes them")
+	}
 	for _, f := range o.touches() {
 		if int(f) >= s.Fields.Len() {
 			return fmt.Errorf("it reads %s, which nothing in this run reads; a restart takes it", next.Fields.Path(f))
@@ -267,6 +272,16 @@ func (s *Spec) Admits(next *Spec, i int) error {
 			return fmt.Errorf("operator %s would have other columns; a restart takes them", is.Name)
 		case is.Suppress != nil && !reflect.DeepEqual(was.Suppress, is.Suppress) && slices.Equal(is.Inputs, []int{len(next.Streams) + i}):
 			return errors.New("its alerts would be held back otherwise (suppress, group); a restart takes that")
+		}
+	}
+	return nil
+}
+
+// operator is the one of a name, nil if there is none.
+func (s *Spec) operator(name string) *Operator {
+	for i := range s.Operators {
+		if s.Operators[i].Name == name {
+			return &s.Operators[i]
 		}
 	}
 	return nil

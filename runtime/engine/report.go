@@ -162,14 +162,6 @@ func (s status) String() string {
 	return [...]string{active: "active", idle: "idle", finished: "finished", unknown: "active"}[s]
 }
 
-// pluggedOf is the part of a plugin's shard that calls the module.
-func pluggedOf(s shard) *plugged {
-	if k, ok := s.(*remembering); ok {
-		return k.p
-	}
-	return s.(*plugged)
-}
-
 // plugin gathers what the instances of an operator's module did; nil if it has none.
 func (n *node) plugin() *PluginReport {
 	p := n.spec.Plugin
@@ -179,7 +171,7 @@ func (n *node) plugin() *PluginReport {
 	rep := &PluginReport{Name: p.Module.Manifest.Name, Version: p.Module.Manifest.Version, Digest: "sha256:" + hex.EncodeToString(p.Module.Digest[:])}
 	hits := map[uint32]int64{}
 	for _, s := range n.shards {
-		k := pluggedOf(s)
+		k := callerOf(s)
 		rep.Counts.Add(&k.past)
 		rep.Counts.Add(&k.plugin.Counts)
 		rep.State = max(rep.State, k.plugin.State())

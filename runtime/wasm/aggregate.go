@@ -59,15 +59,17 @@ func (p *Plugin) halves(n int, call func(from, to int) (ok bool, err error), fai
 	var part func(from, to int)
 	part = func(from, to int) {
 		if p.off || p.open() {
-			p.tripped = p.tripped || !p.off
+			p.opens = p.opens || !p.off
+			why := p.why()
 			for i := from; i < to; i++ {
-				failed(i, p.last, true)
+				failed(i, why, true)
 			}
 			p.Counts.Unjudged += int64(to - from)
 			return
 		}
 		fresh := p.in == nil
-		ok, err := p.attempt(func() (bool, error) { return call(from, to) })
+		p.tried = true
+		ok, err := p.attempt(to-from, func() (bool, error) { return call(from, to) })
 		if ok {
 			return
 		}
@@ -94,13 +96,12 @@ func (p *Plugin) halves(n int, call func(from, to int) (ok bool, err error), fai
 	}
 }
 
-// attempt is a call of the guest, in a new instance if the last was thrown away.
-func (p *Plugin) attempt(call func() (bool, error)) (ok bool, err error) {
-	if p.in == nil {
-		if p.in, err = p.module.Instantiate(p.config, p.id); err != nil {
-			p.in = nil
-			return false, err
-		}
+// attempt is a call of the guest with n rows or states, in a new instance if the last was thrown away.
+func (p *Plugin) attempt(n int, call func() (bool, error)) (ok bool, err error) {
+	began := p.measure(n)
+	defer func() { p.measured(began, n) }()
+	if err := p.Start(); err != nil {
+		return false, err
 	}
 	ok, err = call()
 	p.Counts.Calls++
