@@ -77,6 +77,9 @@ func (b *breaker) Wait() int { return b.wait }
 // Hold gives the guest no rows until it is called with nil; why is what becomes the reason of rows that nobody judges.
 func (b *breaker) Hold(why error) { b.held = why }
 
+// Off says whether no row of this block goes to the guest.
+func (p *Plugin) Off() bool { return p.off }
+
 // Passes counts rows that the guest is not given because the breaker is open, and says why: what Judge would, but without looking at
 // each. Not so if some of them may lack a required field: those it would not have seen anyway.
 func (p *Plugin) Passes(rows int) (why error, ok bool) {
