@@ -69,7 +69,7 @@ func TestHeldPluginMigratesLater(t *testing.T) {
 	defer g.Close()
 	hold := func(why error) {
 		for _, s := range g.ops[0].shards {
-			pluggedOf(s).plugin.Hold(why)
+			callerOf(s).plugin.Hold(why)
 		}
 	}
 	hold(errBudget)
