@@ -55,14 +55,13 @@ impl Detect for Spraying {
 impl Spraying {
     fn failed(&self, row: u32, name: &[u8], t: i64, hits: &mut Hits) -> Result {
         let last = USERS.int(row, name)?;
+        let quiet = ALERTED.int(row)?.is_some_and(|at| t - at < self.span_ms);
         match USERS.put_int(row, name, last.map_or(t, |last| last.max(t))) {
-            Err(Code::QUOTA) => {
-                self.forget(row, t)?; // the map is full: what is too old makes room, or this user is one too many to be told apart
-                return Ok(());
-            }
+            Err(Code::QUOTA) if quiet => return Ok(()),     // it is said, and one user more says nothing new
+            Err(Code::QUOTA) => return self.forget(row, t), // what is too old makes room for the next
             new => new?,
         };
-        if USERS.count(row)? < self.users || ALERTED.int(row)?.is_some_and(|at| t - at < self.span_ms) {
+        if quiet || USERS.count(row)? < self.users {
             return Ok(());
         }
         self.forget(row, t)?; // only now: before, it does not matter
