@@ -50,7 +50,7 @@ every file.`).
 			service.NewStringField("max_line").
 				Description("The longest line, at most 64MiB. A longer one is an error row with its first 1024 bytes.").
 				Default("1MiB").Example("256KiB"),
-			service.NewStringEnumField("compression", "auto", "none", "gzip", "zstd").
+			service.NewStringEnumField("compression", "auto", "none", "gzip", "zstd", "bzip2").
 				Description("`auto` looks at the first bytes of each file, then at its extension.").
 				Default("auto"),
 			service.NewBoolField("follow").
@@ -123,8 +123,8 @@ func parseFileLines(conf *service.ParsedConfig) (c fileLinesConfig, err error) {
 	if c.compression, err = conf.FieldString("compression"); err != nil {
 		return c, err
 	}
-	if !slices.Contains([]string{"auto", "none", "gzip", "zstd"}, c.compression) {
-		return c, fmt.Errorf("compression: %q is none of auto, none, gzip, zstd", c.compression)
+	if !slices.Contains([]string{"auto", "none", "gzip", "zstd", "bzip2"}, c.compression) {
+		return c, fmt.Errorf("compression: %q is none of auto, none, gzip, zstd, bzip2", c.compression)
 	}
 	size, err := conf.FieldString("max_line")
 	if err != nil {

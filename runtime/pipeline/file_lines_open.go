@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"bufio"
+	"compress/bzip2"
 	"context"
 	"errors"
 	"fmt"
@@ -22,6 +23,7 @@ const (
 	plain compression = iota
 	gzipped
 	zstandard
+	bzipped
 )
 
 // zstdMemory bounds the window that a zstd file may ask for.
@@ -73,16 +75,32 @@ func kindOf(path, setting string, head []byte) compression {
 		return gzipped
 	case setting == "zstd":
 		return zstandard
+	case setting == "bzip2":
+		return bzipped
 	case strings.HasPrefix(string(head), "\x1f\x8b"):
 		return gzipped
 	case strings.HasPrefix(string(head), "\x28\xb5\x2f\xfd"):
 		return zstandard
+	case isBzip2(head):
+		return bzipped
 	case ext == ".gz":
 		return gzipped
+	case ext == ".bz2":
+		return bzipped
 	case ext == ".zst", ext == ".zstd":
 		return zstandard
 	}
 	return plain
+}
+
+// isBzip2 looks at a file's beginning: "BZh" and a digit might begin a text, so the mark of the first block, or of an empty file's end,
+// must follow.
+func isBzip2(head []byte) bool {
+	if len(head) < 10 || string(head[:3]) != "BZh" || head[3] < '1' || head[3] > '9' {
+		return false
+	}
+	mark := string(head[4:10])
+	return mark == "\x31\x41\x59\x26\x53\x59" || mark == "\x17\x72\x45\x38\x50\x90"
 }
 
 // fileSource yields a file's uncompressed bytes from an offset on. It opens the file at the first Read and again after a
@@ -188,9 +206,13 @@ func (s *fileSource) decompress(size int64) (err error) {
 		return io.ErrUnexpectedEOF
 	}
 	in := bufio.NewReaderSize(s.f, 16<<10)
-	if s.part.probe.kind == gzipped {
+	switch s.part.probe.kind {
+	case gzipped:
 		s.r, err = gzip.NewReader(in)
 		return err
+	case bzipped:
+		s.r = bzip2.NewReader(in)
+		return nil
 	}
 	s.zstd, err = zstd.NewReader(in, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
 		zstd.WithDecoderMaxMemory(zstdMemory))

@@ -3,6 +3,7 @@ package pipeline
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"os"
@@ -152,6 +153,22 @@ func zst(text string) string {
 	return string(w.EncodeAll([]byte(text), nil))
 }
 
+// bzipped1 is 40 lines that TestFileLinesTruncated writes, bzipped2 "1\n2\n" and bzipped3 "3\n", as bzip2 -1 compresses them: there is
+// nothing in Go that does.
+var (
+	bzipped1 = unbase64("QlpoMTFBWSZTWcAxnGkAAPZZAAAQQAB/4D8lMAE5ra0NRgmmJqCMNU/RPTUnqT9U0AJTFRPTaQU9Rp7F5qJyJqRSRORtSJyJppyHoZy6aq0a1OdgtUdI7Ri3Rwgu3m8SWXLt3e6l3F7u9zd+VJzJIjWY0pJGS2054AZgXMg5XEdZ+cThAXh0bN7zefiCrWsPCxjnOxvy3lmLLhO2ENQvSoNZ3sjDBCl9NVxet8iYJIpVrSPFLvl03vUIpQiXQ6GdChcC6pRuO+emXWJ6fFB8bI8mJ6Tyl4C4DF3LooIzx/AGB21HnWq7rWNn71v53njo4+Citw82+gUfwFH0Cj4XckU4UJDAMZxp")
+	bzipped2 = unbase64("QlpoMTFBWSZTWUuVC7sAAAFIAAAQMAAgADDMDHqCcXckU4UJBLlQu7A=")
+	bzipped3 = unbase64("QlpoMTFBWSZTWZLbv7IAAADIAAAQCAAgACEAgrF3JFOFCQktu/sg")
+)
+
+func unbase64(s string) string {
+	b, err := base64.StdEncoding.DecodeString(s)
+	if err != nil {
+		panic(err)
+	}
+	return string(b)
+}
+
 func TestFileLines(t *testing.T) {
 	t.Chdir(t.TempDir())
 	os.Mkdir("logs", 0o755)
@@ -161,17 +178,20 @@ func TestFileLines(t *testing.T) {
 	put(t, "logs/d", zst("d1\nd2\n"))
 	put(t, "logs/e", gz("e1\n")+gz("e2\n"))
 	put(t, "logs/empty", "")
+	put(t, "logs/f", bzipped2+bzipped3)
+	put(t, "logs/g", "BZh1 begins a text\n")
 	os.Mkdir("logs/sub", 0o755)
 	parts := readLines(t, openLines(t, "paths: [./logs/*, logs/a.jsonl]", nil))
 	for name, want := range map[string]string{
 		"logs/a.jsonl#0": "a1 a2", "logs/b.jsonl#0": "b1 b2", "logs/c.gz#0": "c1 c2", "logs/d#0": "d1 d2", "logs/e#0": "e1 e2",
+		"logs/f#0": "1 2 3", "logs/g#0": "BZh1 begins a text",
 		"logs/empty#0": "", "logs/sub#0": "!unreadable",
 	} {
 		if got := textsOf(parts[name]); got != want {
 			t.Errorf("%s: got %q, want %q", name, got, want)
 		}
 	}
-	if len(parts) != 7 || parts["logs/a.jsonl#0"].path != "logs/a.jsonl" {
+	if len(parts) != 9 || parts["logs/a.jsonl#0"].path != "logs/a.jsonl" {
 		t.Errorf("partitions: %v", parts)
 	}
 	if text := parts["logs/sub#0"].lines[0].text; !strings.Contains(text, "a directory") {
@@ -185,6 +205,7 @@ func TestFileLinesGoesOn(t *testing.T) {
 	put(t, "plain", "1\n2\n")
 	put(t, "x.gz", gz("1\n2\n"))
 	put(t, "x.zst", zst("1\n2\n"))
+	put(t, "x.bz2", bzipped2)
 	conf := "paths: [plain, x.*]"
 	first := readLines(t, openLines(t, conf, nil))
 	for name, p := range readLines(t, openLines(t, conf, positionsOf(first))) {
@@ -192,7 +213,7 @@ func TestFileLinesGoesOn(t *testing.T) {
 			t.Errorf("%s again: %v", name, p.lines)
 		}
 	}
-	for path, more := range map[string]string{"plain": "3\n", "x.gz": gz("3\n"), "x.zst": zst("3\n")} {
+	for path, more := range map[string]string{"plain": "3\n", "x.gz": gz("3\n"), "x.zst": zst("3\n"), "x.bz2": bzipped3} {
 		f, _ := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
 		f.WriteString(more)
 		f.Close()
@@ -203,7 +224,7 @@ func TestFileLinesGoesOn(t *testing.T) {
 			t.Errorf("%s: got %v", name, p.lines)
 		}
 	}
-	if len(third) != 3 {
+	if len(third) != 4 {
 		t.Errorf("partitions: %v", third)
 	}
 }
@@ -235,7 +256,7 @@ func TestFileLinesTruncated(t *testing.T) {
 		fmt.Fprintf(&text, "line %d %x\n", i, i*i*7919)
 	}
 	all := splitNaively(text.String(), 1<<20)
-	for file, whole := range map[string]string{"x.gz": gz(text.String()), "x.zst": zst(text.String())} {
+	for file, whole := range map[string]string{"x.gz": gz(text.String()), "x.zst": zst(text.String()), "x.bz2": bzipped1} {
 		for n := range len(whole) {
 			put(t, file, whole[:n])
 			parts := readLines(t, openLines(t, "paths: ["+file+"]", nil))
@@ -267,9 +288,12 @@ func TestFileLinesCorrupt(t *testing.T) {
 	put(t, "no.gz", "this is not gzip\n")
 	put(t, "tail.gz", gz("a\n")+"garbage behind it")
 	put(t, "no.zst", "nor is this zstd\n")
+	put(t, "no.bz2", "nor is this bzip2\n")
+	put(t, "tail.bz2", bzipped2+"garbage")
 	parts := readLines(t, openLines(t, "paths: ['*']", nil))
 	for name, want := range map[string]string{
 		"sum.gz#0": "a b !corrupt", "no.gz#0": "!corrupt", "tail.gz#0": "a !corrupt", "no.zst#0": "!corrupt",
+		"no.bz2#0": "!corrupt", "tail.bz2#0": "1 2 !corrupt",
 	} {
 		if got := textsOf(parts[name]); got != want {
 			t.Errorf("%s: got %q, want %q", name, got, want)

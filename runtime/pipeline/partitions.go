@@ -50,7 +50,7 @@ func decodeOrigin(b []byte) (fileOrigin, bool) {
 		}
 		b = b[n:]
 	}
-	if len(b) != 8 || v[2] > uint64(zstandard) || int64(v[3]) < 0 || v[4] > headSize {
+	if len(b) != 8 || v[2] > uint64(bzipped) || int64(v[3]) < 0 || v[4] > headSize {
 		return fileOrigin{}, false
 	}
 	return fileOrigin{v[0], v[1], compression(v[2]), int64(v[3]), int(v[4]), binary.BigEndian.Uint64(b)}, true
