@@ -547,7 +547,7 @@ func (in *intake) finish(d *decoded, items []Item) []Item {
 	in.used = append(in.used, d)
 	if d.batch != nil {
 		in.stats.Duplicates += int64(d.batch.Duplicates)
-		in.stats.InvalidUTF8 += int64(d.batch.InvalidUTF8)
+		in.stats.InvalidUTF8 += int64(d.batch.InvalidUTF8 + d.block.Mended)
 	}
 	if p.isLive {
 		if len(d.block.Lines) == 0 { // more may be there than could be read

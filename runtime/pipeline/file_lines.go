@@ -37,6 +37,10 @@ truncated or replaced. CRLF and blank lines are understood, a byte order mark is
 a line. What cannot be read becomes a row of the error output: a line longer than max_line, the damaged rest of a compressed
 file, a file without read permission.
 
+With `+"`multiline`"+` neighbouring lines make one record, with the newlines between them; blank lines behind its last one are left out. The
+last record waits for the next one, or for the file's end. Which records there are is a matter of the bytes alone, but for `+"`flush_after`"+`: a
+writer that pauses for longer in the middle of a record makes two of it.
+
 With `+"`follow`"+` files are read as they grow. A last line without newline waits for it. A file that is renamed is read on under the new
 name, or, if no path matches that, until it no longer grows; one that was truncated or replaced begins anew. What is written and truncated
 again between two looks is not seen; paths should match what logs are renamed to, and not copies or compressed copies of what was read.
@@ -72,18 +76,31 @@ every file.`).
 				Description("How long a renamed or deleted file, or a compressed one, must not have grown to be complete, from 0s to 24h.").
 				Default("10s").Advanced(),
 			service.NewStringField("encoding").
-				Description("Not in this version yet: the encoding of the files. It is UTF-8.").
-				Default("utf-8").Advanced().LintRule(notYetLint("encoding", "utf-8")),
+				Description("The encoding of the files: `utf-8`; `utf-16`, whose order of bytes is that of the byte order mark, little-endian without one; `utf-16le`, `utf-16be`; or a name of the WHATWG's list whose lines stand by themselves, such as `latin1` (which means windows-1252 there), `windows-1251`, `gbk`, `shift_jis` or `euc-kr`. Lines become UTF-8; what cannot be read of them becomes U+FFFD and is counted.").
+				Default("utf-8").Example("windows-1252"),
+			service.NewObjectField("multiline",
+				service.NewStringField("start").
+					Description("A regular expression (RE2): a line that it matches begins a record.").
+					Optional().Example(`^\d{4}-\d\d-\d\d `),
+				service.NewStringField("continued").
+					Description("A regular expression: a line that it matches goes on with the record before it. Instead of `start`.").
+					Optional().Example(`^\s`),
+				service.NewIntField("max_lines").
+					Description("The most lines of a record, 500 if nothing else is said, at most 10000; what follows is the next record. `max_line` is the most bytes.").
+					Optional(),
+				service.NewStringField("flush_after").
+					Description("With `follow`: after how long without new lines the last record counts as whole, 5s if nothing else is said.").
+					Optional(),
+			).Description("Records of several lines, such as stack traces.").Optional(),
 		).
-		Example("Two logs, one of them rotated and compressed", "", "input:\n  file_lines:\n    paths: [logs/auth.jsonl, logs/web.jsonl*]\n")
-}
-
-func notYetLint(field, only string) string {
-	return fmt.Sprintf("root = if this.string() != %q { [%q] }", only, notYet(field, only))
-}
-
-func notYet(field, only string) string {
-	return fmt.Sprintf("%s: only %s works, other values are not in this version yet", field, only)
+		Example("Two logs, one of them rotated and compressed", "", "input:\n  file_lines:\n    paths: [logs/auth.jsonl, logs/web.jsonl*]\n").
+		Example("Stack traces, in the encoding of an old server", "", `input:
+  file_lines:
+    paths: [logs/server.log]
+    follow: true
+    encoding: windows-1252
+    multiline: { start: '^\d{4}-\d\d-\d\d ', flush_after: 2s }
+`)
 }
 
 func init() {
@@ -106,6 +123,8 @@ type fileLinesConfig struct {
 	onFinished  string
 	moveTo      string
 	poll, quiet time.Duration
+	charset     *charset   // nil: UTF-8
+	multi       *multiline // nil: a line is a record
 }
 
 func parseFileLines(conf *service.ParsedConfig) (c fileLinesConfig, err error) {
@@ -133,8 +152,17 @@ func parseFileLines(conf *service.ParsedConfig) (c fileLinesConfig, err error) {
 	if c.lineMax, err = parseLineMax(size); err != nil {
 		return c, err
 	}
-	if enc, err := conf.FieldString("encoding"); err != nil || !strings.EqualFold(enc, "utf-8") {
-		return c, fmt.Errorf("%s", notYet("encoding", "utf-8"))
+	enc, err := conf.FieldString("encoding")
+	if err != nil {
+		return c, err
+	}
+	if c.charset, err = charsetOf(enc); err != nil {
+		return c, err
+	}
+	if conf.Contains("multiline") {
+		if c.multi, err = decodeParsed(conf.Namespace("multiline"), "multiline", decodeMultiline); err != nil {
+			return c, err
+		}
 	}
 	return c, c.parseFollow(conf)
 }

@@ -1,10 +1,11 @@
 package pipeline
 
 import (
-	"bytes"
 	"errors"
 	"io"
 	"slices"
+
+	"golang.org/x/text/transform"
 
 	"github.com/seed-98920119/tocsin/runtime/event"
 )
@@ -19,9 +20,12 @@ const (
 
 const faultBytes = 1024
 
+// lineEnd is how many bytes behind a line may not be known to be its end: CR in UTF-16, and half a unit.
+const lineEnd = 3
+
 // lineCutter cuts what src yields into blocks of lines. Which lines there are, with their offsets and faults, depends on
 // the bytes alone and never on the size of blocks or reads. Lines end with LF or CRLF, the last one may end with the
-// file; blank ones and a byte order mark at offset 0 are skipped.
+// file; blank ones and a byte order mark at offset 0 are skipped. With multi, records of several lines take the place of lines.
 type lineCutter struct {
 	src      io.Reader
 	off      int64 // of the first byte that is not cut yet
@@ -35,6 +39,18 @@ type lineCutter struct {
 	// src has said so since the last line.
 	wait  func()
 	still bool
+
+	charset *charset      // nil: UTF-8
+	head    func() []byte // the file's first bytes, if reading began behind them
+	ordered bool          // big is known
+	big     bool          // UTF-16
+	decoder transform.Transformer
+	order   bool // of decoder
+	scratch []byte
+
+	multi *multiline // nil: each line by itself
+	open  bool       // what is put aside begins with a record that has whole lines
+	flush bool       // such a record is to end
 }
 
 // errNoMore: there is nothing to read at the moment.
@@ -42,15 +58,33 @@ var errNoMore = errors.New("no more for now")
 
 // next fills b, whose Data should have room, with the lines that come now; false: there are no more after these.
 func (c *lineCutter) next(b *event.Block) (more bool) {
+	more = c.decoded(b, c.read)
+	c.flush = false
+	return more
+}
+
+// last fills b with the lines that were read and put aside, of a file that is gone; none: there are no more.
+func (c *lineCutter) last(b *event.Block) {
+	c.flush = true
+	c.decoded(b, func(b *event.Block) bool {
+		b.Data, b.Lines = append(b.Data[:0], c.tail...), b.Lines[:0]
+		c.tail = c.tail[:0]
+		return c.keep(b, c.cut(b))
+	})
+}
+
+// read is next before decoding.
+func (c *lineCutter) read(b *event.Block) (more bool) {
 	size := cap(b.Data) // a longer tail, left by a long line, is used up before more is read
 	b.Data, b.Lines = append(b.Data[:0], c.tail...), b.Lines[:0]
 	c.tail = c.tail[:0]
-	limit := max(c.lineMax, faultBytes) + 1 // with a CR
+	limit := max(c.lineMax, faultBytes) + lineEnd
 	for c.still = false; ; {
 		c.fill(b, size)
 		used := c.cut(b)
 		switch {
 		case len(b.Lines) == c.linesMax:
+			c.still = false // more lines may have been read
 			return c.keep(b, used)
 		case c.err != nil:
 			return c.finish(b, used)
@@ -80,34 +114,32 @@ func (c *lineCutter) fill(b *event.Block, size int) {
 			c.err, c.still = nil, true
 		}
 	}
-	if bom := "\xef\xbb\xbf"; c.off == 0 && len(b.Data) >= len(bom) && string(b.Data[:len(bom)]) == bom {
-		b.Data = append(b.Data[:0], b.Data[len(bom):]...)
-		c.off += int64(len(bom))
-	}
+	c.begin(b)
 }
 
 // cut appends the whole lines in b.Data and returns where the rest begins.
 func (c *lineCutter) cut(b *event.Block) (used int) {
+	if c.multi != nil {
+		return c.cutRecords(b, false)
+	}
 	for len(b.Lines) < c.linesMax {
-		n := bytes.IndexByte(b.Data[used:], '\n')
-		if n < 0 {
+		end, next := c.newline(b.Data, used, c.off)
+		if end < 0 {
 			break
 		}
-		c.add(b, used, used+n, used+n+1)
-		used += n + 1
+		c.add(b, used, end, next)
+		used = next
 	}
 	return used
 }
 
 // add appends one line unless it is blank.
 func (c *lineCutter) add(b *event.Block, start, end, next int) {
-	if end > start && b.Data[end-1] == '\r' {
-		end--
-	}
+	text, blank := c.trim(b.Data[start:end])
 	fault := ""
-	if end-start > c.lineMax {
+	if end = start + len(text); end-start > c.lineMax {
 		fault, end = faultTooLong, min(end, start+faultBytes)
-	} else if isBlank(b.Data[start:end]) {
+	} else if blank {
 		return
 	}
 	b.Lines = append(b.Lines, event.Line{
@@ -136,7 +168,10 @@ func (c *lineCutter) keep(b *event.Block, used int) (more bool) {
 // position before itself, so that a file that is completed later goes on there.
 func (c *lineCutter) finish(b *event.Block, used int) (more bool) {
 	if c.err == io.EOF {
-		if used < len(b.Data) {
+		switch {
+		case c.multi != nil:
+			c.cutRecords(b, true)
+		case used < len(b.Data):
 			c.add(b, used, len(b.Data), len(b.Data))
 		}
 		c.off += int64(len(b.Data))
@@ -159,25 +194,34 @@ func (c *lineCutter) finish(b *event.Block, used int) (more bool) {
 // skip reads past a line that is too long; b.Data holds its beginning and nothing else.
 func (c *lineCutter) skip(b *event.Block) (more bool) {
 	next := c.off + int64(len(b.Data))
+	last := b.Data[len(b.Data)-1]
 	b.Data = slices.Grow(b.Data[:faultBytes], 4<<10)
 	scratch := b.Data[faultBytes:cap(b.Data)]
+	half := 0 // of a newline of two bytes the first may have been read
+	if c.wide() && next%2 == 1 {
+		scratch[0], half, next = last, 1, next-1
+	}
 	for c.err == nil {
 		var n int
-		if n, c.err = c.src.Read(scratch); c.err == errNoMore {
+		if n, c.err = c.src.Read(scratch[half:]); c.err == errNoMore {
 			c.err = nil
 			c.wait()
 		}
-		if i := bytes.IndexByte(scratch[:n], '\n'); i >= 0 {
-			c.tail = append(c.tail, scratch[i+1:n]...)
-			c.tooLong(b, next+int64(i)+1)
+		n += half
+		if end, after := c.newline(scratch[:n], 0, next); end >= 0 {
+			c.tail = append(c.tail, scratch[after:n]...)
+			c.tooLong(b, next+int64(after))
 			return true
 		}
-		next += int64(n)
+		if half = 0; c.wide() && n%2 == 1 {
+			scratch[0], half = scratch[n-1], 1
+		}
+		next += int64(n - half)
 	}
 	if c.err != io.EOF {
 		return c.finish(b, 0)
 	}
-	c.tooLong(b, next)
+	c.tooLong(b, next+int64(half))
 	return false
 }
 

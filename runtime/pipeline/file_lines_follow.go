@@ -207,12 +207,13 @@ func (f *watcher) warn(path, text string) {
 // tail reads one file as it grows.
 type tail struct {
 	*fileReader
-	key  fileKey
-	wake chan struct{}
-	file *os.File
-	pos  int64        // of the next Read
-	sum  maphash.Hash // of what was read since the last look
-	cut  *lineCutter
+	key   fileKey
+	wake  chan struct{}
+	file  *os.File
+	pos   int64        // of the next Read
+	sum   maphash.Hash // of what was read since the last look
+	cut   *lineCutter
+	begun []byte // what it had put aside before it read
 
 	complete  bool // it ends where it ends now
 	truncated bool
@@ -239,16 +240,17 @@ func (t *tail) begin() {
 	}
 	defer f.Close()
 	buf := make([]byte, 64<<10)
-	for end := t.part.probe.size; end > 0; {
-		n := min(end, int64(len(buf)))
+	cut := t.cutter(nil, nil, nil)
+	cut.begin(&event.Block{Data: bytes.Clone(t.part.probe.head)})
+	for end, n := t.part.probe.size, int64(0); end > 0; end -= n {
+		n = (end-1)%int64(len(buf)) + 1 // from an even place on, so that no newline of UTF-16 is cut in two
 		if _, err := f.ReadAt(buf[:n], end-n); err != nil {
 			return
 		}
-		if i := bytes.LastIndexByte(buf[:n], '\n'); i >= 0 {
-			t.part.offset = end - n + int64(i) + 1
+		if i := cut.lastNewline(buf[:n], end-n); i >= 0 {
+			t.part.offset = end - n + int64(i)
 			return
 		}
-		end -= n
 	}
 }
 
@@ -295,10 +297,10 @@ func (t *tail) read() {
 		return
 	}
 	defer t.file.Close()
-	t.cut = &lineCutter{src: t, off: t.pos, lineMax: t.in.conf.lineMax, linesMax: t.in.blockSize / 32, fault: t.fault}
+	t.cut = t.cutter(t, t.fault, func() []byte { return t.part.probe.head })
 	quietSince := time.Now()
 	t.cut.wait = func() {
-		t.rest()
+		t.rest(0)
 		t.changed()
 		t.complete = t.isComplete(quietSince)
 	}
@@ -313,9 +315,10 @@ func (t *tail) read() {
 		}
 		from := t.pos
 		t.sum.Reset()
+		t.begun = append(t.begun[:0], t.cut.tail...)
 		if more = t.cut.next(b); t.pos > from && !t.stillItself(from) {
 			b.Release()
-			t.cut.tail = t.cut.tail[:0]
+			t.cut.tail, t.cut.off = append(t.cut.tail[:0], t.begun...), t.end
 			t.cutOff()
 			return
 		}
@@ -330,8 +333,9 @@ func (t *tail) read() {
 		}
 		t.end = t.cut.off
 		if more && t.cut.still {
-			t.rest()
+			t.rest(t.patience(quietSince))
 			t.complete = t.isComplete(quietSince)
+			t.cut.flush = t.cut.open && t.patience(quietSince) <= 0
 		}
 	}
 	t.whole = t.cut.err == io.EOF && !t.truncated
@@ -382,12 +386,27 @@ func (t *tail) Read(p []byte) (int, error) {
 
 func (t *tail) fault(err error) (fault, text string) { return faultUnreadable, err.Error() }
 
-// rest waits until somebody has looked at the file again.
-func (t *tail) rest() {
+// rest waits until somebody has looked at the file again, or for so long.
+func (t *tail) rest(most time.Duration) {
+	var over <-chan time.Time
+	if t.cut.open {
+		timer := time.NewTimer(most)
+		defer timer.Stop()
+		over = timer.C
+	}
 	select {
 	case <-t.wake:
+	case <-over:
 	case <-t.in.ctx.Done():
 	}
+}
+
+// patience is how long a record that may go on is still waited for, if nothing has come since then.
+func (t *tail) patience(since time.Time) time.Duration {
+	if !t.cut.open {
+		return 0
+	}
+	return t.in.conf.multi.flushAfter - time.Since(since)
 }
 
 // changed looks whether the file is still the one that was read: not shorter, and with the same beginning. Its beginning is kept
@@ -449,9 +468,23 @@ func (t *tail) isComplete(since time.Time) bool {
 	return time.Since(since) >= t.in.conf.quiet
 }
 
-// cutOff ends a partition whose file was truncated. Of a line that had begun, an error row says what was read of it.
+// cutOff ends a partition whose file was truncated: with the lines that were read of it, and, of a line that had begun, with an error
+// row that says what was read of it.
 func (t *tail) cutOff() {
-	if begun := bytes.TrimSpace(t.cut.tail); len(begun) > 0 {
+	for more := true; more; t.end = t.cut.off {
+		b := t.block()
+		if b == nil {
+			return
+		}
+		b.Time, b.Origin = t.looked.changed.UnixMilli(), t.part.origin
+		if t.cut.last(b); len(b.Lines) == 0 {
+			b.Release()
+			more = false
+		} else if !t.send(b) {
+			return
+		}
+	}
+	if begun := bytes.TrimSpace(t.cut.appendText(nil, t.cut.tail)); len(begun) > 0 {
 		b := t.block()
 		if b == nil {
 			return

@@ -112,8 +112,9 @@ type fileSource struct {
 	f     *os.File
 	r     io.Reader
 	zstd  *zstd.Decoder
-	pos   int64 // plain: where reading goes on
-	skip  int64 // compressed: bytes to read past first
+	pos   int64  // plain: where reading goes on
+	skip  int64  // compressed: bytes to read past first
+	begin []byte // compressed: the first two of them
 }
 
 func newFileSource(ctx context.Context, part *filePartition, slots chan struct{}) *fileSource {
@@ -135,6 +136,9 @@ func (s *fileSource) Read(p []byte) (int, error) {
 			want = p[:min(int64(len(p)), s.skip)]
 		}
 		n, err := s.r.Read(want)
+		if room := 2 - len(s.begin); room > 0 && s.part.probe.kind != plain {
+			s.begin = append(s.begin, want[:min(n, room)]...)
+		}
 		if s.skip == 0 {
 			s.pos += int64(n)
 			if n > 0 || err != nil {
@@ -218,6 +222,14 @@ func (s *fileSource) decompress(size int64) (err error) {
 		zstd.WithDecoderMaxMemory(zstdMemory))
 	s.r = s.zstd
 	return err
+}
+
+// head returns the first bytes of the uncompressed file.
+func (s *fileSource) head() []byte {
+	if s.part.probe.kind == plain {
+		return s.part.probe.head
+	}
+	return s.begin
 }
 
 // pause closes a plain file until the next Read; a compressed one would have to be read again.

@@ -33,9 +33,7 @@ func newFileReader(in *fileLines, part *filePartition) *fileReader {
 func (r *fileReader) run() (end int64, whole bool) {
 	src := newFileSource(r.in.ctx, r.part, r.in.slots)
 	defer src.close()
-	cut := &lineCutter{
-		src: src, off: r.part.offset, lineMax: r.in.conf.lineMax, linesMax: r.in.blockSize / 32, fault: src.fault,
-	}
+	cut := r.cutter(src, src.fault, src.head)
 	for more := true; more; {
 		b := r.block()
 		if b == nil {
@@ -52,6 +50,13 @@ func (r *fileReader) run() (end int64, whole bool) {
 	}
 	src.close()
 	return cut.off, r.finish(cut.err == io.EOF)
+}
+
+// cutter returns what cuts the file from its position on.
+func (r *fileReader) cutter(src io.Reader, fault func(err error) (fault, text string), head func() []byte) *lineCutter {
+	c := r.in.conf
+	return &lineCutter{src: src, off: r.part.offset, lineMax: c.lineMax, linesMax: r.in.blockSize / 32, fault: fault,
+		charset: c.charset, head: head, multi: c.multi}
 }
 
 // finish says that the file has ended. One that was read whole is disposed of when that is committed.
@@ -81,7 +86,7 @@ func (r *fileReader) block() *event.Block {
 	}
 	b := r.in.blocks.Get().(*event.Block)
 	b.Partition, b.Meta, b.Origin, b.Mark = r.name, r.meta, r.part.origin, event.NoMark
-	b.Time, b.Live = r.part.probe.changed.UnixMilli(), r.live
+	b.Time, b.Live, b.Mended = r.part.probe.changed.UnixMilli(), r.live, 0
 	b.OnRelease(r.release)
 	return b
 }

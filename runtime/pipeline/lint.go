@@ -197,6 +197,7 @@ var checks = map[string]map[string]func(n *yaml.Node) string{
 			}
 			return ""
 		},
+		"encoding":      func(n *yaml.Node) string { return said(charsetOf(n.Value)) },
 		"poll_interval": func(n *yaml.Node) string { return said(parsePoll(n.Value)) },
 		"quiet_after":   func(n *yaml.Node) string { return said(parseQuiet(n.Value)) },
 	},
@@ -227,6 +228,10 @@ func (c *checker) components(n *yaml.Node) {
 			fields, ok := checks[x.Value]
 			if !ok || n.Content[i+1].Kind != yaml.MappingNode {
 				continue
+			}
+			if m := peek(n.Content[i+1], "multiline"); x.Value == "file_lines" && m != nil {
+				_, problems := decodeMultiline(substituted(m))
+				c.problems(problems)
 			}
 			for name, check := range fields {
 				if v := peek(n.Content[i+1], name); v == nil && (name == "paths" || name == "path") {
@@ -280,13 +285,17 @@ func (c *checker) connector(key, n *yaml.Node) bool {
 	default:
 		return false
 	}
-	for _, p := range problems {
+	c.problems(problems)
+	return true
+}
+
+func (c *checker) problems(all []match.Problem) {
+	for _, p := range all {
 		if strings.HasPrefix(p.Text, "key ") && strings.Contains(p.Text, " is there twice in ") { // duplicates has said it
 			continue
 		}
 		c.add(p.Line, p.Column, "%s", p.Text)
 	}
-	return true
 }
 
 // benthos runs Benthos's linter over the file, without what our own pass judges, and finds columns where it says 1.
