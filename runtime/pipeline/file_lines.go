@@ -60,8 +60,8 @@ every file.`).
 			service.NewBoolField("follow").
 				Description("Go on reading as files grow, and find new ones. Without it the input ends with the last file.").
 				Default(false),
-			service.NewStringEnumField("start", "beginning", "end").
-				Description("Where to begin in files that are there at the first start of all; later files are read from the beginning.").
+			service.NewStringField("start").
+				Description("`beginning`; `end`: what is there at the first start of all is skipped, later files are read from the beginning; or a time such as `2026-03-02T08:00:00Z`: files that have not changed since, and of which nothing was read, are skipped, all others are read from the beginning. A file does not know the times of its lines: to skip lines, use a condition on the event's time.").
 				Default("beginning"),
 			service.NewStringEnumField("on_finished", "keep", "delete", "move").
 				Description("What becomes of a file that was read whole, once that is committed. With `follow` those are compressed files, and files that no longer have the name under which they were found and have not grown for `quiet_after`.").
@@ -120,6 +120,7 @@ type fileLinesConfig struct {
 	compression string
 	follow      bool
 	fromEnd     bool
+	since       time.Time // files that have not changed since are skipped
 	onFinished  string
 	moveTo      string
 	poll, quiet time.Duration
@@ -182,10 +183,10 @@ func (c *fileLinesConfig) parseFollow(conf *service.ParsedConfig) (err error) {
 	if c.onFinished, c.moveTo = text("on_finished"), text("move_to"); err != nil {
 		return err
 	}
-	c.fromEnd = start == "end"
+	if c.fromEnd, c.since, err = parseFileStart(start); err != nil {
+		return err
+	}
 	switch {
-	case start != "beginning" && start != "end":
-		return fmt.Errorf("start: %q is neither beginning nor end", start)
 	case c.fromEnd && !c.follow:
 		return fmt.Errorf("start: end needs follow: true; there is nothing behind the end otherwise")
 	case !slices.Contains([]string{"keep", "delete", "move"}, c.onFinished):
@@ -197,6 +198,17 @@ func (c *fileLinesConfig) parseFollow(conf *service.ParsedConfig) (err error) {
 		c.quiet, err = parseQuiet(quiet)
 	}
 	return err
+}
+
+// parseFileStart reads beginning, end, or the time since which a file must have changed.
+func parseFileStart(s string) (end bool, since time.Time, err error) {
+	if s == "beginning" || s == "end" {
+		return s == "end", since, nil
+	}
+	if since, err = time.Parse(time.RFC3339Nano, s); err != nil {
+		err = fmt.Errorf("start must be beginning, end or a time such as 2026-03-02T08:00:00Z, not %q", s)
+	}
+	return false, since, err
 }
 
 func parsePoll(s string) (time.Duration, error) {
@@ -278,8 +290,20 @@ func (in *fileLines) Connect(ctx context.Context) error {
 		fail(err)
 		return service.ErrEndOfInput
 	}
-	in.start(planPartitions(paths, positions, func(path string) *fileProbe { return probeFile(path, in.conf.compression) }))
+	plan := planPartitions(paths, positions, func(path string) *fileProbe { return probeFile(path, in.conf.compression) })
+	found := len(plan)
+	plan = slices.DeleteFunc(plan, func(p *filePartition) bool { return in.skips(p, positions) })
+	if skipped := found - len(plan); skipped > 0 {
+		in.log.Infof("file_lines: %d files have not changed since %s and are skipped", skipped, in.conf.since.Format(time.RFC3339))
+	}
+	in.start(plan)
 	return nil
+}
+
+// skips says whether a file is older than `start` wants, and nothing of it was read before.
+func (in *fileLines) skips(p *filePartition, positions map[string]Position) bool {
+	_, known := positions[p.name()]
+	return !known && p.probe.err == nil && p.probe.changed.Before(in.conf.since)
 }
 
 // match resolves the globs; that nothing is there is an error.
@@ -322,7 +346,7 @@ func (in *fileLines) glob() (paths, tried []string, err error) {
 
 // start announces the partitions and starts reading them.
 func (in *fileLines) start(plan []*filePartition) {
-	in.blockSize = min(max(aheadLimit/(blocksAhead*len(plan)), blockSizeMin), blockSizeMax)
+	in.blockSize = min(max(aheadLimit/(blocksAhead*max(len(plan), 1)), blockSizeMin), blockSizeMax)
 	in.many, in.open = len(plan) > cap(in.slots), len(plan)
 	for _, part := range plan {
 		r := newFileReader(in, part)

@@ -171,6 +171,9 @@ func (f *watcher) plan(paths []string) (started []*tail) {
 		key := keyOf(part.path, probe.dev, probe.ino)
 		age := time.Since(probe.changed)
 		switch {
+		case f.in.skips(part, f.known):
+			f.over[key] = fileState{probe.size, probe.changed} // until it changes
+			continue
 		case f.reading[key] != nil: // renamed between two looks at it
 			continue
 		case probe.kind != plain && age < f.in.conf.quiet: // it may still be written

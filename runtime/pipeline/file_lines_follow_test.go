@@ -239,6 +239,45 @@ func TestFollowStartsAtTheEnd(t *testing.T) {
 	c.until("log3", func() bool { return len(c.lines) == 3 })
 }
 
+// Files that have not changed since the time are skipped, at every start, until they change; then they are read whole.
+func TestFileLinesStartAtATime(t *testing.T) {
+	t.Chdir(t.TempDir())
+	old := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	put(t, "old.log", "old\n")
+	put(t, "old.log.gz", gz("older\n"))
+	put(t, "new.log", "1\n")
+	put(t, "just.log", "just\n")
+	age := func() {
+		for path, at := range map[string]time.Time{"old.log": old.Add(-time.Millisecond), "old.log.gz": old.Add(-time.Hour), "just.log": old} {
+			if err := os.Chtimes(path, at, at); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	age()
+	conf := "paths: ['*.log*']\nstart: 2026-01-01T00:00:00Z\n"
+	first := readLines(t, openLines(t, conf, nil))
+	if len(first) != 2 || textsOf(first["new.log#0"]) != "1" || textsOf(first["just.log#0"]) != "just" {
+		t.Errorf("%v", first)
+	}
+	// What was begun is gone on with, however old it is.
+	os.Chtimes("new.log", old.Add(-time.Hour), old.Add(-time.Hour))
+	if again := readLines(t, openLines(t, conf, positionsOf(first))); len(again) != 2 {
+		t.Errorf("%v", again)
+	}
+	if none := readLines(t, openLines(t, "paths: [old.log]\nstart: 2026-01-01T00:00:00Z", nil)); len(none) != 0 {
+		t.Errorf("%v", none)
+	}
+	c := collected(t, conf+"quiet_after: 0s")
+	c.until("two", func() bool { return len(c.lines) == 1 })
+	c.quiet()
+	c.restart()
+	c.quiet()
+	c.want("just")
+	add(t, "old.log", "grown\n")
+	c.want("just", "old", "grown")
+}
+
 // A file that is deleted is read to its end, and one of the same name is another.
 func TestFollowDeleted(t *testing.T) {
 	t.Chdir(t.TempDir())

@@ -197,6 +197,10 @@ var checks = map[string]map[string]func(n *yaml.Node) string{
 			}
 			return ""
 		},
+		"start": func(n *yaml.Node) string {
+			_, _, err := parseFileStart(n.Value)
+			return said(0, err)
+		},
 		"encoding":      func(n *yaml.Node) string { return said(charsetOf(n.Value)) },
 		"poll_interval": func(n *yaml.Node) string { return said(parsePoll(n.Value)) },
 		"quiet_after":   func(n *yaml.Node) string { return said(parseQuiet(n.Value)) },
