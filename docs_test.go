@@ -50,6 +50,28 @@ func TestDocsAreClean(t *testing.T) {
 	}
 }
 
+// So is every pipeline around detect that it shows.
+func TestDocsPipelinesAreClean(t *testing.T) {
+	text, err := os.ReadFile("docs/pipelines.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := regexp.MustCompile("(?s)```yaml collect\n(.*?)```").FindAllStringSubmatch(string(text), -1)
+	for _, b := range blocks {
+		path := filepath.Join(t.TempDir(), "docs.yaml")
+		if err := os.WriteFile(path, []byte(b[1]), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		var out bytes.Buffer
+		if status := cli.Main([]string{"lint", path}, &out, &out); status != 0 {
+			t.Errorf("status %d\n%s\n%s", status, out.String(), b[1])
+		}
+	}
+	if len(blocks) < 1 {
+		t.Error("none is shown")
+	}
+}
+
 // So is every output that it shows.
 func TestDocsOutputsAreClean(t *testing.T) {
 	text, err := os.ReadFile("docs/pipelines.md")

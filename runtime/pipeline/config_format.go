@@ -47,21 +47,23 @@ func (d *decoder) timeOf(s *source, m *mapping) *yaml.Node {
 
 // format reads how a stream's lines are written. Streams that say the same share one Format, so that a line is read once for all of
 // them.
-func (d *decoder) format(s *source, n *yaml.Node) {
+func (d *decoder) format(s *source, n *yaml.Node) { s.stream.Format = d.formatUnder(s, n) }
+
+func (d *decoder) formatUnder(s *source, n *yaml.Node) *event.Format {
 	if n == nil {
-		return
+		return nil
 	}
 	name, body := n.Value, (*mapping)(nil)
 	if n.Kind == yaml.MappingNode {
 		m := d.mapping(n, "format")
 		if len(m.entries) != 1 {
 			d.wrong(n, "format must be one of %s", strings.Join(formatNames, ", "))
-			return
+			return nil
 		}
 		e := m.entries[0]
 		if name, n = e.key.Value, e.key; name == "csv" || name == "regex" || name == "syslog" {
 			if body = d.mapping(e.value, name); body == nil {
-				return
+				return nil
 			}
 		} else if slices.Contains(formatNames, name) {
 			d.wrong(n, "%s has no settings: write format: %s", name, name)
@@ -69,7 +71,7 @@ func (d *decoder) format(s *source, n *yaml.Node) {
 	}
 	f := d.formatOf(n, name, body)
 	if f == nil {
-		return
+		return nil
 	}
 	f = f.Typed(s.types)
 	key := fmt.Sprint(written(n), written(bodyOf(body)), s.types)
@@ -79,7 +81,7 @@ func (d *decoder) format(s *source, n *yaml.Node) {
 	if d.formats[key] == nil {
 		d.formats[key] = f
 	}
-	s.stream.Format = d.formats[key]
+	return d.formats[key]
 }
 
 func bodyOf(m *mapping) *yaml.Node {

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -45,8 +46,9 @@ With `+"`follow`"+` files are read as they grow. A last line without newline wai
 name, or, if no path matches that, until it no longer grows; one that was truncated or replaced begins anew. What is written and truncated
 again between two looks is not seen; paths should match what logs are renamed to, and not copies or compressed copies of what was read.
 
-Without a `+"`detect`"+` buffer each line becomes a message with metadata `+"`path`"+`; then no positions are kept, and every start reads
-every file.`).
+Without a `+"`detect`"+` buffer each line becomes a message with the metadata `+"`path` and `position`"+` (the file's first path and generation, and the
+offset of its first byte); one with a fault, such as a line longer than max_line, is flagged as failed, for `+"`catch`"+`. With `+"`positions`"+` a start
+goes on behind what outputs have acknowledged; without it every start reads every file.`).
 		Fields(
 			service.NewStringListField("paths").
 				Description("Paths or globs (`*`, `?`, `[a-z]`), relative to the working directory. Something must match.").
@@ -66,6 +68,9 @@ every file.`).
 			service.NewStringEnumField("on_finished", "keep", "delete", "move").
 				Description("What becomes of a file that was read whole, once that is committed. With `follow` those are compressed files, and files that no longer have the name under which they were found and have not grown for `quiet_after`.").
 				Default("keep"),
+			service.NewStringField("positions").
+				Description("Without a `detect` buffer: the file that keeps how far each file was read. It is replaced at most once a second and at the end, with what outputs have acknowledged up to there: after a crash the lines of the last second may come again, after a stop none.").
+				Default("").Example("./state/collect.json"),
 			service.NewStringField("move_to").
 				Description("The folder for `on_finished: move`, on the same file system.").
 				Default("").Advanced(),
@@ -122,6 +127,7 @@ type fileLinesConfig struct {
 	fromEnd     bool
 	since       time.Time // files that have not changed since are skipped
 	onFinished  string
+	keepIn      string // positions
 	moveTo      string
 	poll, quiet time.Duration
 	charset     *charset   // nil: UTF-8
@@ -180,6 +186,7 @@ func (c *fileLinesConfig) parseFollow(conf *service.ParsedConfig) (err error) {
 		return v
 	}
 	start, poll, quiet := text("start"), text("poll_interval"), text("quiet_after")
+	c.keepIn = text("positions")
 	if c.onFinished, c.moveTo = text("on_finished"), text("move_to"); err != nil {
 		return err
 	}
@@ -251,6 +258,7 @@ type fileLines struct {
 	out       chan *event.Block
 	open      int                // partitions that have not finished
 	messages  service.BatchInput // what hands over messages if no detect buffer is behind
+	kept      *positionsFile     // of these; nil: they are not kept
 }
 
 func newFileLines(conf *service.ParsedConfig, res *service.Resources) (*fileLines, error) {
@@ -271,14 +279,14 @@ func (in *fileLines) Connect(ctx context.Context) error {
 	if err != nil {
 		return service.ErrEndOfInput // the buffer says why
 	}
-	if !in.link.detect {
+	if in.link.detect {
+		err = in.conf.alone()
+	} else {
 		in.messages = service.AutoRetryNacksBatched(&lineMessages{in: in})
+		positions, err = in.keep()
 	}
-	if !in.link.detect && in.conf.onFinished != "keep" {
-		err := fmt.Errorf("file_lines: on_finished: %s needs a detect buffer behind, which says when lines are safe", in.conf.onFinished)
-		in.log.Error(err.Error())
-		fail(err)
-		return service.ErrEndOfInput
+	if err != nil {
+		return in.failed(err)
 	}
 	if in.conf.follow {
 		in.follow(positions)
@@ -286,9 +294,7 @@ func (in *fileLines) Connect(ctx context.Context) error {
 	}
 	paths, err := in.match()
 	if err != nil {
-		in.log.Error(err.Error())
-		fail(err)
-		return service.ErrEndOfInput
+		return in.failed(err)
 	}
 	plan := planPartitions(paths, positions, func(path string) *fileProbe { return probeFile(path, in.conf.compression) })
 	found := len(plan)
@@ -298,6 +304,38 @@ func (in *fileLines) Connect(ctx context.Context) error {
 	}
 	in.start(plan)
 	return nil
+}
+
+func (in *fileLines) failed(err error) error {
+	in.log.Error(err.Error())
+	fail(err)
+	return service.ErrEndOfInput
+}
+
+// alone says what is wrong with positions in front of a detect buffer.
+func (c *fileLinesConfig) alone() error {
+	if c.keepIn == "" {
+		return nil
+	}
+	return errors.New("file_lines: " + positionsTwice)
+}
+
+const positionsTwice = "positions are in the state of the detect buffer; remove `positions`"
+
+// keep opens the positions of a pipeline without a detect buffer.
+func (in *fileLines) keep() (map[string]Position, error) {
+	if in.conf.keepIn == "" {
+		if in.conf.onFinished != "keep" {
+			return nil, fmt.Errorf("file_lines: on_finished: %s needs `positions`, or a detect buffer behind, which say when lines are safe", in.conf.onFinished)
+		}
+		return nil, nil
+	}
+	kept, err := openPositions(in.conf.keepIn, Process.Fresh.Load(), in.log)
+	if err != nil {
+		return nil, err
+	}
+	in.kept = kept
+	return kept.positions(), nil
 }
 
 // skips says whether a file is older than `start` wants, and nothing of it was read before.
@@ -404,8 +442,15 @@ func (in *fileLines) Close(ctx context.Context) error {
 	}()
 	select {
 	case <-done:
-		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+	if in.kept == nil {
+		return nil
+	}
+	err := in.kept.close()
+	if in.kept = nil; err != nil {
+		fail(err)
+	}
+	return err
 }

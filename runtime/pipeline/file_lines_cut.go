@@ -45,7 +45,6 @@ type lineCutter struct {
 	ordered bool          // big is known
 	big     bool          // UTF-16
 	decoder transform.Transformer
-	order   bool // of decoder
 	scratch []byte
 
 	multi *multiline // nil: each line by itself

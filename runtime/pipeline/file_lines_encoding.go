@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"unicode/utf16"
+	"unicode/utf8"
 
 	"golang.org/x/text/encoding"
 	"golang.org/x/text/encoding/htmlindex"
@@ -16,7 +18,7 @@ import (
 // charset is how a file's bytes are text. Lines are cut in the bytes, so that positions are places in the file, and decoded one by
 // one; an encoding must therefore not carry anything from one line to the next.
 type charset struct {
-	decode encoding.Encoding // nil: by the byte order mark
+	decode encoding.Encoding // nil: UTF-16
 	width  int               // bytes of a newline: 1, or 2 in UTF-16
 	big    bool              // of two bytes the higher one comes first
 	marked bool              // the byte order mark says whether big; without one it is not
@@ -40,7 +42,7 @@ func charsetOf(name string) (*charset, error) {
 	case canonical == "utf-8":
 		return nil, nil
 	case canonical == "utf-16le", canonical == "utf-16be":
-		return &charset{decode: enc, width: 2, big: canonical == "utf-16be"}, nil
+		return &charset{width: 2, big: canonical == "utf-16be"}, nil
 	}
 	return &charset{decode: enc, width: 1}, nil
 }
@@ -49,19 +51,6 @@ func charsetOf(name string) (*charset, error) {
 var charsetNames = []string{
 	"utf-8", "utf-16", "utf-16le", "utf-16be", "latin1", "iso-8859-2", "iso-8859-15", "windows-1250", "windows-1251", "windows-1252", "koi8-r", "gbk", "gb18030",
 	"big5", "shift_jis", "euc-jp", "euc-kr",
-}
-
-// utf16Of is the decoder of a byte order.
-func utf16Of(big bool) encoding.Encoding {
-	name := "utf-16le"
-	if big {
-		name = "utf-16be"
-	}
-	enc, err := htmlindex.Get(name)
-	if err != nil {
-		panic(err)
-	}
-	return enc
 }
 
 // begin skips a byte order mark at the file's start, and learns from it the order of UTF-16; where reading began behind it, the
@@ -200,16 +189,29 @@ func (c *lineCutter) appendText(dst, raw []byte) []byte {
 	if c.charset == nil {
 		return append(dst, raw...)
 	}
-	if c.decoder == nil || c.charset.marked && c.order != c.big {
-		enc := c.charset.decode
-		if c.charset.marked {
-			enc, c.order = utf16Of(c.big), c.big
-		}
-		c.decoder = enc.NewDecoder()
+	if c.wide() {
+		return c.appendUTF16(dst, raw)
+	}
+	if c.decoder == nil {
+		c.decoder = c.charset.decode.NewDecoder()
 	}
 	if len(raw) == 0 {
 		return dst
 	}
 	dst, _, _ = transform.Append(c.decoder, dst, raw) // decoders replace what they cannot read, and do not fail
+	return dst
+}
+
+// appendUTF16 decodes units; a surrogate without its other half is U+FFFD, and so is half a unit.
+func (c *lineCutter) appendUTF16(dst, raw []byte) []byte {
+	for at := 0; at < len(raw); at += 2 {
+		r := rune(c.unit(raw[at:]))
+		if utf16.IsSurrogate(r) {
+			if r = utf16.DecodeRune(r, rune(c.unit(raw[min(at+2, len(raw)):]))); r != utf8.RuneError {
+				at += 2
+			}
+		}
+		dst = utf8.AppendRune(dst, r) // -1 is no rune either
+	}
 	return dst
 }

@@ -1,10 +1,7 @@
 package pipeline
 
 import (
-	"context"
 	"io"
-
-	"github.com/redpanda-data/benthos/v4/public/service"
 
 	"github.com/seed-98920119/tocsin/runtime/event"
 )
@@ -116,51 +113,3 @@ func (r *fileReader) send(b *event.Block) bool {
 		return false
 	}
 }
-
-// lineMessages turns blocks into ordinary messages, one a line, for pipelines without a detect buffer.
-type lineMessages struct{ in *fileLines }
-
-// Connect does nothing: the input is connected.
-func (m *lineMessages) Connect(context.Context) error { return nil }
-
-// ReadBatch returns the lines of one block. The messages own their memory, for nobody knows how long they live.
-func (m *lineMessages) ReadBatch(ctx context.Context) (service.MessageBatch, service.AckFunc, error) {
-	for {
-		b, err := m.in.next(ctx)
-		if err != nil {
-			return nil, nil, err
-		}
-		batch := m.batch(b)
-		b.Release()
-		if len(batch) > 0 {
-			return batch, noAck, nil
-		}
-	}
-}
-
-func (m *lineMessages) batch(b *event.Block) (batch service.MessageBatch) {
-	data := append([]byte(nil), b.Data...)
-	for i, line := range b.Lines {
-		if line.Fault != "" {
-			m.in.log.Errorf("file_lines: %s, byte %d: %s: %.200q", b.Meta["path"], line.Off, line.Fault, b.Line(i))
-		}
-		if line.Fault == faultUnreadable {
-			continue // its bytes are the error's text
-		}
-		msg := service.NewMessage(data[line.Start:line.End:line.End])
-		msg.MetaSetMut("path", b.Meta["path"])
-		if line.Fault != "" {
-			msg.SetError(lineError(line.Fault))
-		}
-		batch = append(batch, msg)
-	}
-	return batch
-}
-
-// lineError flags a message whose line is no whole line, as Benthos flags what failed processing.
-type lineError string
-
-func (e lineError) Error() string { return "file_lines: " + string(e) }
-
-// Close does nothing: the input closes itself.
-func (m *lineMessages) Close(context.Context) error { return nil }

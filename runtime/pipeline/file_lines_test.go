@@ -468,6 +468,7 @@ func TestFileLinesConfig(t *testing.T) {
 		"paths: [x]\non_finished: delete":         "",
 		"paths: [x]\non_finished: move":           "need each other",
 		"paths: [x]\nmove_to: y":                  "need each other",
+		"paths: [x]\npositions: p.json":           "",
 		"paths: [x]\non_finished: burn":           "none of keep, delete, move",
 		"paths: [x]\nstart: middle":               "beginning, end or a time",
 		"paths: [x]\nstart: 2026-01-01T00:00:00Z": "",

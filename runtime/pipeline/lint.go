@@ -237,6 +237,9 @@ func (c *checker) components(n *yaml.Node) {
 				_, problems := decodeMultiline(substituted(m))
 				c.problems(problems)
 			}
+			if p := peek(n.Content[i+1], "positions"); x.Value == "file_lines" && p != nil && c.from > 0 {
+				c.at(p, "%s", positionsTwice)
+			}
 			for name, check := range fields {
 				if v := peek(n.Content[i+1], name); v == nil && (name == "paths" || name == "path") {
 					c.at(x, "%s needs %s", x.Value, name)
@@ -286,6 +289,8 @@ func (c *checker) connector(key, n *yaml.Node) bool {
 		_, problems = decodeElasticBulk(substituted(n))
 	case "webhook":
 		_, problems = decodeWebhook(substituted(n))
+	case "parse":
+		_, problems = decodeParse(substituted(n))
 	default:
 		return false
 	}
