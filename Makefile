@@ -53,6 +53,7 @@ long:
 	go test -timeout 60m -run Killed . -kills=200
 	go test -timeout 60m -run 'FailingDisk|DamagedFiles|FullDisk' . -faults=20
 	go test -timeout 60m -run DamagedFiles ./runtime/state -damages=1000
+	go test -timeout 60m -run FollowTorture ./runtime/pipeline -tortures=20
 
 bench:
 	go run ./bench

@@ -20,12 +20,13 @@ import (
 // The limits of file_lines.
 const (
 	lineLimit    = 64 << 20 // of max_line
-	pathLimit    = 4096
+	pathLimit    = 16_384
 	openLimit    = 256 // plain files open at once
 	blocksAhead  = 2   // blocks of a file that the receiver has not released
 	aheadLimit   = 32 << 20
-	blockSizeMin = 8 << 10
+	blockSizeMin = 2 << 10
 	blockSizeMax = 128 << 10
+	followBlock  = 16 << 10
 )
 
 func fileLinesSpec() *service.ConfigSpec {

@@ -57,7 +57,7 @@ func (in *fileLines) follow(positions map[string]Position) {
 			f.first = false
 		}
 	}
-	in.blockSize = 2 * blockSizeMin // there may be thousands, most of which have a few lines at a time
+	in.blockSize = followBlock // there may be thousands, most of which have a few lines at a time
 	started := f.look()
 	for _, t := range started {
 		in.announce = append(in.announce, t.announcement())

@@ -1,8 +1,10 @@
 package pipeline
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -347,82 +349,97 @@ func TestOnFinished(t *testing.T) {
 	}
 }
 
+var tortures = flag.Int("tortures", 1, "how many times as long logs are tortured; from 2 on also 10 000 of them that are followed at once")
+
 // tortured is a log whose writer does what writers do.
 type tortured struct {
 	path    string
 	n       int // lines written
-	written int // of them whole
 	rotated int
-	half    bool
+	half    string // the line that has begun
+}
+
+// form is how the lines of tortured logs are written and read.
+type form struct {
+	conf   string
+	more   string // what else a line has: a second line
+	encode func(string) string
+}
+
+var forms = map[string]form{
+	"lines":   {encode: func(s string) string { return s }},
+	"records": {conf: "\nmultiline: { start: '^f', flush_after: 50ms }", more: "\n\tgoes on", encode: func(s string) string { return s }},
+	"utf-16":  {conf: "\nencoding: utf-16be", encode: func(s string) string { return string(encodeUTF16(s, true)) }},
 }
 
 // Lines of many files come exactly once, while they are written, rotated, truncated and deleted and the reader starts again at
 // random, as a multiset for each file against what was written. Copies and truncations and deletions wait until everything before
 // is committed: what is gone before anybody has read it, nobody can read.
 func TestFollowTorture(t *testing.T) {
-	for _, size := range []struct{ files, steps int }{{3, 400}, {1000, 600}} {
-		t.Run(fmt.Sprint(size.files), func(t *testing.T) { torture(t, size.files, size.steps) })
+	for name, f := range forms {
+		t.Run("3 files of "+name, func(t *testing.T) { torture(t, 3, 250**tortures, f) })
+	}
+	t.Run("1000", func(t *testing.T) { torture(t, 1000, 600**tortures, forms["lines"]) })
+	if *tortures > 1 {
+		t.Run("10000", func(t *testing.T) { torture(t, 10_000, 600**tortures, forms["records"]) })
 	}
 }
 
-func torture(t *testing.T, files, steps int) {
+func torture(t *testing.T, files, steps int, form form) {
 	t.Chdir(t.TempDir())
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	rnd := rand.New(rand.NewPCG(seed, 7))
 	logs := make([]*tortured, files)
-	want := map[string]int{}
-	write := func(x *tortured, path string, whole bool) {
+	want, written := map[string]int{}, 0
+	put := func(x *tortured, path string, whole bool) {
 		line := fmt.Sprintf("%s line %d %s", x.path, x.n, strings.Repeat("z", rnd.IntN(40)))
 		x.n++
-		want[line]++
 		if !whole {
-			x.half = true
-			add(t, path, line)
+			x.half = line
+			add(t, path, form.encode(line))
 			return
 		}
-		add(t, path, line+"\n")
+		want[line+form.more]++
+		written++
+		add(t, path, form.encode(line+form.more+"\n"))
 	}
 	end := func(x *tortured) {
-		if x.half {
-			add(t, x.path, "\n")
-			x.half = false
+		if x.half != "" {
+			want[x.half+form.more]++
+			written++
+			add(t, x.path, form.encode(form.more+"\n"))
+			x.half = ""
 		}
 	}
 	for i := range logs {
 		logs[i] = &tortured{path: fmt.Sprintf("f%d.log", i)}
-		write(logs[i], logs[i].path, true)
+		put(logs[i], logs[i].path, true)
 	}
-	c := collected(t, "paths: ['f*.log*']\nquiet_after: 500ms")
+	c := collected(t, "paths: ['f*.log*']\nquiet_after: 500ms"+form.conf)
 	all := func() {
 		t.Helper()
-		n := 0
-		for _, k := range want {
-			n += k
-		}
-		for _, x := range logs {
-			if x.half {
-				n--
-			}
-		}
-		c.until(fmt.Sprintf("%d lines", n), func() bool { return len(c.lines) >= n })
+		c.until(fmt.Sprintf("%d lines", written), func() bool { return len(c.lines) >= written })
 	}
 	for range steps {
 		x := logs[rnd.IntN(min(files, 20))]
 		switch rnd.IntN(20) {
 		case 0: // renamed; the writer may still write to it; a half line stays one
 			to := fmt.Sprintf("%s.%d", x.path, x.rotated)
-			if x.half {
+			if x.half != "" {
 				all() // what is first seen under the new name may still grow, so its half line would wait
 			}
 			if os.Rename(x.path, to) == nil {
 				x.rotated++
-				if !x.half && rnd.IntN(2) == 0 {
-					write(x, to, true)
+				if x.half != "" {
+					want[x.half]++
+					written++
+				} else if rnd.IntN(2) == 0 {
+					put(x, to, true)
 				}
-				x.half = false
+				x.half = ""
 			}
-			write(x, x.path, true)
+			put(x, x.path, true)
 		case 1: // copied and truncated
 			end(x)
 			all()
@@ -430,23 +447,23 @@ func torture(t *testing.T, files, steps int) {
 				t.Fatal(err)
 			}
 			for range 1 + rnd.IntN(5) {
-				write(x, x.path, true)
+				put(x, x.path, true)
 			}
 		case 2: // deleted
 			end(x)
 			all()
 			os.Remove(x.path)
-			write(x, x.path, true)
+			put(x, x.path, true)
 		case 3:
 			c.restart()
 		case 4, 5:
-			if !x.half {
-				write(x, x.path, false)
+			if x.half == "" {
+				put(x, x.path, false)
 			}
 		default:
 			end(x)
 			for range rnd.IntN(4) {
-				write(x, x.path, true)
+				put(x, x.path, true)
 			}
 		}
 		for range rnd.IntN(6) {
@@ -461,8 +478,14 @@ func torture(t *testing.T, files, steps int) {
 	}
 	all()
 	c.quiet()
+	wantLines(t, c.lines, want)
+}
+
+// wantLines compares lines as a multiset.
+func wantLines(t *testing.T, lines []string, want map[string]int) {
+	t.Helper()
 	got := map[string]int{}
-	for _, line := range c.lines {
+	for _, line := range lines {
 		got[line]++
 	}
 	for line, n := range want {
@@ -475,4 +498,63 @@ func torture(t *testing.T, files, steps int) {
 			t.Errorf("not written: %q", line)
 		}
 	}
+}
+
+// Ten thousand files in a bounded run that is broken off again and again: each line once, with no more files open than may be.
+func TestFileLinesTenThousand(t *testing.T) {
+	t.Chdir(t.TempDir())
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	rnd := rand.New(rand.NewPCG(seed, 8))
+	want := map[string]int{}
+	for i := range 10_000 {
+		var text bytes.Buffer
+		for n := range 1 + rnd.IntN(3) {
+			line := fmt.Sprintf("file %d line %d", i, n)
+			want[line]++
+			text.WriteString(line + "\n")
+		}
+		if rnd.IntN(1000) == 0 {
+			for n := range 3000 {
+				line := fmt.Sprintf("file %d further line %d", i, n)
+				want[line]++
+				text.WriteString(line + "\n")
+			}
+		}
+		put(t, fmt.Sprintf("%d.log", i), text.String())
+	}
+	var lines []string
+	positions := map[string]Position{}
+	for run := 0; ; run++ {
+		in := openLines(t, "paths: ['*.log']", positions)
+		next, taken, ended := maps.Clone(positions), []string(nil), false
+		for n := 12_000 + rnd.IntN(8_000); n > 0 || run == 3; n-- {
+			b := nextBlock(t, in)
+			if b == nil {
+				ended = true
+				break
+			}
+			pos := next[b.Partition]
+			for i, l := range b.Lines {
+				taken, pos.Offset = append(taken, string(b.Line(i))), l.Next
+			}
+			pos.Origin = b.Origin
+			next[b.Partition] = pos
+			if len(in.slots) > openLimit {
+				t.Fatalf("%d files are open", len(in.slots))
+			}
+			b.Release()
+			if rnd.IntN(3000) == 0 { // a commit
+				positions, lines, taken = maps.Clone(next), append(lines, taken...), nil
+			}
+		}
+		if err := in.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if ended {
+			lines = append(lines, taken...)
+			break
+		}
+	}
+	wantLines(t, lines, want)
 }
