@@ -88,3 +88,23 @@ func TestCommittedTellsPositions(t *testing.T) {
 		t.Errorf("a2: told %v, kept %q", ok, at["a2"].Origin)
 	}
 }
+
+// Somebody who waits for an epoch does not wait for the clock, which stands still here: it is written as soon as nothing else is there to be
+// taken.
+func TestAwaitedEpochsDoNotWait(t *testing.T) {
+	began := time.Date(2026, 3, 2, 8, 0, 0, 0, time.UTC)
+	run, store := startRunner(t, runnerSpec(t), t.TempDir(), Options{Now: func() time.Time { return began }})
+	defer store.Close()
+	defer run.Close()
+	for i := range int64(20) {
+		line := []byte(fmt.Sprintf(`{"t":"%s","k":"x","v":1}`, event.AppendTime(nil, began.UnixMilli()+i)))
+		written := make(chan struct{})
+		run.Push(&event.Block{Partition: "a1", Meta: map[string]string{"path": "a1"}, Live: true, Data: line,
+			Lines: []event.Line{{Off: i, Next: i + 1, End: uint32(len(line))}}, Committed: func() { close(written) }})
+		select {
+		case <-written:
+		case <-time.After(time.Minute):
+			t.Fatalf("block %d waits for the clock", i)
+		}
+	}
+}

@@ -381,7 +381,7 @@ func TestFollowTorture(t *testing.T) {
 	}
 	t.Run("1000", func(t *testing.T) { torture(t, 1000, 600**tortures, forms["lines"]) })
 	if *tortures > 1 {
-		t.Run("10000", func(t *testing.T) { torture(t, 10_000, 600**tortures, forms["records"]) })
+		t.Run("10000", func(t *testing.T) { torture(t, 10_000, 60**tortures, forms["records"]) })
 	}
 }
 
