@@ -41,6 +41,7 @@ var outside = map[string][]string{
 	"gopkg.in/yaml.v3":                 {"/runtime/pipeline", "/runtime/match"},
 	"github.com/tetratelabs/wazero":    {"/runtime/wasm"},
 	"github.com/santhosh-tekuri":       {"/runtime/wasm"},
+	"github.com/hamba/avro":            {"/runtime/event"},
 }
 
 func TestImportsPointDown(t *testing.T) {

@@ -28,7 +28,7 @@ func (c *idler) tick(now time.Time, held bool) {
 func (in *intake) idle(items []Item) []Item {
 	c := &in.idler
 	for _, p := range c.live {
-		if p.done || p.waiting > 0 {
+		if p.done || p.halted || p.waiting > 0 {
 			continue
 		}
 		for i, m := range p.members {

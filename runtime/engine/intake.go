@@ -3,10 +3,12 @@ package engine
 import (
 	"cmp"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"time"
+	"unicode/utf8"
 
 	"github.com/seed-98920119/tocsin/runtime/event"
 	"github.com/seed-98920119/tocsin/runtime/operator"
@@ -29,7 +31,8 @@ type intake struct {
 	used  []*decoded                   // used up in this engine block: recycled after it
 	await []func()                     // to call after the next commit
 	idler idler
-	begun int // partitions that begin somewhere, to be committed
+	begun int     // partitions that begin somewhere, to be committed
+	halts []error // of partitions that stopped, to be said
 
 	stats Stats
 }
@@ -80,6 +83,8 @@ type partition struct {
 	logged  uint64 // the epoch that has its newest record, or 0
 	known   bool   // announced
 	done    bool
+	halted  bool // its records do not fit their stream: nothing more is taken of it in this run
+	binary  bool // some of its forms read bytes, which must not be mended
 	isLive  bool
 	queue   []*decoded
 	waiting int           // of live ones: blocks that wait
@@ -105,6 +110,7 @@ const (
 	isLate // has no place in event time: on_missing: late, or future
 	isDropped
 	isHeader
+	isStop // its schema does not fit its stream: nothing of the partition is taken from here on
 )
 
 // decoded is a block whose lines were projected.
@@ -212,6 +218,7 @@ func (in *intake) form(p *partition, b *event.Block) {
 			to++
 		}
 		p.forms = append(p.forms, form{in.projection(p, b, f), i, to})
+		p.binary = p.binary || f != nil && f.Binary()
 		i = to
 	}
 }
@@ -277,6 +284,9 @@ func (in *intake) push(b *event.Block) {
 	}
 	d.part, d.block, d.ready = p, b, make(chan struct{})
 	switch {
+	case p.halted:
+		in.hold(d)
+		return
 	case b.Mark == event.Announce:
 		in.used = append(in.used, d)
 	case p.isLive:
@@ -298,7 +308,7 @@ func (in *intake) push(b *event.Block) {
 // recycle gives back the blocks that were used up in the last engine block.
 func (in *intake) recycle() {
 	for _, d := range in.used {
-		if d.block.Committed != nil {
+		if d.block.Committed != nil && !d.part.halted {
 			in.await = append(in.await, d.block.Committed)
 		}
 		d.block.Release()
@@ -356,7 +366,7 @@ func (in *intake) judge(d *decoded, i int) line {
 		out.reason, out.detail = "no_stream", "no stream's `match` takes this source"
 		return out
 	}
-	if d.block.Mend(i) {
+	if !p.binary && d.block.Mend(i) {
 		d.batch.InvalidUTF8++
 	}
 	if p.header != nil && string(d.block.Line(i)) == string(p.header) {
@@ -379,8 +389,15 @@ func (in *intake) read(out *line, d *decoded, n, i int) bool {
 		return false
 	}
 	row := d.batch.Rows
+	if d.part.binary && !f.proj.Binary() && !utf8.Valid(d.block.Line(i)) { // mending would spoil it for the others
+		out.reason, out.detail = cmp.Or(out.reason, f.proj.Reason(nil)), cmp.Or(out.detail, "it is not UTF-8")
+		return false
+	}
 	if err := f.proj.Append(d.batch, d.block.Line(i)); err != nil {
-		out.reason, out.detail = cmp.Or(out.reason, f.proj.Reason()), cmp.Or(out.detail, err.Error())
+		if unfit(out, err) {
+			return true
+		}
+		out.reason, out.detail = cmp.Or(out.reason, f.proj.Reason(err)), cmp.Or(out.detail, err.Error())
 		return false
 	}
 	if d.block.Beside != nil {
@@ -399,7 +416,20 @@ func (in *intake) read(out *line, d *decoded, n, i int) bool {
 		return true
 	}
 	out.member = int32(f.from) + m
+	if f.proj.Binary() && unfit(out, d.batch.Unfit) {
+		return true
+	}
 	in.when(out, d, row)
+	return true
+}
+
+// unfit says whether an error is that a schema does not fit the stream, which stops the partition here.
+func unfit(out *line, err error) bool {
+	var u *event.Unfit
+	if !errors.As(err, &u) {
+		return false
+	}
+	out.verdict, out.reason, out.detail = isStop, "", u.Error()
 	return true
 }
 
@@ -472,12 +502,16 @@ func (in *intake) draw(items []Item, faults []fault, n int) ([]Item, []fault) {
 		p := d.part
 		// A bounded partition stays the one to take while nobody has a lower watermark.
 		for len(items) < n && d.at < len(d.lines) {
+			if d.lines[d.at].verdict == isStop {
+				in.halt(d)
+				break
+			}
 			items, faults = in.take(d, items, faults)
 			if !p.isLive && len(in.heap) > 1 && in.sink() {
 				break
 			}
 		}
-		if d.at >= len(d.lines) {
+		if d.at >= len(d.lines) && !p.halted {
 			items = in.finish(d, items)
 		}
 	}
@@ -539,6 +573,32 @@ func (in *intake) take(d *decoded, items []Item, faults []fault) ([]Item, []faul
 		in.stats.Errors++
 	}
 	return items, append(faults, f)
+}
+
+// halt stops a partition before a row that does not fit its stream. Its position, and the watermark that it holds, stay as they are.
+func (in *intake) halt(d *decoded) {
+	p, l := d.part, &d.lines[d.at]
+	p.halted = true
+	in.halts = append(in.halts, fmt.Errorf("%s stops at position %d: %s; correct `fields` or the schema and start again; everything else goes on", p.name, d.block.Lines[d.at].Off, l.detail))
+	if p.isLive {
+		in.live = slices.DeleteFunc(slices.Clone(in.live), func(x *decoded) bool { return x.part == p })
+		return
+	}
+	in.leave(p)
+	for _, x := range p.queue {
+		<-x.ready
+		in.used = append(in.used, x)
+	}
+	p.queue = nil
+}
+
+// hold takes a block of a partition that has stopped: a live input gets no credit for it and reads no further, a bounded one must
+// come to its end.
+func (in *intake) hold(d *decoded) {
+	close(d.ready)
+	if p := d.part; !p.isLive || len(d.block.Lines) == 0 {
+		in.used = append(in.used, d)
+	}
 }
 
 // finish takes a block that is used up off its queue and says its mark.
@@ -670,7 +730,7 @@ func (in *intake) finished() bool {
 // endLive says that the live partitions have ended.
 func (in *intake) endLive() (blocks []*event.Block) {
 	for _, name := range slices.Sorted(maps.Keys(in.parts)) {
-		if p := in.parts[name]; p.isLive && p.known && !p.done {
+		if p := in.parts[name]; p.isLive && p.known && !p.done && !p.halted {
 			blocks = append(blocks, &event.Block{Partition: name, Meta: p.meta, Live: true, Mark: event.Finished})
 		}
 	}

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"cmp"
+	"encoding/base64"
 	"encoding/binary"
 	"errors"
 	"slices"
@@ -187,7 +188,13 @@ func (g *Graph) faulty(f *fault) *Out {
 	}
 	b = event.AppendJSONString(append(b, `,"source":`...), []byte(f.part.name))
 	b = strconv.AppendInt(append(b, `,"offset":`...), f.off, 10)
-	b = event.AppendJSONString(append(b, `,"raw":`...), f.raw[:min(len(f.raw), rawMax)])
+	raw := f.raw[:min(len(f.raw), rawMax)]
+	if f.part.binary { // text was mended, and a record of bytes says nothing as text
+		b = base64.StdEncoding.AppendEncode(append(b, `,"raw_base64":"`...), raw)
+		o.Payload = append(b, `"}`...)
+		return o
+	}
+	b = event.AppendJSONString(append(b, `,"raw":`...), raw)
 	o.Payload = append(b, '}')
 	return o
 }

@@ -39,8 +39,13 @@ type Batch struct {
 	Forms []*Projection
 	Form  []uint16
 
-	hits  []hit
-	taker taker
+	// Why the row that was appended last, of a record with a schema, must not be taken: its schema is not what the stream's fields say.
+	Unfit error
+
+	hits    []hit
+	taker   taker
+	plan    *plan  // of the record before
+	scratch []byte // texts of the record that is read
 }
 
 // NewBatch returns an empty batch whose columns are the given fields, in this order.
@@ -80,7 +85,11 @@ func (b *Batch) Event(row int32) []byte {
 	if len(b.Forms) == 0 {
 		return bytes.Clone(bytes.TrimSpace(line))
 	}
-	return b.Forms[b.Form[row]].Object(line)
+	if p := b.Forms[b.Form[row]]; p.records == nil {
+		return p.Object(line)
+	} else {
+		return p.recordObject(b.Source.Schemas, line)
+	}
 }
 
 // Undo takes back the last row that was projected.

@@ -35,10 +35,11 @@ type Block struct {
 	Live      bool              // false: bounded, read in the order of watermarks
 	Data      []byte
 	Lines     []Line
-	Mended    int    // lines that its input decoded, and which had bytes that are no text
-	Mark      Mark   // said before the lines, except Finished: after them
-	Committed func() // if set, called once the epoch that has all its rows is on disk
-	Beside    Beside // nil: the lines are all there is
+	Mended    int     // lines that its input decoded, and which had bytes that are no text
+	Mark      Mark    // said before the lines, except Finished: after them
+	Committed func()  // if set, called once the epoch that has all its rows is on disk
+	Beside    Beside  // nil: the lines are all there is
+	Schemas   Schemas // of lines that begin with the id of a schema; nil: none are known
 	free      func(*Block)
 }
 

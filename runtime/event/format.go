@@ -13,9 +13,11 @@ const Raw = "raw"
 // those that the format or the declared types make numbers or booleans. As JSON it is an object of these fields and Raw, and a
 // path means in the line what it means in that object. Of fields that stand twice the last wins. Read-only.
 type Format struct {
-	Name string
-	read lineReader
-	kind map[string]Kind // declared: Number or Bool
+	Name  string
+	read  lineReader
+	by    *bySchema         // of records with a schema: instead of read
+	kind  map[string]Kind   // declared: Number or Bool
+	types map[string]string // likewise, as they are written
 }
 
 // lineReader takes a line apart. It gives the taker its fields: those of fixed places by number, others by name. On an error,
@@ -30,7 +32,7 @@ func newFormat(name string, read lineReader) *Format { return &Format{Name: name
 // Typed declares fields as int, float or bool: their texts become numbers and booleans where they are such.
 func (f *Format) Typed(types map[string]string) *Format {
 	out := *f
-	out.kind = map[string]Kind{}
+	out.kind, out.types = map[string]Kind{}, types
 	for path, t := range types {
 		switch t {
 		case "int", "float":
@@ -43,10 +45,18 @@ func (f *Format) Typed(types map[string]string) *Format {
 }
 
 // Known returns the names of the fields that the format itself gives, besides Raw.
-func (f *Format) Known() []string { return f.read.names() }
+func (f *Format) Known() []string {
+	if f.by != nil {
+		return f.by.known()
+	}
+	return f.read.names()
+}
 
 // Has says whether a line may have the field of a path, or may have it beside it (Block.Beside).
 func (f *Format) Has(path string) bool {
+	if f.by != nil {
+		return f.by.has(path)
+	}
 	name := flat(path)
 	switch f.read.(type) {
 	case logfmtReader, cefReader, leefReader:
@@ -58,6 +68,9 @@ func (f *Format) Has(path string) bool {
 	}
 	return f.NeedsHeader() || name == Raw || name == Whole || strings.HasPrefix(name, "_") || slices.Contains(f.Known(), name)
 }
+
+// Binary says whether records are bytes and no text.
+func (f *Format) Binary() bool { return f.by != nil }
 
 // flat is the name that a path stands for where nothing is nested.
 func flat(path string) string { return strings.Join(SplitPath(path), ".") }
@@ -80,6 +93,9 @@ type named struct {
 
 // Projection returns the projection of the format's lines onto the given fields, a column each, in this order.
 func (f *Format) Projection(fields *Fields, want []Field) *Projection {
+	if f.by != nil {
+		return f.recordProjection(fields, want)
+	}
 	x := &textual{format: f, fixed: f.read.names(), last: -1, kinds: make([]Kind, len(want))}
 	x.slots = make([][]int16, len(x.fixed))
 	p := &Projection{fields: fields, cols: slices.Clone(want), whole: -1, text: x}
@@ -263,6 +279,9 @@ func ended(line []byte) []byte { return bytes.TrimRight(line, "\r\n") }
 
 // Object returns a line as the JSON object that its event is, a copy, nil for a line that cannot be read.
 func (p *Projection) Object(line []byte) []byte {
+	if p.records != nil {
+		return p.recordObject(nil, line)
+	}
 	if p.text == nil {
 		return bytes.Clone(bytes.TrimSpace(line))
 	}
@@ -276,14 +295,17 @@ func (p *Projection) Object(line []byte) []byte {
 }
 
 // JSON says whether the projection reads JSON.
-func (p *Projection) JSON() bool { return p.text == nil }
+func (p *Projection) JSON() bool { return p.text == nil && p.records == nil }
 
-// Reason is why a line that the projection cannot read is an error row: not_json, not_csv, ...
-func (p *Projection) Reason() string {
-	if p.text == nil {
+func bad(at int, msg string) error { return &SyntaxError{at, msg} }
+
+// Reason is why a line that the projection could not read, with this error, is an error row: not_json, not_csv, no_schema, ...
+func (p *Projection) Reason(err error) string {
+	switch {
+	case p.records != nil:
+		return p.recordReason(err)
+	case p.text == nil:
 		return "not_json"
 	}
 	return "not_" + p.text.format.Name
 }
-
-func bad(at int, msg string) error { return &SyntaxError{at, msg} }

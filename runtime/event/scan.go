@@ -26,12 +26,13 @@ func (e *SyntaxError) Error() string { return fmt.Sprintf("%s at byte %d", e.Msg
 // A path that meets an array goes into each of its objects and gives an array of what it finds there. Of duplicate keys
 // the last wins. A Projection is read-only and may be used by many goroutines, each with a batch of its own.
 type Projection struct {
-	fields *Fields
-	cols   []Field
-	root   *level
-	whole  int      // the column of the event itself, or -1
-	text   *textual // of a Format; nil: JSON
-	beside []beside
+	fields  *Fields
+	cols    []Field
+	root    *level
+	whole   int      // the column of the event itself, or -1
+	text    *textual // of a Format; nil: JSON, or records
+	records *records // of records with schemas
+	beside  []beside
 }
 
 // beside is a column whose path may be of something that came with a line (Block.Beside).
@@ -123,6 +124,9 @@ type hit struct {
 func (p *Projection) Append(b *Batch, line []byte) error {
 	if p.text != nil {
 		return p.appendText(b, line)
+	}
+	if p.records != nil {
+		return p.appendRecord(b, line)
 	}
 	clear(b.hits)
 	s := scanner{b: line, hits: b.hits}
@@ -643,13 +647,21 @@ func plainEscape(c byte) byte {
 // gather is the way of a path through an array: rare, so it reads the array again for each column below it.
 func (s *scanner) gather(w *wanted, v hit, depth uint8) {
 	for _, r := range w.rests {
-		found := elements(nil, s.b[v.start:v.end], r.path)
-		if h := &s.hits[r.col]; len(found) > 0 && (!h.found || h.depth >= depth) {
-			own := append([]byte{'['}, found...)
-			own[len(own)-1] = ']' // for the last comma
+		own := elementsOf(s.b[v.start:v.end], r.path)
+		if h := &s.hits[r.col]; own != nil && (!h.found || h.depth >= depth) {
 			*h = hit{kind: Array, depth: depth, found: true, own: own}
 		}
 	}
+}
+
+// elementsOf is what a path leads to in each object of a JSON array, as an array; nil for nothing.
+func elementsOf(array []byte, path []string) []byte {
+	found := elements([]byte{'['}, array, path)
+	if len(found) == 1 {
+		return nil
+	}
+	found[len(found)-1] = ']' // for the last comma
+	return found
 }
 
 // elements appends, each with a comma, what the path leads to in each object of a valid JSON array. Arrays within it are entered
