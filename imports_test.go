@@ -40,7 +40,8 @@ var outside = map[string][]string{
 	"github.com/klauspost/compress":    {"/runtime/elastic", "/runtime/pipeline", "/runtime/state"},
 	"gopkg.in/yaml.v3":                 {"/runtime/pipeline", "/runtime/match"},
 	"github.com/tetratelabs/wazero":    {"/runtime/wasm"},
-	"github.com/santhosh-tekuri":       {"/runtime/wasm"},
+	"github.com/santhosh-tekuri":       {"/runtime/wasm", "/runtime/event"},
+	"github.com/bufbuild/protocompile": {"/runtime/event"},
 	"github.com/hamba/avro":            {"/runtime/event"},
 }
 

@@ -545,7 +545,7 @@ func TestAvroFits(t *testing.T) {
 		s := NewSchema(7, KindAvro, `{"type":"record","name":"R","fields":[{"name":"a","type":`+x.avro+`},{"name":"z","type":"string"}]}`, nil)
 		f := BySchema(KindAvro).Typed(map[string]string{"a": x.declared, "gone": "int"})
 		p := f.Projection(&Fields{}, nil)
-		plan := p.records.plan(planKey{schema: s})
+		plan := p.records.plan(planKey{schema: s}, nil)
 		got := ""
 		if plan.unfit != nil {
 			got = plan.unfit.Error()

@@ -120,7 +120,8 @@ type hit struct {
 	own        []byte // gathered from an array
 }
 
-// Append adds one event to a batch of this projection. On an error, always a *SyntaxError, the batch is as it was.
+// Append adds one event to a batch of this projection. On an error the batch is as it was: a *SyntaxError, or of a record with a schema
+// also that there is none, or *Unfit.
 func (p *Projection) Append(b *Batch, line []byte) error {
 	if p.text != nil {
 		return p.appendText(b, line)

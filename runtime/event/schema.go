@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+
+	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
 // Schema is what a registry or a file says about records. It may be used by many goroutines.
@@ -19,8 +21,8 @@ type Schema struct {
 
 	avro     *avroType
 	protobuf *protoFile
-	valid    func(text []byte) error // of JSON Schema
-	fault    error                   // why nothing can be read by it
+	json     *jsonSchema
+	fault    error // why nothing can be read by it
 }
 
 // Schemas finds the schema of an id. It never waits: an input hands over only blocks whose schemas are known, or known to be none.
@@ -54,6 +56,16 @@ func NewSchema(id int, kind, text string, refs []Reference) *Schema {
 		s.avro, s.fault = parseAvro(text, refs)
 		if s.fault == nil {
 			s.Name = s.avro.name
+		}
+	case kind == KindProtobuf:
+		s.protobuf, s.fault = parseProto(text, refs)
+		if s.fault == nil {
+			s.Name = string(s.protobuf.file.Messages().Get(0).FullName())
+		}
+	case kind == KindJSONSchema:
+		s.json, s.fault = parseJSONSchema(text, refs)
+		if s.fault == nil {
+			s.Name = s.json.title()
 		}
 	default:
 		s.fault = fmt.Errorf("schemas of type %s are not known", kind)
@@ -89,9 +101,21 @@ func BySchema(kind string) *Format { return &Format{Name: kind, by: &bySchema{}}
 // OfSchema is the format of records that all have one schema, and no id before them.
 func OfSchema(s *Schema) *Format { return &Format{Name: s.Kind, by: &bySchema{file: s}} }
 
+// OfMessage is OfSchema for one message of a file of Protobuf; an empty name is its first.
+func OfMessage(s *Schema, name string) (*Format, error) {
+	f := OfSchema(s)
+	if name == "" || s.fault != nil {
+		return f, s.fault
+	}
+	var err error
+	f.by.message, err = s.protobuf.named(name)
+	return f, err
+}
+
 // bySchema says how a record's schema is found.
 type bySchema struct {
-	file     *Schema // nil: by the id before each record
+	file     *Schema                        // nil: by the id before each record
+	message  protoreflect.MessageDescriptor // of a file of Protobuf: the one that records are
 	validate bool
 }
 
@@ -125,18 +149,19 @@ type records struct {
 
 type planKey struct {
 	schema  *Schema
-	message string // of Protobuf: the indexes that lead to it, as they stand in the record
+	message string // of Protobuf: its full name
 }
 
 // plan is how the records of one schema are read for the wanted columns.
 type plan struct {
 	planKey
-	take   func(b *Batch, body []byte) error // fills Batch.hits
-	object func(dst, body []byte) ([]byte, error)
-	name   string
-	id     string
-	unfit  error // declared types are not what the schema has
-	fault  error // nothing can be read
+	indexes string                            // of Protobuf: what led to the message when the plan was made
+	take    func(b *Batch, body []byte) error // fills Batch.hits
+	object  func(dst, body []byte) ([]byte, error)
+	name    string
+	id      string
+	unfit   error // declared types are not what the schema has
+	fault   error // nothing can be read
 }
 
 func (f *Format) recordProjection(fields *Fields, want []Field) *Projection {
@@ -169,27 +194,46 @@ func (x *records) planOf(schemas Schemas, last *plan, record []byte) (*plan, []b
 		}
 		body = record[5:]
 	}
-	message := body[:0]
+	var indexes []byte
 	if s.Kind == KindProtobuf && x.format.by.file == nil {
 		n := indexesLen(body)
 		if n < 0 {
 			return nil, nil, &SyntaxError{len(record) - len(body), "the indexes of a message must come behind the id"}
 		}
-		message, body = body[:n], body[n:]
+		indexes, body = body[:n], body[n:]
 	}
-	if last == nil || last.schema != s || last.message != string(message) {
-		key := planKey{s, string(message)}
-		v, ok := x.plans.Load(key)
-		if !ok {
-			v, _ = x.plans.LoadOrStore(key, x.plan(key))
+	if last != nil && last.schema == s && last.indexes == string(indexes) {
+		return last, body, nil
+	}
+	p, err := x.find(s, indexes)
+	return p, body, err
+}
+
+// find finds the plan of a schema, or of one of its messages.
+func (x *records) find(s *Schema, indexes []byte) (*plan, error) {
+	key := planKey{schema: s}
+	var m protoreflect.MessageDescriptor
+	if s.protobuf != nil && s.Kind == x.format.Name {
+		var err error
+		if m, err = s.protobuf.message(indexes); x.format.by.message != nil {
+			m, err = x.format.by.message, nil
 		}
-		last = v.(*plan)
+		if err != nil {
+			return nil, err
+		}
+		key.message = string(m.FullName())
 	}
-	return last, body, nil
+	if v, ok := x.plans.Load(key); ok {
+		return v.(*plan), nil
+	}
+	p := x.plan(key, m)
+	p.indexes = string(indexes)
+	v, _ := x.plans.LoadOrStore(key, p)
+	return v.(*plan), nil
 }
 
 // plan compiles one.
-func (x *records) plan(key planKey) *plan {
+func (x *records) plan(key planKey, m protoreflect.MessageDescriptor) *plan {
 	s := key.schema
 	p := &plan{planKey: key, name: s.Name, id: strconv.Itoa(s.ID), fault: s.fault}
 	switch {
@@ -198,6 +242,10 @@ func (x *records) plan(key planKey) *plan {
 	case s.fault != nil:
 	case s.Kind == KindAvro:
 		p.avro(x)
+	case s.Kind == KindProtobuf:
+		p.protobuf(x, m)
+	default:
+		p.json(x)
 	}
 	if p.fault != nil {
 		p.fault = &Unfit{fmt.Errorf("%s cannot be used: %w", s, p.fault)}
@@ -320,9 +368,19 @@ type leaf struct {
 // known are the names of fields that the format itself gives, or the file's schema.
 func (by *bySchema) known() []string {
 	names := []string{schemaName, schemaID}
-	if by.file != nil && by.file.avro != nil {
-		for _, f := range by.file.avro.fields {
+	switch s := by.file; {
+	case s == nil || s.fault != nil:
+	case s.avro != nil:
+		for _, f := range s.avro.fields {
 			names = append(names, f.name)
+		}
+	case s.protobuf != nil:
+		m := by.message
+		if m == nil {
+			m = s.protobuf.file.Messages().Get(0)
+		}
+		for _, f := range fieldsOf(m) {
+			names = append(names, string(f.Name()))
 		}
 	}
 	return names
@@ -330,15 +388,8 @@ func (by *bySchema) known() []string {
 
 // has says whether records may have a field. What a registry will say of a record nobody knows beforehand.
 func (by *bySchema) has(path string) bool {
-	if path == Whole || strings.HasPrefix(path, "_") || by.file == nil || by.file.fault != nil {
+	if path == Whole || strings.HasPrefix(path, "_") || by.file == nil || by.file.fault != nil || by.file.json != nil {
 		return true
 	}
-	if by.file.avro != nil {
-		return slices.Contains(by.known(), SplitPath(path)[0])
-	}
-	return true
+	return slices.Contains(by.known(), SplitPath(path)[0])
 }
-
-func indexesLen([]byte) int { return 0 }
-
-type protoFile struct{}

@@ -39,6 +39,7 @@ type part struct {
 	credit int
 	listed bool // in Reader.ready
 	paused bool // the client does not fetch it
+	asking bool // its next block waits for schemas
 	over   bool // bounded: everything before end was polled
 	done   bool // and its end handed over
 }
@@ -57,16 +58,23 @@ func (p *part) mark(m event.Mark, live bool) *event.Block {
 // recordSize is what a record counts for in memory.
 func recordSize(r *kgo.Record) int { return len(r.Key) + len(r.Value) + 200 }
 
-// cut takes the records of the next block off the queue.
-func (p *part) cut() []*kgo.Record {
+// ahead are the records of the next block.
+func (p *part) ahead() []*kgo.Record {
 	n, bytes := 0, 0
 	for n < len(p.queue) && n < blockLines && (n == 0 || bytes+len(p.queue[n].Value) <= blockBytes) {
 		bytes += len(p.queue[n].Value)
-		p.size -= recordSize(p.queue[n])
 		n++
 	}
-	recs := p.queue[:n:n]
-	p.queue = p.queue[n:]
+	return p.queue[:n:n]
+}
+
+// cut takes them off the queue.
+func (p *part) cut() []*kgo.Record {
+	recs := p.ahead()
+	for _, r := range recs {
+		p.size -= recordSize(r)
+	}
+	p.queue = p.queue[len(recs):]
 	return recs
 }
 

@@ -24,11 +24,12 @@ type Input struct {
 	Cluster
 	Topics    []string
 	Share     Share
-	Start     Start  // of partitions without a position
-	Lost      string // what becomes of a partition whose position is gone: stop, earliest or latest
-	UntilEnd  bool   // end where the partitions end now
-	Group     string // whose offsets are published; empty: nobody's
-	RecordMax int    // longest value, bytes
+	Start     Start     // of partitions without a position
+	Lost      string    // what becomes of a partition whose position is gone: stop, earliest or latest
+	UntilEnd  bool      // end where the partitions end now
+	Group     string    // whose offsets are published; empty: nobody's
+	RecordMax int       // longest value, bytes
+	Registry  *Registry // of records that begin with the id of a schema; nil: there are none
 }
 
 // Share is which partitions of every topic are read: those listed, or the I-th share of N, counted from 1; the zero Share is all.

@@ -26,16 +26,17 @@ const (
 // partitions; Next makes a block of a queue, as far as the receiver's credit goes. A live reader stops polling while much waits. A
 // bounded one may not, since the receiver may wait for just the partition that has nothing: then those that have enough are paused.
 type Reader struct {
-	in     Input
-	client *kgo.Client
-	adm    *kadm.Client
-	health *health
-	ctx    context.Context
-	cancel context.CancelFunc
-	work   sync.WaitGroup
-	blocks sync.Pool
-	wake   chan struct{} // for Next
-	room   chan struct{} // for poll
+	in      Input
+	client  *kgo.Client
+	adm     *kadm.Client
+	health  *health
+	schemas *registry // nil: none
+	ctx     context.Context
+	cancel  context.CancelFunc
+	work    sync.WaitGroup
+	blocks  sync.Pool
+	wake    chan struct{} // for Next
+	room    chan struct{} // for poll
 
 	mu    sync.Mutex
 	parts map[string]map[int32]*part
@@ -51,12 +52,19 @@ type Reader struct {
 
 // Open finds out where to begin and starts reading. The error is a *Stop if trying again will not help.
 func Open(ctx context.Context, in Input, positions map[string]Position) (*Reader, error) {
+	var schemas *registry
+	if in.Registry != nil {
+		var err error
+		if schemas, err = in.Registry.open(); err != nil {
+			return nil, err
+		}
+	}
 	client, h, err := in.connect(ctx, kgo.FetchMaxBytes(fetchMax), kgo.FetchMaxWait(fetchWait), kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.KeepControlRecords(), kgo.ConsumeResetOffset(kgo.NoResetOffset()))
 	if err != nil {
 		return nil, err
 	}
-	r := &Reader{in: in, client: client, adm: kadm.NewClient(client), health: h, parts: map[string]map[int32]*part{},
+	r := &Reader{in: in, client: client, schemas: schemas, adm: kadm.NewClient(client), health: h, parts: map[string]map[int32]*part{},
 		wake: make(chan struct{}, 1), room: make(chan struct{}, 1), every: watchEvery}
 	r.blocks.New = r.newBlock
 	asking, done := context.WithTimeout(ctx, patience)
@@ -165,7 +173,7 @@ func (r *Reader) pick() (b *event.Block, p *part, recs []*kgo.Record, err error)
 		return nil, nil, nil, io.EOF
 	}
 	for i, p := range r.ready {
-		if len(p.queue) > 0 && p.credit == 0 {
+		if len(p.queue) > 0 && (p.credit == 0 || p.asking || r.ask(p)) {
 			continue
 		}
 		r.ready = append(r.ready[:i], r.ready[i+1:]...)
@@ -188,6 +196,35 @@ func (r *Reader) pick() (b *event.Block, p *part, recs []*kgo.Record, err error)
 	return nil, nil, nil, nil
 }
 
+// ask looks whether the schemas of a partition's next block are known; if not, it waits for them, and others go on.
+func (r *Reader) ask(p *part) bool {
+	if r.schemas == nil {
+		return false
+	}
+	ids := r.schemas.missing(func(yield func([]byte) bool) {
+		for _, rec := range p.ahead() {
+			if len(rec.Value) <= r.in.RecordMax && !yield(rec.Value) {
+				return
+			}
+		}
+	})
+	if len(ids) == 0 {
+		return false
+	}
+	p.asking = true
+	r.work.Go(func() {
+		err := r.schemas.learn(r.ctx, ids)
+		r.mu.Lock()
+		p.asking = false
+		r.mu.Unlock()
+		if err != nil && r.ctx.Err() == nil {
+			r.stop(err)
+		}
+		signal(r.wake)
+	})
+	return true
+}
+
 func (r *Reader) newBlock() any {
 	b := &block{}
 	b.Data = make([]byte, 0, blockBytes)
@@ -199,6 +236,9 @@ func (r *Reader) newBlock() any {
 func (r *Reader) block(p *part, recs []*kgo.Record) *event.Block {
 	b := r.blocks.Get().(*block)
 	b.fill(p, recs, !r.in.UntilEnd, r.in.RecordMax)
+	if r.schemas != nil {
+		b.Schemas = r.schemas.find
+	}
 	return &b.Block
 }
 

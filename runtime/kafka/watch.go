@@ -43,11 +43,10 @@ func (r *Reader) watch() {
 	}
 }
 
-// beat hands over an empty block of each partition while a broker is away: a partition that cannot be read is not silent.
+// beat hands over an empty block of each partition while a broker is away, or of those that wait for schemas: a partition that cannot
+// be read is not silent.
 func (r *Reader) beat() {
-	if !r.health.troubled() {
-		return
-	}
+	away := r.health.troubled()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(r.say) > 0 {
@@ -55,7 +54,9 @@ func (r *Reader) beat() {
 	}
 	for _, parts := range r.parts {
 		for _, p := range parts {
-			r.say = append(r.say, p.mark(event.NoMark, true))
+			if away || p.asking {
+				r.say = append(r.say, p.mark(event.NoMark, true))
+			}
 		}
 	}
 	signal(r.wake)
