@@ -86,12 +86,12 @@ func parseAvro(text string, refs []Reference) (t *avroType, err error) {
 	cache := &avro.SchemaCache{}
 	for _, r := range refs {
 		if _, err := avro.ParseWithCache(r.Text, "", cache); err != nil {
-			return nil, fmt.Errorf("what it refers to as %q is no schema of Avro: %w", r.Name, err)
+			return nil, fmt.Errorf("what it refers to as %q is no schema of Avro: %s", r.Name, brief(err))
 		}
 	}
 	s, err := avro.ParseWithCache(text, "", cache)
 	if err != nil {
-		return nil, fmt.Errorf("it is no schema of Avro: %w", err)
+		return nil, fmt.Errorf("it is no schema of Avro: %s", brief(err))
 	}
 	m := avroMaker{named: map[string]*avroType{}}
 	t = m.make(s)

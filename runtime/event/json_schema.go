@@ -33,7 +33,7 @@ func parseJSONSchema(text string, refs []Reference) (*jsonSchema, error) {
 			err = c.AddResource(r.Name, doc)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("what it refers to as %q is no JSON Schema: %w", r.Name, err)
+			return nil, fmt.Errorf("what it refers to as %q is no JSON Schema: %s", r.Name, brief(err))
 		}
 	}
 	doc, err := jsonschema.UnmarshalJSON(strings.NewReader(text))
@@ -46,7 +46,7 @@ func parseJSONSchema(text string, refs []Reference) (*jsonSchema, error) {
 		valid, err = c.Compile(name)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("it is no JSON Schema: %w", err)
+		return nil, fmt.Errorf("it is no JSON Schema: %s", brief(err))
 	}
 	return &jsonSchema{doc, valid}, nil
 }

@@ -32,7 +32,7 @@ func parseProto(text string, refs []Reference) (f *protoFile, err error) {
 	c := protocompile.Compiler{MaxParallelism: 1, Resolver: protocompile.WithStandardImports(&protocompile.SourceResolver{Accessor: protocompile.SourceAccessorFromMap(files)})}
 	out, err := c.Compile(context.Background(), protoName)
 	if err != nil {
-		return nil, fmt.Errorf("it is no Protobuf: %w", err)
+		return nil, fmt.Errorf("it is no Protobuf: %s", brief(err))
 	}
 	if out[0].Messages().Len() == 0 {
 		return nil, fmt.Errorf("it has no message")

@@ -73,6 +73,12 @@ func NewSchema(id int, kind, text string, refs []Reference) *Schema {
 	return s
 }
 
+// brief is an error of a parser on one line, without all of the text that it may quote.
+func brief(err error) string {
+	text := strings.Join(strings.Fields(err.Error()), " ")
+	return string(Mend([]byte(text[:min(len(text), 300)])))
+}
+
 // Fault is why nothing can be read by the schema, nil if it can be used.
 func (s *Schema) Fault() error { return s.fault }
 

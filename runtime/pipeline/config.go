@@ -33,6 +33,8 @@ type Config struct {
 	file      string          // that holds it; "": not known
 	plugins   []pluginFile    // in the file's order
 	HTTP      string          // host:port where /stats, /metrics, /ready and /live are; "": nowhere
+
+	registered []*yaml.Node // formats that need a schema registry
 }
 
 // DecodeDetect reads the mapping under `buffer.detect`. It finds every problem, sorted by place; the Config is only good

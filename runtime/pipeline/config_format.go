@@ -2,6 +2,9 @@ package pipeline
 
 import (
 	"fmt"
+	"io"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -15,7 +18,10 @@ var plainFormats = map[string]func() *event.Format{
 	"cef": event.CEF, "leef": event.LEEF, "logfmt": event.Logfmt, "combined": event.Combined,
 }
 
-var formatNames = []string{"json", "csv", "syslog", "cef", "leef", "logfmt", "combined", "regex"}
+var formatNames = []string{"json", "csv", "syslog", "cef", "leef", "logfmt", "combined", "regex", event.KindAvro, event.KindProtobuf, event.KindJSONSchema}
+
+// settled are the formats that may have settings.
+var settled = []string{"csv", "regex", "syslog", event.KindAvro, event.KindProtobuf, event.KindJSONSchema}
 
 // timestamp is the field of an event's time where the format has one.
 const timestamp = "timestamp"
@@ -61,7 +67,7 @@ func (d *decoder) formatUnder(s *source, n *yaml.Node) *event.Format {
 			return nil
 		}
 		e := m.entries[0]
-		if name, n = e.key.Value, e.key; name == "csv" || name == "regex" || name == "syslog" {
+		if name, n = e.key.Value, e.key; slices.Contains(settled, name) {
 			if body = d.mapping(e.value, name); body == nil {
 				return nil
 			}
@@ -99,6 +105,8 @@ func (d *decoder) formatOf(n *yaml.Node, name string, body *mapping) *event.Form
 		return d.csv(n, body)
 	case name == "syslog" && n.Kind == yaml.ScalarNode:
 		return d.syslog(n, body)
+	case name == event.KindAvro || name == event.KindProtobuf || name == event.KindJSONSchema:
+		return d.schemed(n, name, body)
 	case name == "regex" && body != nil:
 		return d.regex(body)
 	case name == "regex":
@@ -152,6 +160,74 @@ func (d *decoder) syslog(n *yaml.Node, m *mapping) *event.Format {
 		d.wrong(n, "message: %v", err)
 	}
 	return f
+}
+
+// schemaFileMax is how long the file of a schema may be.
+const schemaFileMax = 1 << 20
+
+// schemed reads a format of records with schemas: { schema: FILE } for records that all have it and do not name it; without a file they
+// begin with an id.
+func (d *decoder) schemed(n *yaml.Node, name string, m *mapping) *event.Format {
+	var file, message, validate *yaml.Node
+	if m != nil {
+		file = m.get("schema")
+		if name == event.KindProtobuf {
+			message = m.get("message")
+		}
+		if name == event.KindJSONSchema {
+			validate = m.get("validate")
+		}
+		m.done()
+	}
+	var f *event.Format
+	switch {
+	case file == nil:
+		d.conf.registered = append(d.conf.registered, n)
+		if f = event.BySchema(name); message != nil {
+			d.wrong(m.key("message"), "message needs schema: records that begin with an id say which message they are")
+		}
+	default:
+		path := d.text(file, "schema")
+		if path == "" {
+			return nil
+		}
+		text, err := readLimited(path, schemaFileMax)
+		if err != nil {
+			d.wrong(file, "schema: %v", err)
+			return nil
+		}
+		s := event.NewSchema(-1, name, string(text), nil)
+		if s.Fault() != nil {
+			d.wrong(file, "schema: %s cannot be used: %v", path, s.Fault())
+			return nil
+		}
+		if f, err = event.OfMessage(s, d.text(message, "message")); err != nil {
+			d.wrong(message, "message: %v", err)
+			return nil
+		}
+	}
+	if d.bool(validate, "validate") {
+		f = f.Validated()
+	}
+	return f
+}
+
+// readLimited reads a file; an error has the path that was tried.
+func readLimited(path string, limit int64) ([]byte, error) {
+	full, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	f, err := os.Open(full)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err == nil && int64(len(text)) > limit {
+		err = fmt.Errorf("%s is longer than %d bytes", full, limit)
+	}
+	return text, err
 }
 
 func (d *decoder) regex(m *mapping) *event.Format {

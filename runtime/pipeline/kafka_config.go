@@ -76,7 +76,12 @@ func (d *decoder) kafkaRecords(in *kafka.Input, m *mapping) {
 			d.wrong(n, "%v", err)
 		}
 	}
-	m.later("schema_registry")
+	if n := m.get("schema_registry"); n != nil {
+		if r := d.mapping(n, "schema_registry"); r != nil {
+			in.Registry = d.registry(r)
+			r.done()
+		}
+	}
 	m.done()
 }
 

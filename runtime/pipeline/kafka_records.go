@@ -27,7 +27,12 @@ a share and a state of its own; what is grouped or joined must then be in partit
 are read from their first record.
 
 While brokers do not answer it waits, says so, and keeps partitions from counting as idle. It stops with the reason for what does not pass by
-itself: a topic that is not there, was deleted or made anew, an offset that was deleted before it was read, a password that is wrong.`).
+itself: a topic that is not there, was deleted or made anew, an offset that was deleted before it was read, a password that is wrong.
+
+With `+"`schema_registry`"+` records may begin with the id of their schema (a byte 0 and four bytes), as Confluent's serializers write them, for
+streams whose `+"`format`"+` is avro, protobuf or json_schema. Each id is asked for once. While the registry does not answer, a partition whose next
+records need a schema that is not known waits, and the others go on; an id that the registry does not have makes an error row, with reason
+`+"`no_schema`"+`; a user that it does not let in stops the input.`).
 		Fields(clusterFields()...).
 		Fields(
 			service.NewStringListField("topics").
@@ -51,10 +56,14 @@ itself: a topic that is not there, was deleted or made anew, an offset that was 
 			service.NewStringField("max_record").
 				Description("The longest value, at most 64MiB. Of a longer one the first 1024 bytes are in the error row.").
 				Default("1MiB").Example("256KiB"),
+			service.NewObjectField("schema_registry", registryFields()...).
+				Description("The registry, with Confluent's API, of streams whose `format` is avro, protobuf or json_schema.").
+				Optional(),
 		).
 		Example("Two topics", "", "input:\n  kafka_records:\n    seed_brokers: [localhost:9092]\n    topics: [logins, ids]\n").
 		Example("A share of a topic, over TLS with a password", "", "input:\n  kafka_records:\n    seed_brokers: [kafka.example.com:9093]\n    topics: [logins]\n    partitions: 1/4\n"+
-			"    consumer_group: tocsin-logins\n    tls: { enabled: true }\n    sasl: { mechanism: SCRAM-SHA-512, username: tocsin, password_env: KAFKA_PASSWORD }\n")
+			"    consumer_group: tocsin-logins\n    tls: { enabled: true }\n    sasl: { mechanism: SCRAM-SHA-512, username: tocsin, password_env: KAFKA_PASSWORD }\n").
+		Example("Records with schemas", "", "input:\n  kafka_records:\n    seed_brokers: [localhost:9092]\n    topics: [logins]\n    schema_registry: { url: \"http://localhost:8081\", username: tocsin, password_env: KAFKA_PASSWORD }\n")
 }
 
 func init() {
@@ -82,6 +91,9 @@ func newKafkaRecords(conf *service.ParsedConfig, res *service.Resources) (*kafka
 		return nil, err
 	}
 	c.Log = kafka.Log{Warn: res.Logger().Warnf, Info: res.Logger().Infof}
+	if c.Registry != nil {
+		c.Registry.Log = c.Log
+	}
 	return &kafkaRecords{conf: c, link: linkOf(res)}, nil
 }
 
