@@ -34,7 +34,8 @@ type Config struct {
 	plugins   []pluginFile    // in the file's order
 	HTTP      string          // host:port where /stats, /metrics, /ready and /live are; "": nowhere
 
-	registered []*yaml.Node // formats that need a schema registry
+	registered []*yaml.Node         // formats that need a schema registry
+	shapes     map[string]*rowShape // of the operators whose rows leave
 }
 
 // DecodeDetect reads the mapping under `buffer.detect`. It finds every problem, sorted by place; the Config is only good
@@ -43,6 +44,9 @@ func DecodeDetect(n *yaml.Node) (*Config, []match.Problem) {
 	d := newDecoder()
 	d.conf.node = n
 	d.detect(n)
+	if len(d.problems) == 0 {
+		d.conf.shapes = d.shapes()
+	}
 	return d.conf, d.sorted()
 }
 

@@ -62,7 +62,7 @@ func newDetect(conf *service.ParsedConfig, mgr *service.Resources) (*detect, err
 		return nil, err
 	}
 	l := linkOf(mgr)
-	l.detect = true
+	l.detect, l.shapes = true, c.shapes
 	b := &detect{conf: c, log: mgr.Logger(), link: l, count: map[string]int64{}}
 	b.room = sync.NewCond(&b.mu)
 	logPlugins(c.Spec, b.log)

@@ -12,6 +12,7 @@ import (
 	"github.com/redpanda-data/benthos/v4/public/service"
 	"gopkg.in/yaml.v3"
 
+	"github.com/seed-98920119/tocsin/runtime/event"
 	"github.com/seed-98920119/tocsin/runtime/kafka"
 	"github.com/seed-98920119/tocsin/runtime/match"
 )
@@ -107,6 +108,24 @@ func (d *decoder) kafkaRows(c *kafkaRowsConfig, m *mapping) {
 		d.wrong(n, "timeout must be from 1s to 10m, not %s", n.Value)
 	}
 	c.inFlight = d.int(m.get("max_in_flight"), "max_in_flight", 1, 1, inFlightLimit)
+	encoding := m.get("encoding")
+	c.encoding = d.enum(encoding, "encoding", "json", "json", event.KindAvro, event.KindJSONSchema)
+	if n := m.get("schema_registry"); n != nil {
+		if r := d.mapping(n, "schema_registry"); r != nil {
+			c.registry = d.registry(r)
+			c.subject = d.enum(r.get("subject"), "subject", "topic", "topic", "record", "topic_record")
+			c.register = true
+			if n := r.get("register"); n != nil {
+				c.register = d.bool(n, "register")
+			}
+			r.done()
+		}
+		if c.encoding == "json" {
+			d.wrong(m.key("schema_registry"), "schema_registry needs encoding: avro or json_schema; plain JSON has no schema")
+		}
+	} else if c.encoding != "json" {
+		d.wrong(encoding, "encoding %s needs schema_registry: { url: ... }", c.encoding)
+	}
 	m.done()
 }
 

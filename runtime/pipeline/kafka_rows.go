@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/redpanda-data/benthos/v4/public/service"
 
@@ -20,7 +22,13 @@ stream, reason, late_by_ms, position, as far as the row has them. The key is the
 column. The record's own time is that of writing, because retention goes by it.
 
 A row is acknowledged after the brokers' acknowledgement. One that is rejected is sent again, by itself, as other outputs' rows are. After a crash
-or a lost answer a row may be there twice, under the same result id.`).
+or a lost answer a row may be there twice, under the same result id.
+
+With `+"`encoding: avro`"+` or `+"`json_schema`"+` a value begins with the id of its schema, as Confluent's serializers write it. The schemas follow from the
+operators: a column may be null, and is a long, double, boolean, string or timestamp-millis as far as its type is known, else any of these;
+what has parts is the text of its JSON. Alerts have the schema `+"`tocsin.Alert`"+`; events that are passed on as they are, late and error rows have
+`+"`tocsin.Document`"+`, which is the text of their JSON. A row that is not what its schema says is refused, and an error row goes instead. While the
+registry does not answer, rows wait in the state.`).
 		Fields(clusterFields()...).
 		Fields(
 			service.NewStringField("topic").
@@ -38,8 +46,21 @@ or a lost answer a row may be there twice, under the same result id.`).
 			service.NewIntField("max_in_flight").
 				Description("Batches that wait for their acknowledgement at the same time. With 1 rows are written in their order.").
 				Default(1),
+			service.NewStringEnumField("encoding", "json", event.KindAvro, event.KindJSONSchema).
+				Description("Of values.").
+				Default("json"),
+			service.NewObjectField("schema_registry", append(registryFields(),
+				service.NewStringEnumField("subject", "topic", "record", "topic_record").
+					Description("Under which name a schema is registered: `TOPIC-value`, the full name of the record, or `TOPIC-RECORD`. Rows of several operators, or alerts and rows, have several schemas: they need the last two.").
+					Default("topic"),
+				service.NewBoolField("register").
+					Description("Whether to register schemas that are not there. Otherwise somebody else must have.").
+					Default(true))...).
+				Description("The registry, with Confluent's API, of `encoding` avro and json_schema.").
+				Optional(),
 		).
-		Example("Alerts to a topic", "", "output:\n  kafka_rows:\n    seed_brokers: [localhost:9092]\n    topic: alerts\n")
+		Example("Alerts to a topic", "", "output:\n  kafka_rows:\n    seed_brokers: [localhost:9092]\n    topic: alerts\n").
+		Example("Rows as Avro", "", "output:\n  kafka_rows:\n    seed_brokers: [localhost:9092]\n    topic: attempts\n    encoding: avro\n    schema_registry: { url: \"http://localhost:8081\", subject: topic_record }\n")
 }
 
 func init() {
@@ -61,13 +82,19 @@ type kafkaRowsConfig struct {
 	out      kafka.Output
 	key      string // column; empty: the result id
 	inFlight int
+	encoding string          // json, avro or json_schema
+	registry *kafka.Registry // of the last two
+	subject  string          // topic, record or topic_record
+	register bool
 }
 
 // kafkaRows is the output.
 type kafkaRows struct {
-	conf   kafkaRowsConfig
-	writer *kafka.Writer
-	pause  pause
+	conf     kafkaRowsConfig
+	link     *link
+	writer   *kafka.Writer
+	subjects *kafka.Subjects // nil: values are plain JSON
+	pause    pause
 }
 
 func newKafkaRows(conf *service.ParsedConfig, res *service.Resources) (*kafkaRows, error) {
@@ -76,12 +103,15 @@ func newKafkaRows(conf *service.ParsedConfig, res *service.Resources) (*kafkaRow
 		return nil, err
 	}
 	c.out.Log = kafka.Log{Warn: res.Logger().Warnf, Info: res.Logger().Infof}
-	return &kafkaRows{conf: c}, nil
+	if c.registry != nil {
+		c.registry.Log = c.out.Log
+	}
+	return &kafkaRows{conf: c, link: linkOf(res)}, nil
 }
 
 // Connect finds the topic. Benthos says what is wrong and tries again what may pass; rows wait in the state meanwhile.
 func (o *kafkaRows) Connect(ctx context.Context) (err error) {
-	if o.writer, err = kafka.OpenWriter(ctx, o.conf.out); err == nil {
+	if err = o.open(ctx); err == nil {
 		return nil
 	}
 	var stop *kafka.Stop
@@ -94,14 +124,32 @@ func (o *kafkaRows) Connect(ctx context.Context) (err error) {
 
 // WriteBatch writes the batch and waits for the brokers.
 func (o *kafkaRows) WriteBatch(ctx context.Context, batch service.MessageBatch) error {
-	rows := make([]kafka.Row, len(batch))
+	rows, at := make([]kafka.Row, 0, len(batch)), make([]int, 0, len(batch))
+	unfit := make([]fate, len(batch))
 	for i, msg := range batch {
-		var err error
-		if rows[i], err = o.row(msg); err != nil {
+		row, err := o.row(msg)
+		if err == nil {
+			row.Value, err = o.encode(ctx, msg, row.Value)
+		}
+		var no *misfit
+		switch {
+		case errors.As(err, &no):
+			unfit[i] = fate{refused, no.Error()}
+		case err != nil:
 			return err
+		default:
+			rows, at = append(rows, row), append(at, i)
 		}
 	}
 	errs, err := o.writer.Write(ctx, rows)
+	if len(rows) < len(batch) {
+		for k, e := range errs {
+			if e != nil {
+				unfit[at[k]] = fate{busy, e.Error()}
+			}
+		}
+		return o.link.report(batch, unfit)
+	}
 	if err == nil {
 		return nil
 	}
@@ -159,4 +207,91 @@ func (o *kafkaRows) Close(context.Context) error {
 		o.writer = nil
 	}
 	return nil
+}
+
+// open finds the topic, and looks whether schemas that are known beforehand are taken.
+func (o *kafkaRows) open(ctx context.Context) (err error) {
+	if o.conf.registry != nil && o.subjects == nil {
+		if o.subjects, err = kafka.OpenSubjects(*o.conf.registry, o.conf.register); err != nil {
+			return err
+		}
+	}
+	if o.subjects != nil {
+		why, err := o.conf.compatible(ctx, o.subjects, o.link.shapes)
+		switch {
+		case err != nil:
+			return err
+		case why != "":
+			return &kafka.Stop{Err: errors.New(why)}
+		}
+	}
+	o.writer, err = kafka.OpenWriter(ctx, o.conf.out)
+	return err
+}
+
+// compatible says why the registry would not take the schema of an operator's rows. With one subject for all nobody knows beforehand
+// which rows come here, unless there is one operator alone.
+func (c *kafkaRowsConfig) compatible(ctx context.Context, to *kafka.Subjects, shapes map[string]*rowShape) (why string, err error) {
+	if c.subject == "topic" && len(shapes) != 1 {
+		return "", nil
+	}
+	for _, name := range slices.Sorted(maps.Keys(shapes)) {
+		s := shapes[name]
+		if why, err = to.Check(ctx, c.subjectOf(s), c.encoding, c.schemaOf(s)); why != "" || err != nil {
+			return why, err
+		}
+	}
+	return "", nil
+}
+
+func (c *kafkaRowsConfig) subjectOf(s *rowShape) string {
+	switch c.subject {
+	case "record":
+		return s.fullName()
+	case "topic_record":
+		return c.out.Topic + "-" + s.fullName()
+	}
+	return c.out.Topic + "-value"
+}
+
+func (c *kafkaRowsConfig) schemaOf(s *rowShape) string {
+	if c.encoding == event.KindAvro {
+		return s.avro()
+	}
+	return s.json()
+}
+
+// misfit is a row that is not what its schema says.
+type misfit struct{ error }
+
+// encode makes a record of a row's payload.
+func (o *kafkaRows) encode(ctx context.Context, msg *service.Message, payload []byte) ([]byte, error) {
+	if o.subjects == nil {
+		return payload, nil
+	}
+	shape := documentShape
+	kind, _ := msg.MetaGet("kind")
+	name, _ := msg.MetaGet("operator")
+	if s := o.link.shapes[name]; kind == "alert" {
+		shape = alertShape
+	} else if kind == "row" && s != nil {
+		shape = s
+	}
+	subject := o.conf.subjectOf(shape)
+	id, err := o.subjects.ID(ctx, subject, shape.fullName(), o.conf.encoding, o.conf.schemaOf(shape))
+	if err != nil {
+		var stop *kafka.Stop
+		if errors.As(err, &stop) {
+			fail(fmt.Errorf("kafka_rows: %w", err))
+		}
+		return nil, err
+	}
+	out := kafka.AppendHeader(nil, id)
+	if o.conf.encoding == event.KindJSONSchema {
+		return append(out, payload...), nil
+	}
+	if out, err = shape.appendAvro(out, payload); err != nil {
+		return nil, &misfit{err}
+	}
+	return out, nil
 }

@@ -23,7 +23,8 @@ type link struct {
 	once      sync.Once
 	positions map[string]Position // by partition
 	err       error
-	detect    bool // there is a detect buffer behind
+	detect    bool                 // there is a detect buffer behind
+	shapes    map[string]*rowShape // of the operators whose rows leave, by name
 
 	mu       sync.Mutex
 	follow   []follower
