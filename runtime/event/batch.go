@@ -46,6 +46,7 @@ type Batch struct {
 	taker   taker
 	plan    *plan  // of the record before
 	scratch []byte // texts of the record that is read
+	found   []gathered
 }
 
 // NewBatch returns an empty batch whose columns are the given fields, in this order.

@@ -29,6 +29,7 @@ type protoField struct {
 	clears []int16 // columns of the oneof's other members
 	zero   []byte  // without presence: the text of what is not there
 	kind   Kind    // of zero
+	time   bool    // a Timestamp that is wanted as a whole, as most events have
 }
 
 // protobuf compiles the plan for records of one message.
@@ -36,9 +37,9 @@ func (p *plan) protobuf(x *records, m protoreflect.MessageDescriptor) {
 	root := protoWanted(m, x.root)
 	p.name = string(m.FullName())
 	p.take = func(b *Batch, body []byte) error {
-		r := protoReader{hits: b.hits, scratch: b.scratch}
+		r := protoReader{hits: b.hits, scratch: b.scratch, found: b.found[:0]}
 		err := r.message(root, body, 1)
-		if err == nil {
+		if b.found = r.found; err == nil {
 			err = r.finish()
 		}
 		b.scratch = r.scratch
@@ -101,6 +102,7 @@ func protoFieldWanted(d protoreflect.FieldDescriptor, k *wanted, l *level) proto
 		f.inside = protoWanted(d.Message(), k.child)
 	default:
 		f.gather, f.level, f.cols = k, l, k.cols
+		f.time = single && k.child == nil && d.Message().FullName() == "google.protobuf.Timestamp"
 	}
 	if !d.HasPresence() && len(k.cols) > 0 {
 		switch {
@@ -211,6 +213,10 @@ func (r *protoReader) take(f *protoField, s protoSpan, depth int) error {
 func (r *protoReader) finish() error {
 	for len(r.found) > 0 {
 		f := r.found[0].f
+		if f.time && !slices.ContainsFunc(r.found[1:], func(g gathered) bool { return g.f == f }) && r.takeTime(f, r.found[0].data) {
+			r.found = r.found[1:]
+			continue
+		}
 		var spans []protoSpan
 		rest := r.found[:0]
 		for _, g := range r.found {
@@ -239,4 +245,36 @@ func (r *protoReader) finish() error {
 		}
 	}
 	return nil
+}
+
+// takeTime reads a Timestamp that stands in the record once, if it is a time.
+func (r *protoReader) takeTime(f *protoField, b []byte) bool {
+	var sec, nanos uint64
+	for len(b) > 0 {
+		num, typ, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return false
+		}
+		b = b[n:]
+		v, n := protowire.ConsumeVarint(b)
+		if n < 0 || typ != protowire.VarintType || num > 2 {
+			return false
+		}
+		b = b[n:]
+		if num == 1 {
+			sec = v
+		} else {
+			nanos = v
+		}
+	}
+	from := len(r.scratch)
+	text, ok := protoTime(r.scratch, int64(sec), int32(nanos))
+	if !ok {
+		return false
+	}
+	r.scratch = text
+	for _, c := range f.cols {
+		r.hits[c] = hit{kind: String, depth: f.depth, found: true, own: text[from+1 : len(text)-1]}
+	}
+	return true
 }
