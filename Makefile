@@ -61,10 +61,12 @@ bench:
 # real servers on loopback (a JDK of 17 or newer, Maven, unzip)
 servers-up:
 	servers/kafka.sh up
+	servers/registry.sh up
 	servers/opensearch.sh up
 
 servers-down:
 	servers/kafka.sh wipe
+	servers/registry.sh wipe
 	servers/opensearch.sh wipe
 
 # what needs real servers; the tests start their own, stop and kill them

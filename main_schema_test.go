@@ -293,6 +293,52 @@ func schemaExample(t *testing.T, broker, registry string) {
 	compare()
 	schemaStops(t, s, cl, binary, file)
 	compare()
+	if *integration { // the registry within the tests takes everything
+		kafkaClient(t, broker, "logins2")
+		schemaRefused(t, cl, binary, file, dir)
+	}
+}
+
+// schemaRefused has schemas registered that neither the streams nor the rows go with: lint --online says so, and no row is written.
+func schemaRefused(t *testing.T, cl *sr.Client, binary, file, dir string) {
+	t.Helper()
+	for subject, field := range map[string]string{"rows-tocsin.schemas.more": `{"name":"n","type":"string"}`, "logins2-value": `{"name":"source_ip","type":"int"}`} {
+		if _, err := cl.CreateSchema(t.Context(), subject, sr.Schema{Schema: `{"type":"record","namespace":"tocsin.schemas","name":"more","fields":[` + field + `]}`}); err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range cl.SetCompatibility(t.Context(), sr.SetCompatibility{Level: sr.CompatBackward}, subject) {
+			if r.Err != nil {
+				t.Fatal(r.Err)
+			}
+		}
+	}
+	src, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.NewReplacer("attempts:", "more:", dir+"/state", dir+"/state2", "[logins,", "[logins2,", "topic: logins }", "topic: logins2 }").Replace(string(src))
+	bad := filepath.Join(dir, "refused.yaml")
+	if err := os.WriteFile(bad, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"lint", "--online", bad}, {"run", bad}} {
+		out, err := exec.Command(binary, args...).CombinedOutput()
+		if exit, ok := err.(*exec.ExitError); !ok || exit.ExitCode() == 0 {
+			t.Errorf("%v: %v\n%s", args, err, out)
+		}
+		want := []string{"subject rows-tocsin.schemas.more: the schema of the rows is not compatible with the one that is registered"}
+		if args[0] == "lint" {
+			want = append(want, bad+":3:", "topic logins2, stream logins: ", "field source_ip is declared to be of type ip, and is an integer there")
+		}
+		for _, w := range want {
+			if !bytes.Contains(out, []byte(w)) {
+				t.Errorf("%v does not say %q:\n%s", args, w, out)
+			}
+		}
+	}
+	if out, err := exec.Command(binary, "lint", "--online", file).CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
 }
 
 // schemaStops brings logins a schema that is not what the stream says: it stops, and the others go on; and rows that the registry does

@@ -35,7 +35,8 @@ Usage:
 
 Commands:
   run [--fresh] PIPELINE     run a pipeline until its input ends, or until Ctrl-C; goes on where it was
-  lint PIPELINE...           check pipelines: every fault with file, line, column and what to do
+  lint [--online] PIPELINE...
+                             check pipelines: every fault with file, line, column and what to do
   graph PIPELINE             the pipeline as a drawing (Mermaid, DOT) or as data, with where columns come from
   state PIPELINE             what the pipeline's state holds, also while it runs: positions, watermarks, keys, their sizes and ages
   state backup PIPELINE FILE, state restore PIPELINE FILE

@@ -136,6 +136,18 @@ func (f *Format) Validated() *Format {
 // Registered says whether records begin with the id of a schema in a registry.
 func (f *Format) Registered() bool { return f.by != nil && f.by.file == nil }
 
+// Fits says why records of a schema would stop a stream of the format, nil if they would not. Of Protobuf it judges the first message.
+func (f *Format) Fits(s *Schema) error {
+	p, err := f.Projection(&Fields{}, nil).records.find(s, nil)
+	switch {
+	case err != nil:
+		return err
+	case p.fault != nil:
+		return p.fault
+	}
+	return p.unfit
+}
+
 // Fields that say by which schema a record was read. Like those of a record's key and headers they stand before what it says itself.
 const (
 	schemaName = "_schema"

@@ -114,6 +114,26 @@ func (s *Subjects) Check(ctx context.Context, subject, kind, text string) (why s
 	return why, nil
 }
 
+// Newest is the newest schema of a subject, nil if it has none. An error is why the registry does not answer, or does not let us in.
+func (r Registry) Newest(ctx context.Context, subject string) (*event.Schema, error) {
+	g, err := r.open()
+	if err != nil {
+		return nil, err
+	}
+	v, err := g.client.SchemaByVersion(ctx, subject, -1)
+	if err == nil {
+		var a answer
+		if a, err = g.ask(ctx, uint32(v.ID)); err == nil {
+			return a.schema, a.err
+		}
+		return nil, err
+	}
+	if err = g.explain("subject "+subject, err); isUnknown(err) {
+		return nil, nil
+	}
+	return nil, err
+}
+
 // AppendHeader appends what stands before a record: a byte 0 and the id of its schema.
 func AppendHeader(dst []byte, id uint32) []byte {
 	return binary.BigEndian.AppendUint32(append(dst, 0), id)

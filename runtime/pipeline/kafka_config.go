@@ -120,7 +120,7 @@ func (d *decoder) kafkaRows(c *kafkaRowsConfig, m *mapping) {
 			}
 			r.done()
 		}
-		if c.encoding == "json" {
+		if encoding == nil || encoding.Value == "json" {
 			d.wrong(m.key("schema_registry"), "schema_registry needs encoding: avro or json_schema; plain JSON has no schema")
 		}
 	} else if c.encoding != "json" {
