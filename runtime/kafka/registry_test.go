@@ -310,3 +310,56 @@ func TestRegistryReferences(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// What a registry says of schemas that are to be written: what no waiting mends is a *Stop, and an id is asked for once.
+func TestSubjects(t *testing.T) {
+	g := newFakeRegistry(t)
+	for _, x := range []struct {
+		fault    func(w http.ResponseWriter, r *http.Request)
+		register bool
+		stop     bool
+		want     string
+	}{
+		{status(409), true, true, "subject rows-value takes no such schema: status 409; give the rows a subject of their own, or allow the change in the registry"},
+		{status(422), true, true, "subject rows-value of " + g.URL + ": status 422"},
+		{status(404), false, true, "subject rows-value of " + g.URL + ": status 404; register it, or set `register: true`: " + userAvro},
+		{status(401), true, true, g.URL + " wants to know who we are: status 401; set `username` and `password_env`, or `token_env`, in `schema_registry`"},
+		{status(503), true, false, g.URL + ": subject rows-value: status 503"},
+		{reset(false), false, false, "EOF"},
+	} {
+		s, err := OpenSubjects(*g.registry(), x.register)
+		if err != nil {
+			t.Fatal(err)
+		}
+		g.fail(x.fault, x.fault, x.fault)
+		_, err = s.ID(t.Context(), "rows-value", "User", event.KindAvro, userAvro)
+		var stop *Stop
+		if err == nil || !strings.Contains(err.Error(), x.want) || errors.As(err, &stop) != x.stop {
+			t.Errorf("%v, want %s", err, x.want)
+		}
+		g.mu.Lock()
+		g.faults = nil
+		g.mu.Unlock()
+	}
+	s, err := OpenSubjects(*g.registry(), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.fail(says(`{"subject":"rows-value","id":41,"version":1,"schema":"{}"}`))
+	for range 3 {
+		if id, err := s.ID(t.Context(), "rows-value", "User", event.KindAvro, userAvro); err != nil || id != 41 {
+			t.Errorf("%d, %v", id, err)
+		}
+	}
+	g.fail(says(`{"is_compatible":false,"messages":["field a\n is gone"]}`))
+	up, err := OpenSubjects(*g.registry(), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if why, err := up.Check(t.Context(), "rows-value", event.KindAvro, userAvro); err != nil || why != "subject rows-value: the schema of the rows is not compatible with the one that is registered: field a is gone" {
+		t.Errorf("%s, %v", why, err)
+	}
+	if why, err := up.Check(t.Context(), "rows-value", event.KindAvro, userAvro); err != nil || why != "" { // the fake has no subject
+		t.Errorf("%s, %v", why, err)
+	}
+}
