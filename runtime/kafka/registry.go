@@ -51,7 +51,7 @@ type registry struct {
 	after  atomic.Int64 // until when the registry wants to be left alone, in epoch milliseconds
 
 	known atomic.Pointer[map[uint32]answer]
-	mu    sync.Mutex // of those who add to known
+	one   sync.Mutex // of those who ask, and add to known
 }
 
 // answer is a schema, or why there is none.
@@ -60,6 +60,9 @@ type answer struct {
 	err    error
 	at     time.Time
 }
+
+// holds says whether an answer need not be asked for again.
+func (a answer) holds(now time.Time) bool { return a.err == nil || now.Sub(a.at) < unknownFor }
 
 func (c Registry) open() (*registry, error) {
 	g := &registry{Registry: c, health: &health{}}
@@ -157,13 +160,10 @@ func (g *registry) missing(values func(yield func([]byte) bool)) (ids []uint32) 
 		}
 		last, any = id, true
 		a, ok := known[id]
-		if ok && a.err != nil {
-			if now.IsZero() {
-				now = time.Now()
-			}
-			ok = now.Sub(a.at) < unknownFor
+		if ok && a.err != nil && now.IsZero() {
+			now = time.Now()
 		}
-		if !ok && !slices.Contains(ids, id) {
+		if !(ok && a.holds(now)) && !slices.Contains(ids, id) {
 			ids = append(ids, id)
 		}
 	}
@@ -175,9 +175,8 @@ func (g *registry) missing(values func(yield func([]byte) bool)) (ids []uint32) 
 func (g *registry) learn(ctx context.Context, ids []uint32) error {
 	for _, id := range ids {
 		for tries := 0; ; tries++ {
-			a, err := g.ask(ctx, id)
+			err := g.once(ctx, id)
 			if err == nil {
-				g.note(id, a)
 				break
 			}
 			if err := g.pause(ctx, tries, err); err != nil {
@@ -186,6 +185,20 @@ func (g *registry) learn(ctx context.Context, ids []uint32) error {
 		}
 	}
 	return nil
+}
+
+// once asks for a schema, unless another partition has meanwhile.
+func (g *registry) once(ctx context.Context, id uint32) error {
+	g.one.Lock()
+	defer g.one.Unlock()
+	if a, ok := (*g.known.Load())[id]; ok && a.holds(time.Now()) {
+		return nil
+	}
+	a, err := g.ask(ctx, id)
+	if err == nil {
+		g.note(id, a)
+	}
+	return err
 }
 
 // pause waits before a request is tried again; err is why, and what is returned if no retry mends it.
@@ -217,8 +230,6 @@ func (g *registry) pause(ctx context.Context, tries int, err error) error {
 
 // note adds an answer to what is known.
 func (g *registry) note(id uint32, a answer) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
 	next := maps.Clone(*g.known.Load())
 	if len(next) >= knownMax { // ids that mean nothing come without end; those that mean something may be asked for again
 		maps.DeleteFunc(next, func(_ uint32, a answer) bool { return a.err != nil })

@@ -223,6 +223,21 @@ func TestRegistryAway(t *testing.T) {
 	}
 }
 
+// Partitions that need the same schema ask for it once together.
+func TestRegistryIsAskedOnce(t *testing.T) {
+	g := newFakeRegistry(t)
+	g.set(7, "AVRO", userAvro)
+	f := newFake(t, 8, []string{"users"})
+	f.in.Registry = g.registry()
+	for i := range int32(8) {
+		f.put(userRecord("users", i, 7, "ann"), userRecord("users", i, 8, "nobody"))
+	}
+	namesOf(t, f.open(nil), 16)
+	if n := g.count(); n != 2 {
+		t.Errorf("asked %d times, want 2", n)
+	}
+}
+
 // What no waiting mends stops the input, with the next step; secrets are not in it.
 func TestRegistryStops(t *testing.T) {
 	t.Setenv("REGISTRY_PASSWORD", "wrong-secret")
