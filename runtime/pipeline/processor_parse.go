@@ -93,7 +93,7 @@ func (p *parse) ProcessBatch(_ context.Context, batch service.MessageBatch) ([]s
 		}
 		out[i] = m.Copy()
 		if err != nil {
-			out[i].SetError(fmt.Errorf("parse: %s: %w", p.object.Reason(), err))
+			out[i].SetError(fmt.Errorf("parse: %s: %w", p.object.Reason(err), err))
 			continue
 		}
 		out[i].SetBytes(slices.Clone(rows.Cols[0].Data))
