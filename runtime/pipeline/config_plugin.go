@@ -157,9 +157,7 @@ func (d *decoder) limits(p *engine.Plugin, n *yaml.Node) (l wasm.Limits) {
 		l.MemoryMiB = d.int(m.get("memory_mib"), "memory_mib", 0, 1, limitsCeiling.memory)
 		l.FuelPerCall = int64(d.int(m.get("fuel_per_call"), "fuel_per_call", 0, 1, limitsCeiling.fuel))
 		l.StateKiB = d.int(m.get("state_kib"), "state_kib", 0, 1, limitsCeiling.state)
-		if p != nil { // an aggregate has none: a row that it leaves out would make its value wrong
-			d.budget(p, m)
-		}
+		d.budget(p, m)
 		m.done()
 	}
 	return l

@@ -107,8 +107,11 @@ func writtenType(m *abi.Manifest, column string) string {
 // pluginAggregate reads an aggregate of a window that is a plugin's, and returns the type of its column.
 func (d *decoder) pluginAggregate(s *source, a *operator.Aggregate, m *mapping, path *yaml.Node, column string) string {
 	p := &engine.Plugin{Ident: operator.Ident{Pipeline: d.conf.Spec.Name, Operator: s.name + "." + column}}
-	digest, config, fields, limits := m.get("digest"), m.get("config"), m.get("fields"), d.limits(nil, m.get("limits"))
+	digest, config, fields, limits := m.get("digest"), m.get("config"), m.get("fields"), d.limits(p, m.get("limits"))
 	p.OnFailure = d.onFailure(m)
+	if p.CPU > 0 {
+		d.wrong(m.key("limits"), "limits: { cpu } is for a plugin that is an operator; of an aggregate fuel_per_call bounds each call: leave cpu out")
+	}
 	a.Where = d.condition(m.get("where"), d.fieldOf(s), d.typeOf(s))
 	m.done()
 	if path.Kind != yaml.ScalarNode {

@@ -344,15 +344,9 @@ func (p *Plugin) drop() {
 // once is a call of the guest with rows [from, to), in a new instance if the last was thrown away.
 func (p *Plugin) once(hits []abi.Hit, from, to int) (said []abi.Hit, ok bool, err error) {
 	began := p.measure(to - from)
-	if p.in == nil {
-		p.Counts.Instances++
-		if p.in, err = p.module.Instantiate(p.config, p.id); err != nil {
-			p.in = nil
-			p.measured(began, to-from)
-			return hits, false, err
-		}
-		p.in.mapped = p.mapped
-		p.in.guest.access = p.access
+	if err := p.Start(); err != nil {
+		p.measured(began, to-from)
+		return hits, false, err
 	}
 	var fired []Timer
 	if p.fired != nil {
@@ -373,11 +367,14 @@ func (p *Plugin) Close() { p.drop() }
 
 // Start makes the first instance, which otherwise comes with the first row. Remember may follow.
 func (p *Plugin) Start() (err error) {
-	if p.in == nil {
-		p.Counts.Instances++
-		if p.in, err = p.module.Instantiate(p.config, p.id); err != nil {
-			p.in = nil
-		}
+	if p.in != nil {
+		return nil
 	}
-	return err
+	p.Counts.Instances++
+	if p.in, err = p.module.Instantiate(p.config, p.id); err != nil {
+		p.in = nil
+		return err
+	}
+	p.in.mapped, p.in.guest.access = p.mapped, p.access
+	return nil
 }

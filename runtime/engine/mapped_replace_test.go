@@ -1,0 +1,42 @@
+package engine
+
+import (
+	"testing"
+
+	"github.com/seed-98920119/tocsin/runtime/event"
+	"github.com/seed-98920119/tocsin/runtime/operator"
+)
+
+// A map can be replaced between two blocks by one that writes the same columns.
+func TestMapsAreReplaced(t *testing.T) {
+	spec := &Spec{Name: "p", Fields: &event.Fields{}, Streams: []Stream{{Name: "s"}}}
+	f := spec.Fields
+	k, v, said := f.Add("k"), f.Add("v"), f.Add("said")
+	of := func(field event.Field) *Plugin {
+		return &Plugin{Ident: operator.Ident{Pipeline: "p", Operator: "o", Form: "map/1"}, Module: roleModule(t, "length"), Config: []byte("{}"), Fields: []event.Field{field, v}, Columns: []event.Field{said}, Written: []int{2}}
+	}
+	spec.Operators = []Operator{{Name: "o", Inputs: []int{0}, Plugin: of(k), Names: names(f, []event.Field{said}), Fingerprint: "plugin"}}
+	g := NewGraph(spec, 2)
+	defer g.Close()
+	g.src[0].add(operator.NegInf)
+	b := event.NewBatch(f, []event.Field{k, v})
+	b.AppendRow(event.Value{Kind: event.String, Text: []byte("text")}, event.Value{Kind: event.Number, Text: []byte("17")})
+	for _, want := range []string{"4:text", "2:17"} {
+		if err := g.Block([]Item{{Row: Row{Batch: b}}}); err != nil {
+			t.Fatal(err)
+		}
+		r := g.ops[0].said[0]
+		if got := string(r.Batch.Value(said, int(r.Row)).Text); got != want {
+			t.Errorf("%s, not %s", got, want)
+		}
+		next := spec.Operators[0]
+		next.Plugin = of(v)
+		x, err := g.replacement(&next)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range g.replace(x).old {
+			p.Close()
+		}
+	}
+}
