@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/oschwald/maxminddb-golang/v2"
 )
 
 // assets are the rows of the sample table, by address and column.
@@ -72,6 +74,11 @@ func connected(t *testing.T) (want []string) {
 		t.Fatal(err)
 	}
 	known, nets := assets(t), networks(t)
+	places, err := maxminddb.Open("pipelines/data/places.mmdb")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer places.Close()
 	type window struct {
 		owner string
 		start int64
@@ -102,9 +109,27 @@ func connected(t *testing.T) (want []string) {
 				best = n
 			}
 		}
-		row += fmt.Sprintf(`,"dst_list":%q,"dst_risk":%d}`, best.List, best.Risk)
+		row += fmt.Sprintf(`,"dst_list":%q,"dst_risk":%d`, best.List, best.Risk)
+		var at struct {
+			Country struct {
+				ISO string `maxminddb:"iso_code"`
+			} `maxminddb:"country"`
+			City struct {
+				Names map[string]string `maxminddb:"names"`
+			} `maxminddb:"city"`
+		}
+		if err := places.Lookup(netip.MustParseAddr(e.Dst)).Decode(&at); err != nil {
+			t.Fatal(err)
+		}
+		if at.Country.ISO != "" {
+			row += fmt.Sprintf(`,"dst_country":%q`, at.Country.ISO)
+		}
+		if city := at.City.Names["en"]; city != "" {
+			row += fmt.Sprintf(`,"dst_city":%q`, city)
+		}
+		row += "}"
 		if e.Verdict == "accept" && a["tier"] == "1" && best.Risk >= 50 {
-			want = append(want, "row risky "+row, fmt.Sprintf("alert risky %s of %s connected to %s (%s)", a["purpose"], owner, e.Dst, best.List))
+			want = append(want, "row risky "+row, fmt.Sprintf("alert risky %s of %s connected to %s in %s (%s)", a["purpose"], owner, e.Dst, at.Country.ISO, best.List))
 		}
 		if e.Verdict == "drop" {
 			w := window{owner, e.Time.Unix() / 43200 * 43200}

@@ -84,7 +84,11 @@ func (d *decoder) keyType(s *source, k *known, on *yaml.Node) {
 	switch {
 	case is == "" || want == "" || kind[is] == kind[want]:
 	case k.spec.Match == table.MatchNetworks:
-		d.wrong(on, "%s is of the type %s, and %s holds networks: it never finds one", on.Value, is, k.spec.Key)
+		holds := k.spec.Key
+		if holds == "" {
+			holds = "the table"
+		}
+		d.wrong(on, "%s is of the type %s, and %s holds networks: it never finds one", on.Value, is, holds)
 	default:
 		d.wrong(on, "%s is of the type %s, and the key %s of the type %s: it never finds one; change the type in fields of either", on.Value, is, k.spec.Key, want)
 	}

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -16,7 +17,7 @@ type known struct {
 	spec   table.Spec
 }
 
-var tableFormats = map[string]string{".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl"}
+var tableFormats = map[string]string{".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".mmdb": "mmdb"}
 
 // tables reads `tables`, and the files that they name.
 func (d *decoder) tables(n *yaml.Node) {
@@ -47,19 +48,23 @@ func (d *decoder) table(name string, k *known, m *mapping) {
 	m.later("stream")
 	file := m.get("file")
 	if file == nil && m.get("stream") == nil {
-		m.need("file", "a CSV file with a header, or a file of JSON objects, one a line")
+		m.need("file", "a CSV file with a header, a file of JSON objects, one a line, or a MaxMind DB")
 	}
 	s := &k.spec
 	s.Path = d.text(file, "file")
 	format := m.get("format")
-	s.Format = d.enum(format, "format", tableFormats[strings.ToLower(filepath.Ext(s.Path))], "csv", "jsonl")
+	s.Format = d.enum(format, "format", tableFormats[strings.ToLower(filepath.Ext(s.Path))], "csv", "jsonl", "mmdb")
 	if s.Path != "" && s.Format == "" {
-		d.wrong(file, "%s may be anything; write format: csv or format: jsonl", s.Path)
+		d.wrong(file, "%s may be anything; write format: csv, format: jsonl or format: mmdb", s.Path)
 	}
-	s.Key = d.text(m.need("key", "the column that rows are found by"), "key")
-	d.tableMatch(s, m.get("match"))
-	if n := m.get("fields"); n != nil {
-		d.tableFields(s, n)
+	if s.Format == "mmdb" {
+		d.tableMMDB(s, m)
+	} else {
+		s.Key = d.text(m.need("key", "the column that rows are found by"), "key")
+		d.tableMatch(s, m.get("match"))
+		if n := m.get("fields"); n != nil {
+			d.tableFields(s, n)
+		}
 	}
 	every := time.Duration(d.span(m.get("reload"), "reload", 0, time.Second)) * time.Millisecond
 	m.done()
@@ -77,6 +82,42 @@ func (d *decoder) table(name string, k *known, m *mapping) {
 	k.source.Every = every
 	d.conf.Tables = append(d.conf.Tables, k.source)
 }
+
+// tableMMDB reads what a MaxMind DB needs besides: the fields of its networks, as a list, or with their types.
+func (d *decoder) tableMMDB(s *table.Spec, m *mapping) {
+	s.Match = table.MatchNetworks
+	for _, name := range []string{"key", "match"} {
+		if m.get(name) != nil {
+			d.wrong(m.key(name), "a MaxMind DB finds addresses in networks, and has no columns to choose from; leave %s out", name)
+		}
+	}
+	n := m.need("fields", "which fields of its networks are columns, such as [country.iso_code, city.names.en]")
+	if n == nil {
+		return
+	}
+	add := func(n *yaml.Node, path string) {
+		switch {
+		case path == "":
+		case slices.Contains(s.Columns, path):
+			d.wrong(n, "%s is there twice in fields; keep one", path)
+		case len(s.Columns) == mmdbFieldsMost:
+			d.wrong(n, "fields has more than %d fields; leave out what nobody reads", mmdbFieldsMost)
+		default:
+			s.Columns = append(s.Columns, path)
+		}
+	}
+	if n.Kind != yaml.MappingNode {
+		d.list(n, "fields", func(x *yaml.Node) { add(x, d.text(x, "a field")) })
+		return
+	}
+	d.tableFields(s, n)
+	for _, e := range d.mapping(n, "fields").entries {
+		add(e.key, e.key.Value)
+	}
+}
+
+// mmdbFieldsMost is how many fields of a MaxMind DB may be columns.
+const mmdbFieldsMost = 100
 
 // tableMatch says how keys are found: a column that is called cidr holds networks.
 func (d *decoder) tableMatch(s *table.Spec, n *yaml.Node) {

@@ -17,6 +17,18 @@ type addr struct{ hi, lo uint64 }
 
 func (a addr) compare(b addr) int { return cmp.Or(cmp.Compare(a.hi, b.hi), cmp.Compare(a.lo, b.lo)) }
 
+// next is the address behind; over: a is the last one.
+func (a addr) next() (b addr, over bool) {
+	b = addr{a.hi, a.lo + 1}
+	if b.lo == 0 {
+		b.hi++
+	}
+	return b, b == addr{}
+}
+
+// ipv4InIPv6 is where a database for both has the addresses of 4 bytes.
+var ipv4InIPv6 = netip.IPv6Unspecified()
+
 func addrOf(a netip.Addr) (x addr, four bool) {
 	if a.Is4() {
 		b := a.As4()
@@ -84,11 +96,9 @@ func makeRanges(all []prefix) (r ranges, twice []uint32) {
 	leave := func() { // the innermost ends
 		last := open[len(open)-1].last
 		open = open[:len(open)-1]
-		next := addr{last.hi, last.lo + 1}
-		if next.lo == 0 {
-			if next.hi++; next.hi == 0 {
-				return // it ends with the last address
-			}
+		next, over := last.next()
+		if over {
+			return
 		}
 		ref := uint32(0)
 		if n := len(open); n > 0 {
@@ -125,6 +135,40 @@ func (r *ranges) add(p piece) {
 		r.lo = append(r.lo, p.from.lo)
 	}
 	r.hi, r.refs = append(r.hi, p.from.hi), append(r.refs, p.ref)
+}
+
+// tiles are networks that come in order and do not overlap, on their way into ranges. Neighbours with the same row are one piece.
+type tiles struct {
+	*ranges
+	next addr // what is behind the last one
+	over bool // the last one ends with the last address
+}
+
+// add takes a network, 0 for one without row; false if it is not behind the last one.
+func (t *tiles) add(first, last addr, ref uint32) bool {
+	if len(t.hi) > 0 && (t.over || first.compare(t.next) < 0) {
+		return false
+	}
+	if len(t.hi) > 0 && first != t.next {
+		t.cut(t.next, 0)
+	}
+	t.cut(first, ref)
+	t.next, t.over = last.next()
+	return true
+}
+
+func (t *tiles) cut(from addr, ref uint32) {
+	if n := len(t.refs); n == 0 || t.refs[n-1] != ref {
+		t.ranges.add(piece{from, ref})
+	}
+}
+
+// end makes the index.
+func (t *tiles) end() {
+	if len(t.hi) > 0 && !t.over {
+		t.cut(t.next, 0)
+	}
+	t.finish()
 }
 
 // finish makes the index.

@@ -28,11 +28,11 @@ const (
 // Spec says what a table is made of.
 type Spec struct {
 	Path    string // relative to the working directory
-	Format  string // csv or jsonl
-	Key     string // a column
+	Format  string // csv, jsonl or mmdb
+	Key     string // a column; none in mmdb
 	Match   Match
 	Types   map[string]string // of columns: string, int, float, bool, timestamp or ip
-	Columns []string          // the only ones that it has; nil: those of the file and of Types
+	Columns []string          // the only ones that it has; nil: those of the file and of Types. Of mmdb paths in records
 }
 
 // What a file may have.
@@ -68,7 +68,10 @@ func Read(spec Spec) (*Table, error) {
 	}
 	defer file.Close()
 	b := &builder{Table: &Table{columns: []string{spec.Key}}, path: spec.Path}
-	if spec.Match == MatchNetworks {
+	if spec.Format == "mmdb" {
+		b.columns, b.keyless = nil, true
+	}
+	if spec.Match == MatchNetworks || b.keyless {
 		b.nets = &nets{}
 	}
 	b.columns = append(b.columns, slices.DeleteFunc(slices.Clone(spec.Columns), func(c string) bool { return c == spec.Key })...)
@@ -77,9 +80,12 @@ func Read(spec Spec) (*Table, error) {
 	if mark, _ := r.buf.Peek(3); string(mark) == "\ufeff" {
 		_, _ = r.buf.Discard(3)
 	}
-	if spec.Format == "csv" {
+	switch spec.Format {
+	case "csv":
 		err = r.csv()
-	} else {
+	case "mmdb":
+		err = r.mmdb(file)
+	default:
 		err = r.jsonl()
 	}
 	if err != nil {

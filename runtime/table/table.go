@@ -3,7 +3,7 @@
 // A Table is made once and only read from then on; Source has the newest one. Of rows by exact key it takes about 15 bytes each
 // beside their texts, of networks about 55; a look-up does not allocate.
 //
-// Read table.go, find.go and nets.go, then read.go with csv.go and jsonl.go, and source.go.
+// Read table.go, find.go and nets.go, then read.go with csv.go, jsonl.go and mmdb.go, and source.go.
 package table
 
 import (
@@ -18,8 +18,9 @@ import (
 
 // Table is rows by key. It is read-only, and safe for many goroutines.
 type Table struct {
-	columns []string // the key's first
+	columns []string // the key's first, unless keyless
 	rows    int
+	keyless bool // its rows stand for many networks, and have no key
 	texts   bool // the keys are texts without a type: a number is looked up by its text
 
 	// Rows stand behind one another, at multiples of align, none in two chunks: the canonical key (event.AppendKey), then a cell a
@@ -46,10 +47,10 @@ type Row struct{ data []byte }
 // Known says whether there is one.
 func (r Row) Known() bool { return r.data != nil }
 
-// Columns are the names of the columns, the key's first. Not to be changed.
+// Columns are the names of the columns, the key's first if the table has one. Not to be changed.
 func (t *Table) Columns() []string { return t.columns }
 
-// Rows is the number of rows.
+// Rows is the number of rows, of a MaxMind DB that of networks.
 func (t *Table) Rows() int { return t.rows }
 
 // Bytes is about what the table takes of memory.
@@ -103,8 +104,13 @@ func (t *Table) at(ref uint32) []byte { return t.chunks[ref/perChunk][ref%perChu
 
 // Cells appends a cell a column, views of the table's memory. Columns that the row does not have are absent.
 func (t *Table) Cells(dst []event.Value, r Row) []event.Value {
-	key, rest, _ := event.ReadKey(r.data)
-	dst = append(dst, key)
+	rest, others := r.data, len(t.columns)
+	if !t.keyless {
+		var key event.Value
+		key, rest, _ = event.ReadKey(r.data)
+		dst = append(dst, key)
+		others--
+	}
 	n, size := binary.Uvarint(rest)
 	rest = rest[size:]
 	for range n {
@@ -113,7 +119,7 @@ func (t *Table) Cells(dst []event.Value, r Row) []event.Value {
 		dst = append(dst, event.Value{Kind: event.Kind(head & 7), Text: rest[from:to:to]})
 		rest = rest[to:]
 	}
-	for range len(t.columns) - 1 - int(n) {
+	for range others - int(n) {
 		dst = append(dst, event.Value{})
 	}
 	return dst
@@ -132,7 +138,9 @@ type builder struct {
 
 // add takes a row: its key, and the other cells in the order of the columns, which may become more from row to row.
 func (b *builder) add(line int, key event.Value, cells []event.Value) error {
-	b.buf = event.AppendKey(b.buf[:0], key)
+	if b.buf = b.buf[:0]; !b.keyless {
+		b.buf = event.AppendKey(b.buf, key)
+	}
 	for len(cells) > 0 && cells[len(cells)-1].Kind == event.Absent {
 		cells = cells[:len(cells)-1]
 	}
@@ -169,6 +177,9 @@ func (b *builder) add(line int, key event.Value, cells []event.Value) error {
 func (b *builder) index() error {
 	if n := len(b.chunks); n > 0 {
 		b.chunks[n-1] = slices.Clone(b.chunks[n-1])
+	}
+	if b.keyless {
+		return nil // the networks came in order
 	}
 	if b.nets != nil {
 		return b.indexNets()

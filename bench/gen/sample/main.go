@@ -3,7 +3,7 @@
 // on Windows hosts in these minutes; attempts.jsonl, an hour of logins with three ways of guessing passwords; signins.jsonl, a
 // month of these people signing in; sessions.jsonl and factors.jsonl (sequence.go); logons.jsonl, badges.jsonl and
 // malware.jsonl (join.go); leases.jsonl, firewall.jsonl, dns.jsonl and indicators.jsonl (attribution.go); auth.log, access.log and
-// firewall.csv (logs.go); and flows.jsonl, resolver.jsonl and agents.jsonl (rules.go). Run it in the repository's root:
+// firewall.csv (logs.go); flows.jsonl, resolver.jsonl and agents.jsonl (rules.go); and places.mmdb (places.go). Run it in the repository's root:
 //
 //	go run ./bench/gen/sample
 package main
@@ -236,4 +236,5 @@ func main() {
 			log.Fatal(err)
 		}
 	}
+	places("pipelines/data/places.mmdb")
 }
