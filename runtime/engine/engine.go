@@ -153,7 +153,7 @@ func (g *Graph) newShard(o *Operator) shard {
 	case o.Filter != nil:
 		return &filtered{spec: o.Filter}
 	case o.Enrich != nil:
-		return &enriched{spec: o.Enrich, out: out}
+		return newEnriched(fields, o.Enrich, out)
 	case o.FirstSeen != nil:
 		return newKeyed(o.FirstSeen.Logic(), out)
 	case o.Risk != nil:

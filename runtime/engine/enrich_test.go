@@ -135,17 +135,17 @@ func TestEnrichedEvents(t *testing.T) {
 		t.Errorf("the tier comes from %v", got)
 	}
 	files := []file{{"a1", []string{`{"t":"2026-01-01T00:00:00Z","k":"k1","v":70}`, `{"t":"2026-01-01T00:01:00Z","k":"k2","asset.zone":"mine","v":49}`,
-		` {"t":"2026-01-01T00:00:00Z","k":"k1","asset.tier":1,"asset":{"tier":2},"v":1} `, `{"t":"2026-01-01T00:01:00Z","k":"k3","asset.tier":9,"v":2}`}}}
+		` {"t":"2026-01-01T00:00:00Z","k":"k1","asset.tier":1,"asset":{"tier":2,"id":[3]},"v":1} `, `{"t":"2026-01-01T00:01:00Z","k":"k3","asset.tier":9,"\u0061sset":{"zone":"dc"},"v":2}`}}}
 	got := undisturbed(t, rand.New(rand.NewPCG(1, 1)), spec(t), files, Options{})
 	var rows []string
 	for _, id := range got.all {
 		rows = append(rows, got.byID[id])
 	}
 	slices.Sort(rows)
-	const late = `{"t":"2026-01-01T00:00:00Z","k":"k1","asset":{"tier":2},"v":1,"asset.tier":7,"asset.zone":"dc"}`
+	const late = `{"t":"2026-01-01T00:00:00Z","k":"k1","asset":{"id":[3]},"v":1,"asset.tier":7,"asset.zone":"dc"}`
 	for _, want := range []string{
 		`{"t":"2026-01-01T00:00:00Z","k":"k1","v":70,"asset.tier":7,"asset.zone":"dc"}`, late,
-		`{"t":"2026-01-01T00:01:00Z","k":"k2","v":49,"asset.tier":3}`, `{"t":"2026-01-01T00:01:00Z","k":"k3","v":2}`,
+		`{"t":"2026-01-01T00:01:00Z","k":"k2","v":49,"asset.tier":3}`, `{"t":"2026-01-01T00:01:00Z","k":"k3","asset":{},"v":2}`,
 	} {
 		for _, op := range []string{"known", "high"} {
 			found := slices.ContainsFunc(rows, func(r string) bool { return strings.HasPrefix(r, "row "+op+" ") && strings.HasSuffix(r, " "+want) })
@@ -161,6 +161,36 @@ func TestEnrichedEvents(t *testing.T) {
 	}
 	if t.Failed() {
 		t.Log(strings.Join(rows, "\n"))
+	}
+}
+
+// Objects that are passed on lose what only the table may say, whether it says something or not.
+func TestObjectsAroundColumnsOfTables(t *testing.T) {
+	f := &event.Fields{}
+	k, asset, other, tier := f.Add("k"), f.Add("asset"), f.Add("assets"), f.Add("asset.tier")
+	src := tableOf(t, []refEntry{{refCell{event.String, "known"}, refCell{event.Number, "7"}, refCell{}}})
+	e := &Enrich{Table: src, On: k, Whole: f.Add(event.Whole), Columns: []event.Field{k, asset, other, tier}, From: []int{1}}
+	g := NewGraph(&Spec{Fields: f, Streams: []Stream{{}}, Operators: []Operator{{Name: "e", Inputs: []int{0}, Enrich: e}}}, 1)
+	g.src[0].add(operator.NegInf)
+	b := event.NewBatch(f, []event.Field{k, asset, other, tier})
+	object := event.Value{Kind: event.Object, Text: []byte(`{"tier":1,"tiers":2}`)}
+	var items []Item
+	for i, key := range []string{"known", "unknown"} {
+		b.AppendRow(event.Value{Kind: event.String, Text: []byte(key)}, object, object, event.Value{Kind: event.Number, Text: []byte("1")})
+		items = append(items, Item{Row: Row{TS: int64(i), Batch: b, Row: int32(i)}})
+	}
+	if err := g.Block(items); err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []string{`known {"tiers":2} {"tier":1,"tiers":2} 7`, `unknown {"tiers":2} {"tier":1,"tiers":2} `} {
+		row := g.ops[0].said[i]
+		var got []string
+		for _, x := range []event.Field{k, asset, other, tier} {
+			got = append(got, string(row.Batch.Value(x, int(row.Row)).Text))
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("%q, want %s", got, want)
+		}
 	}
 }
 

@@ -68,3 +68,6 @@ func SplitPath(path string) []string {
 	}
 	return append(parts, b.String())
 }
+
+// Dotted is a path as the name of a member of a flat object: its parts with dots between them.
+func Dotted(path string) string { return strings.Join(SplitPath(path), ".") }

@@ -25,8 +25,11 @@ func (d *decoder) enrich(s *source) {
 	d.passOn(s)
 	s.events = false
 	pass := s.passes
-	var read []event.Field
+	var read, own []event.Field
 	s.passes = func(path string) (event.Field, error) {
+		if f, is, err := d.ofTable(own, path); is {
+			return f, err
+		}
 		f, err := pass(path)
 		if err == nil {
 			read = append(read, f)
@@ -48,12 +51,25 @@ func (d *decoder) enrich(s *source) {
 	}
 	d.keyType(s, k, on)
 	o.Table = k.source
-	own, from := d.addColumns(s, added{k.source.Table().Columns(), func(c string) string { return k.spec.Types[c] }, "table", name.Value}, as)
-	o.From = from
+	own, o.From = d.addColumns(s, added{k.source.Table().Columns(), func(c string) string { return k.spec.Types[c] }, "table", name.Value}, as)
 	s.op.Enrich = o
 	s.print = append(s.print, d.enrichPrint(o, s, own))
 	d.alert(s)
 	s.init = func(*engine.Spec) { d.initEnrich(s, o, read, own) }
+}
+
+// ofTable finds the column of a table that a path names in other words: an event must not answer for it. What is within a column
+// nobody has.
+func (d *decoder) ofTable(own []event.Field, path string) (f event.Field, is bool, err error) {
+	name := event.Dotted(path)
+	for _, c := range own {
+		if x := event.Dotted(d.conf.Spec.Fields.Path(c)); x == name {
+			return c, true, nil
+		} else if event.Within(name, x) {
+			return c, true, fmt.Errorf("%s would be within %s, which is a column of the table; events do not answer for it, and a column has no fields", path, x)
+		}
+	}
+	return 0, false, nil
 }
 
 // tableOf finds a table; nil was said.

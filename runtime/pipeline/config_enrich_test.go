@@ -40,7 +40,7 @@ func TestColumnsOfEnrich(t *testing.T) {
 		n: {window: {from: e, tumbling: 20s, key: assets.owner, where: {status: failure}, aggregate: {n: count, m: {max: assets.tier}}}},
 		again: {enrich: {from: n, table: assets, on: assets.owner, as: o}},
 		both: {enrich: {from: [b, n], table: feed, on: assets.owner}},
-		f: {filter: {from: [e, a], where: {assets.tier: 3, host: h, x.owner|cidr: 10.0.0.0/8}}},
+		f: {filter: {from: [e, a], where: {assets.tier: 3, 'assets\.owner': x, host: h, x.owner|cidr: 10.0.0.0/8}}},
 		pairs: {join: {left: e, right: named, on: user, within: 1h}},
 		texts: {filter: {from: named, where: {x.owner|startswith: a}}},
 		words: {filter: {from: named, where: [mimikatz]}}}`)
