@@ -313,6 +313,12 @@ func TestManifestFaults(t *testing.T) {
 		{change(`"rules"`, `"wants":["key"],"rules"`), `wants may name event_time and watermark; it names "key"`},
 		{change(`"rules"`, `"wants":["watermark","watermark"],"rules"`), "watermark is wanted twice"},
 		{change(`"rules"`, `"capabilities":["net"],"rules"`), "capabilities is not served"},
+		{change(`"rules"`, `"tables":["a","b","a"],"rules"`), "a is in tables twice"},
+		{change(`"rules"`, `"tables":["a b"],"rules"`), `a name of tables must be letters, digits, _ and -, at most 128, and begin with a letter; it is "a b"`},
+		{change(`"rules"`, `"tables":"a","rules"`), "tables must be a list"},
+		{change(`"rules"`, `"tables":[`+strings.TrimSuffix(numbered(17, `"t%d",`), ",")+`],"rules"`), "tables has 17 entries; at most 16"},
+		{change(`"rules"`, `"metrics":["Seen"],"rules"`), `a name of metrics must be lower-case letters, digits and _, at most 64, and begin with a letter; it is "Seen"`},
+		{change(`"rules"`, `"metrics":[1],"rules"`), "a name of metrics must be a text"},
 		{pattern(`{"id":64,"field":0,"op":"equals","values":["a"]}`, `{"any":[0]}`), "id must be a whole number from 0 to 63"},
 		{pattern(`{"id":1,"field":0,"op":"equals","values":["a"]},{"id":1,"field":0,"op":"equals","values":["a"]}`, `{"any":[1]}`), "pattern 1 is there twice"},
 		{pattern(`{"id":0,"field":1,"op":"equals","values":["a"]}`, `{"any":[0]}`), "field must be a whole number from 0 to 0"},
@@ -344,7 +350,7 @@ func TestManifestFaults(t *testing.T) {
 			t.Errorf("%.200s: %v; want %s", c.text, err, c.want)
 		}
 	}
-	if m, err := ParseManifest([]byte(change(`"rules"`, `"x-mine":{"a":1},"patterns":[],"state":null,"rules"`))); err != nil || m.Rule(1).RiskScore != -1 || m.Rule(2) != nil {
+	if m, err := ParseManifest([]byte(change(`"rules"`, `"x-mine":{"a":1},"patterns":[],"state":null,"metrics":["seen_1"],"tables":["Assets","b-2"],"rules"`))); err != nil || !slices.Equal(m.Metrics, []string{"seen_1"}) || !slices.Equal(m.Tables, []string{"Assets", "b-2"}) || m.Rule(1).RiskScore != -1 || m.Rule(2) != nil {
 		t.Errorf("%+v, %v", m, err)
 	}
 }

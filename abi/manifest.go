@@ -32,6 +32,8 @@ type Manifest struct {
 	Rules       []Rule
 	Writes      []Write         // columns of a map, the one of an aggregate
 	Aggregate   *Aggregate      // of the role aggregate
+	Metrics     []string        // counters, by id
+	Tables      []string        // that it looks up, by id
 	Schema      json.RawMessage // of the configuration, a JSON Schema; nil if the module takes none
 }
 
@@ -75,11 +77,16 @@ const (
 	maxLenMax = 1 << 20
 	memoryMax = 1024
 	fuelMax   = 1e12
+
+	metricsMax = 64
+	tablesMax  = 16
 )
 
 var (
 	nameForm    = regexp.MustCompile(`^[a-z0-9]([a-z0-9._-]{0,126}[a-z0-9])?$`)
 	versionForm = regexp.MustCompile(`^\d{1,9}\.\d{1,9}\.\d{1,9}([-+][0-9A-Za-z.+-]{1,64})?$`)
+	metricForm  = regexp.MustCompile(`^[a-z][a-z0-9_]{0,63}$`)
+	tableForm   = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_-]{0,127}$`)
 	attackForm  = regexp.MustCompile(`^T\d{4}(\.\d{3})?$`)
 	entityTypes = []string{"ip", "user", "host", "hash", "domain", "url", "email", "file", "process", "other"}
 )
@@ -140,6 +147,8 @@ func (r *reader) manifest(n *node) *Manifest {
 	r.limits(m, n.get("limits"))
 	r.memory(m, n)
 	r.want(m, n.get("wants"))
+	m.Metrics = r.names(n.get("metrics"), "metrics", metricsMax, metricForm, "lower-case letters, digits and _, at most 64, and begin with a letter")
+	m.Tables = r.names(n.get("tables"), "tables", tablesMax, tableForm, "letters, digits, _ and -, at most 128, and begin with a letter")
 	r.each(n.get("rules"), "rules", rulesMax, func(x *node) { r.rule(m, x) })
 	r.titles(m, n)
 	r.role(m, n)
@@ -154,7 +163,7 @@ func (r *reader) manifest(n *node) *Manifest {
 
 // later are keys whose meaning the contract has and this version does not serve: empty is the same as absent.
 func (r *reader) later(n *node) {
-	for _, name := range []string{"capabilities", "accepts", "metrics", "tables"} {
+	for _, name := range []string{"capabilities", "accepts"} {
 		if x := n.get(name); x != nil && x.value != nil && (x.value != json.Delim('[') || len(x.items) > 0) {
 			r.wrong(x.off, "%s is not served by this version of the host", name)
 		}
@@ -367,6 +376,21 @@ func (r *reader) text(n *node, what string, most int) string {
 
 func (r *reader) texts(n *node, what string) (out []string) {
 	r.each(n, what, listMax, func(x *node) { out = append(out, r.text(x, what, textMax)) })
+	return out
+}
+
+// names reads a list of different names of a form.
+func (r *reader) names(n *node, what string, most int, form *regexp.Regexp, said string) (out []string) {
+	r.each(n, what, most, func(x *node) {
+		switch name := r.text(x, "a name of "+what, 256); {
+		case !form.MatchString(name):
+			r.wrong(x.off, "a name of %s must be %s; it is %q", what, said, name)
+		case slices.Contains(out, name):
+			r.wrong(x.off, "%s is in %s twice", name, what)
+		default:
+			out = append(out, name)
+		}
+	})
 	return out
 }
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds every plugin, the rules of the benchmark and the guests of tests in C; with --check builds to a temporary place and compares with what is committed.
+# Builds every plugin, the rules of the benchmark and guests of tests; with --check builds to a temporary place and compares with what is committed.
 # C by the command in its source's first comment (pip install ziglang==0.17.0), Rust by Debian's rustc-web, cargo-web, rust-web-src and
 # lld-22, Go by go. A compiler that is not here, or is of another version than the one that built what is committed, is said, and passes.
 set -euo pipefail
@@ -61,7 +61,7 @@ build_go() {
 }
 
 if [ "$(python3 -m ziglang version 2>/dev/null)" = "$zig_version" ]; then
-  for source in plugins/*/*.c bench/rules/*.c runtime/engine/testdata/*/*.c abi/testdata/roles/*.c runtime/wasm/testdata/roles/*.c; do build_c "$source"; done
+  for source in plugins/*/*.c bench/rules/*.c runtime/engine/testdata/*/*.c abi/testdata/roles/*.c runtime/wasm/testdata/*.c runtime/wasm/testdata/roles/*.c; do build_c "$source"; done
 else
   missing C "ziglang $zig_version (pip install ziglang==$zig_version)"
 fi

@@ -166,6 +166,12 @@ func (e *env) inspect(path, config string) int {
 	if m.When != nil {
 		line("when", "%s", m.When)
 	}
+	for _, name := range m.Tables {
+		line("looks up", "%s", name)
+	}
+	for _, name := range m.Metrics {
+		line("counts", "%s", name)
+	}
 	for _, u := range m.Rules {
 		line("rule", "%d %s: %s", u.ID, u.Severity, strings.Join(append([]string{u.Title}, u.Attack...), "  "))
 	}

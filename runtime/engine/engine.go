@@ -58,8 +58,8 @@ type Graph struct {
 
 	indices []*index // by node; nil: its readers look at every row
 
-	enriched []*enriched
-	newest   map[*table.Source]*table.Table // for a moment
+	used   []tableUse
+	newest map[*table.Source]*table.Table // for a moment
 
 	seed  [2]uint64 // of the hash of keys
 	alone int       // an operator with fewer rows in a block runs its shards one after the other
@@ -118,9 +118,7 @@ func NewGraph(spec *Spec, shards int) *Graph {
 		}
 		for range shards {
 			s := g.newShard(o)
-			if e, ok := s.(*enriched); ok {
-				g.enriched = append(g.enriched, e)
-			}
+			g.uses(s)
 			n.shards = append(n.shards, s)
 		}
 		if n.pace = o.pace(); o.Plugin != nil && o.Plugin.remembers() {
@@ -153,7 +151,7 @@ func (g *Graph) newShard(o *Operator) shard {
 	case o.Filter != nil:
 		return &filtered{spec: o.Filter}
 	case o.Enrich != nil:
-		return newEnriched(fields, o.Enrich, out)
+		return newEnriched(g.spec.Fields, o.Enrich, out)
 	case o.FirstSeen != nil:
 		return newKeyed(o.FirstSeen.Logic(), out)
 	case o.Risk != nil:

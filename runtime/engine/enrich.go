@@ -116,16 +116,3 @@ func (k *enriched) add(row table.Row) {
 func (k *enriched) results() []operator.Result  { return k.said }
 func (k *enriched) counts() (c operator.Counts) { return c }
 func (k *enriched) close()                      {}
-
-// tables lets the block see of each table the newest one, and the same in all operators and shards.
-func (g *Graph) tables() {
-	for _, s := range g.enriched {
-		t := g.newest[s.spec.Table]
-		if t == nil {
-			t = s.spec.Table.Table()
-			g.newest[s.spec.Table] = t
-		}
-		s.table = t
-	}
-	clear(g.newest)
-}

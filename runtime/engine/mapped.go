@@ -71,7 +71,9 @@ const (
 )
 
 func newMapped(spec *Plugin, out *event.Batch) shard {
-	return &mapped{caller: newCaller(spec, out)}
+	k := &mapped{}
+	k.begin(spec, out)
+	return k
 }
 
 func (k *mapped) reset() {

@@ -12,6 +12,7 @@ import (
 	"github.com/seed-98920119/tocsin/runtime/event"
 	"github.com/seed-98920119/tocsin/runtime/match"
 	"github.com/seed-98920119/tocsin/runtime/operator"
+	"github.com/seed-98920119/tocsin/runtime/table"
 	"github.com/seed-98920119/tocsin/runtime/wasm"
 )
 
@@ -36,6 +37,7 @@ type Plugin struct {
 	Fields    []event.Field    // of the manifest's reads
 	When      *match.Condition // of the manifest: on the rows that it wants to see
 	Rules     map[uint32]*Rule
+	Tables    []*table.Source // by the manifest's tables; nil: not granted
 	OnFailure Failure
 	Log       func(level int, text string)
 	Fresh     bool // a fresh instance a call: tests
@@ -72,7 +74,7 @@ func (r *Rule) severity(h abi.Hit) string {
 	return r.Alert.Severity
 }
 
-// plugged is a plugin on its share of the rows: what it says about a row depends on the row alone, and on what remembering keeps.
+// plugged is a plugin on its share of the rows: what it says about a row depends on the row alone, on tables, and on what remembering keeps.
 type plugged struct {
 	memoryless
 	caller
@@ -93,10 +95,7 @@ type caller struct {
 	ruled  map[uint32]int64 // hits by rule
 	past   wasm.Counts      // of plugins that this one took the place of
 	trip   *trip            // the block's first row that it did not judge
-}
-
-func newCaller(spec *Plugin, out *event.Batch) caller {
-	return caller{spec: spec, plugin: spec.start(), out: out, ruled: map[uint32]int64{}}
+	asks   granted
 }
 
 // callerOf is that part of a plugin's shard.
@@ -135,7 +134,22 @@ func (k *caller) counts() operator.Counts {
 func (k *caller) close() { k.plugin.Close() }
 
 func newPlugged(spec *Plugin, out *event.Batch) *plugged {
-	return &plugged{caller: newCaller(spec, out)}
+	k := &plugged{}
+	k.begin(spec, out)
+	return k
+}
+
+// begin makes the plugin of a shard. The caller stays where it is.
+func (k *caller) begin(spec *Plugin, out *event.Batch) {
+	k.out, k.ruled = out, map[uint32]int64{}
+	k.take(spec, spec.start())
+}
+
+// take has a plugin judge the rows, and lets it ask its tables.
+func (k *caller) take(spec *Plugin, p *wasm.Plugin) {
+	k.spec, k.plugin = spec, p
+	k.asks.tables = make([]*table.Table, len(spec.Module.Manifest.Tables))
+	p.Grant(k.asks.lookup)
 }
 
 // start makes the plugin of a shard.

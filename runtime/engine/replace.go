@@ -162,10 +162,17 @@ func (g *Graph) replace(x *replacement) (was swapped) {
 		k := callerOf(s)
 		was.old = append(was.old, k.plugin)
 		k.past.Add(&k.plugin.Counts)
-		k.spec, k.plugin, k.out, k.trip = x.spec, x.plugins[i], x.batches[i], nil
+		k.take(x.spec, x.plugins[i])
+		k.out, k.trip = x.batches[i], nil
 		if m, ok := s.(*remembering); ok {
 			m.logic.layout = &x.spec.Module.Manifest.State
 			k.plugin.Remember(m)
+		}
+	}
+	g.used = g.used[:0]
+	for _, n := range g.ops {
+		for _, s := range n.shards {
+			g.uses(s)
 		}
 	}
 	if n.budget != nil {

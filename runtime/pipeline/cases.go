@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -28,9 +29,10 @@ type PluginCase struct {
 	Until  string          `json:"until"`  // where the watermark goes behind the last row: a time, or "end", the end of the input
 	Hits   []PluginHit     `json:"hits"`   // by row, then by rule, then those of timers; none if left out
 
-	Pass   bool                       `json:"pass"`   // of a filter
-	Writes map[string]json.RawMessage `json:"writes"` // of a map, by column; null if left out
-	Result json.RawMessage            `json:"result"` // of an aggregate, of Rows without times
+	Pass   bool                                  `json:"pass"`   // of a filter
+	Writes map[string]json.RawMessage            `json:"writes"` // of a map, by column; null if left out
+	Result json.RawMessage                       `json:"result"` // of an aggregate, of Rows without times
+	Tables map[string]map[string]json.RawMessage `json:"tables"` // that are granted: rows by the manifest's name and by key
 
 	line  int
 	delay int64 // ms
@@ -89,7 +91,7 @@ func CheckPlugin(module, cases string) (report CaseReport, err error) {
 	}
 	report.Cases = len(all)
 	trials := &trials{module: module}
-	for from := 0; from < len(all); { // neighbours with one configuration go together
+	for from := 0; from < len(all); { // neighbours with one configuration and the same tables go together
 		to := from + 1
 		if m.Manifest.Keyed || m.Manifest.Role() == abi.RoleDetect && all[from].Rows != nil {
 			if err := report.trial(trials, m.Manifest, cases, &all[from]); err != nil {
@@ -98,7 +100,7 @@ func CheckPlugin(module, cases string) (report CaseReport, err error) {
 			from = to
 			continue
 		}
-		for to < len(all) && bytes.Equal(all[to].Config, all[from].Config) && (all[to].Rows == nil || m.Manifest.Role() == abi.RoleAggregate) {
+		for to < len(all) && bytes.Equal(all[to].Config, all[from].Config) && (all[to].Rows == nil || m.Manifest.Role() == abi.RoleAggregate) && reflect.DeepEqual(all[to].Tables, all[from].Tables) {
 			to++
 		}
 		if err := report.run(m, cases, all[from:to]); err != nil {
@@ -162,6 +164,10 @@ func (r *CaseReport) run(m *wasm.Module, path string, cases []PluginCase) error 
 	if err != nil {
 		return err
 	}
+	lookup, err := caseTables(m.Manifest.Tables, path, &cases[0])
+	if err != nil {
+		return err
+	}
 	ways := []struct {
 		size  int
 		fresh bool
@@ -170,7 +176,7 @@ func (r *CaseReport) run(m *wasm.Module, path string, cases []PluginCase) error 
 	r.Ways = max(r.Ways, len(ways))
 	failed := map[int]bool{}
 	for _, way := range ways {
-		p := wasm.NewPlugin(m, config, fields, wasm.Identity{Pipeline: "test", Operator: m.Manifest.Name})
+		p := wasm.NewPlugin(m, config, fields, wasm.Identity{Pipeline: "test", Operator: m.Manifest.Name, Lookup: lookup})
 		p.Fresh = way.fresh
 		got, err := answers(p, m, when, rows, way.size)
 		p.Close()
@@ -185,6 +191,27 @@ func (r *CaseReport) run(m *wasm.Module, path string, cases []PluginCase) error 
 		}
 	}
 	return nil
+}
+
+// caseTables are the tables of a case.
+func caseTables(names []string, path string, c *PluginCase) (wasm.Lookup, error) {
+	tables := make([]map[string]json.RawMessage, len(names))
+	for name, rows := range c.Tables {
+		i := slices.Index(names, name)
+		if i < 0 {
+			return nil, fmt.Errorf("%s:%d: the manifest has no table %q%s", path, c.line, name, suggest(name, names))
+		}
+		tables[i] = rows
+	}
+	return func(i int, key []byte) ([]byte, abi.Code) {
+		if tables[i] == nil {
+			return nil, abi.Denied
+		}
+		if row, ok := tables[i][string(key)]; ok {
+			return row, abi.OK
+		}
+		return nil, abi.NotFound
+	}, nil
 }
 
 // caseRows are the rows of cases, decoded as events are.

@@ -34,6 +34,7 @@ func TestCases(t *testing.T) {
 	const entropy, risk, above = "../../plugins/label_entropy/label_entropy.wasm", "../../plugins/entity_risk/entity_risk.wasm", "../../abi/testdata/roles/above.wasm"
 	const lying = "../wasm/testdata/roles/lying_aggregate.wasm"
 	const shell, hostile = "../../plugins/encoded_powershell/encoded_powershell.wasm", "../wasm/testdata/hostile.wasm"
+	const asks = "../wasm/testdata/lookup.wasm"
 	for _, c := range []struct {
 		module, cases, failure, err string
 	}{
@@ -60,6 +61,10 @@ func TestCases(t *testing.T) {
 		{risk, `{"name":"t","row":{},"result":34}`, "", ":1: it says what a plugin of the role aggregate never says"},
 		{above, `{"name":"u","row":{},"hits":[{"rule":1}]}`, "", `:1: it says what a plugin of the role filter never says; a case is {"name": ..., "row": {...}, "pass": true}`},
 		{risk, `{"name":"v","rows":[{"row":[1]}]}`, "", ":1: the row: "},
+		{asks, `{"name":"l","tables":{"mine":{"x":{}}},"row":{"do":8,"key":"x","number":0},"hits":[{"rule":1}]}` + "\n" + `{"name":"m","tables":{"mine":{"y":{}}},"row":{"do":8,"key":"x","number":0}}` + "\n" +
+			`{"name":"n","row":{"do":8,"key":"x","number":0}}`, "", ""},
+		{asks, `{"name":"o","tables":{"mine":{"x":{}}},"row":{"do":8,"key":"x","number":1},"hits":[{"rule":1}]}`, ":1: o: one row a call: no hit", ""},
+		{asks, `{"name":"p","tables":{"min":{}},"row":{"do":8,"key":"x","number":0}}`, "", `:1: the manifest has no table "min"; did you mean "mine"?`},
 		{"cases.go", `{}`, "", "it is no WebAssembly module"},
 		{silence, `{"name":"l","config":{"after_s":60},"rows":[{"time":"2026-01-01T00:00:00Z","row":{"host":{"name":"a"}}}],"until":"2026-01-01T00:01:00Z","hits":[{"rule":1,"time":"2026-01-01T00:01:01Z"}]}`,
 			`:1: l: 1 rows a block, 1 shards: at 2026-01-01T00:01:00Z rule 1 medium {"last":"2026-01-01T00:00:00.000Z","silent_s":60.000}; want at 2026-01-01T00:01:01Z rule 1 medium`, ""},

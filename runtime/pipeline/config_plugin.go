@@ -21,6 +21,7 @@ import (
 	"github.com/seed-98920119/tocsin/runtime/engine"
 	"github.com/seed-98920119/tocsin/runtime/event"
 	"github.com/seed-98920119/tocsin/runtime/operator"
+	"github.com/seed-98920119/tocsin/runtime/table"
 	"github.com/seed-98920119/tocsin/runtime/wasm"
 )
 
@@ -83,7 +84,7 @@ func (d *decoder) pluginBody(s *source, m *mapping) {
 	maxKeys := m.get("max_keys")
 	p.MaxKeys = d.int(maxKeys, "max_keys", 0, 1, keysMost)
 	all := dampers{m.get("suppress"), m.get("group"), d.int(m.get("events"), "events", 0, 1, eventsMax)}
-	as := m.get("as")
+	as, tables := m.get("as"), m.get("tables")
 	m.done()
 	if d.module(p, path, digest, limits); p.Module == nil {
 		s.cols = nil
@@ -94,6 +95,7 @@ func (d *decoder) pluginBody(s *source, m *mapping) {
 		d.wrong(m.key("max_keys"), "%s remembers nothing; leave max_keys out", p.Module.Manifest.Name)
 	}
 	d.pluginConfig(p, path, config)
+	d.pluginTables(p, tables)
 	if !d.pluginRole(s, p, m, path, fields, as) {
 		return
 	}
@@ -294,6 +296,31 @@ var never = map[string][]abi.Type{
 	"bool":      {abi.I32, abi.I64, abi.U32, abi.U64, abi.F64, abi.TimestampMS, abi.IP},
 	"timestamp": {abi.Bool, abi.IP},
 	"ip":        {abi.Bool, abi.I32, abi.I64, abi.U32, abi.U64, abi.F64, abi.TimestampMS},
+}
+
+// pluginTables grants tables: by the module's names, those of the pipeline.
+func (d *decoder) pluginTables(p *engine.Plugin, n *yaml.Node) {
+	names := p.Module.Manifest.Tables
+	p.Tables = make([]*table.Source, len(names))
+	if n == nil {
+		return
+	}
+	m := d.mapping(n, "tables")
+	if m == nil {
+		return
+	}
+	if len(names) == 0 {
+		d.wrong(n, "%s looks nothing up; leave tables out", p.Module.Manifest.Name)
+		return
+	}
+	for i, name := range names {
+		if x := m.get(name); x != nil {
+			if k := d.tableOf(x); k != nil {
+				p.Tables[i] = k.source
+			}
+		}
+	}
+	m.done()
 }
 
 // dampers are what of an alert is worked out over time, as it is written.

@@ -216,6 +216,11 @@ func (r *reloader) swap(next *engine.Spec, i int, was *engine.Plugin) error {
 		return err
 	}
 	o.Plugin.Log = was.Log
+	for k, t := range o.Plugin.Tables { // that run, and are read again
+		if i := slices.IndexFunc(r.conf.Tables, func(x *table.Source) bool { return t != nil && x.Name == t.Name }); i >= 0 {
+			o.Plugin.Tables[k] = r.conf.Tables[i]
+		}
+	}
 	ctx, done := context.WithTimeout(context.Background(), replacesWithin)
 	defer done()
 	at, pause, err := r.replace(ctx, o)

@@ -95,6 +95,9 @@ func Read(spec Spec) (*Table, error) {
 	if err := b.index(); err != nil {
 		return nil, err
 	}
+	for _, c := range b.columns {
+		b.heads = append(b.heads, append(event.AppendJSONString(nil, []byte(c)), ':'))
+	}
 	return b.Table, nil
 }
 

@@ -19,6 +19,7 @@ import (
 // Table is rows by key. It is read-only, and safe for many goroutines.
 type Table struct {
 	columns []string // the key's first, unless keyless
+	heads   [][]byte // of members of objects, by column
 	rows    int
 	keyless bool // its rows stand for many networks, and have no key
 	texts   bool // the keys are texts without a type: a number is looked up by its text
@@ -123,6 +124,23 @@ func (t *Table) Cells(dst []event.Value, r Row) []event.Value {
 		dst = append(dst, event.Value{})
 	}
 	return dst
+}
+
+// AppendJSON appends a row as a JSON object of its columns, without those that it does not have.
+func (t *Table) AppendJSON(dst []byte, r Row) []byte {
+	var few [16]event.Value
+	from := len(dst)
+	for i, v := range t.Cells(few[:0], r) {
+		if v.Kind != event.Absent {
+			dst = append(append(dst, ','), t.heads[i]...)
+			dst = v.AppendJSON(dst)
+		}
+	}
+	if len(dst) == from {
+		dst = append(dst, '{')
+	}
+	dst[from] = '{'
+	return append(dst, '}')
 }
 
 // builder makes a table, row by row.

@@ -397,6 +397,27 @@ func length(data []byte) int {
 	return (n + align - 1) / align * align
 }
 
+// A row as an object has the columns that the row has.
+func TestRowAsJSON(t *testing.T) {
+	for _, x := range []struct{ file, key, want string }{
+		{"a.csv:id,\"a \"\"b\"\"\",c\nk,\"1\n\",\n", "k", `{"id":"k","a \"b\"":"1\n"}`},
+		{`b.jsonl:{"id":"k","n":null,"x":{"y":[1]},"f":1.50}`, "k", `{"id":"k","n":null,"x":{"y":[1]},"f":1.50}`},
+		{"c.csv:id\nk\n", "k", `{"id":"k"}`},
+	} {
+		name, text, _ := strings.Cut(x.file, ":")
+		_, format, _ := strings.Cut(name, ".")
+		tab, err := Read(Spec{Path: write(t, name, text), Format: format, Key: "id"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var f Finder
+		row := f.Find(tab, []event.Value{{Kind: event.String, Text: []byte(x.key)}})[0]
+		if got := string(tab.AppendJSON([]byte("x"), row)); got != "x"+x.want || !json.Valid([]byte(got[1:])) {
+			t.Errorf("%s, want %s", got, x.want)
+		}
+	}
+}
+
 // The figures of a row among a million: time to find it, bytes that it takes beside its texts.
 func BenchmarkFind(b *testing.B) {
 	const rows = 1_000_000
@@ -463,6 +484,14 @@ func BenchmarkFind(b *testing.B) {
 			}
 			b.ReportMetric(float64(took-int64(texts))/rows, "B/row")
 			b.ReportMetric(float64(tab.Bytes())/float64(took), "estimated")
+		})
+		b.Run(kind+", as an object", func(b *testing.B) {
+			b.ReportAllocs()
+			var f Finder
+			var object []byte
+			for i := 0; i < b.N; i++ {
+				object = tab.AppendJSON(object[:0], f.Find(tab, asks[i%len(asks):][:1])[0])
+			}
 		})
 		runtime.KeepAlive(tab)
 	}

@@ -57,6 +57,12 @@ func (c *Counts) Add(o *Counts) {
 	c.Fired += o.Fired
 	c.Refused += o.Refused
 	c.Dropped += o.Dropped
+	for i, n := range o.Metrics { // of a plugin that took another's place they are as its own manifest names them
+		if i == len(c.Metrics) {
+			c.Metrics = append(c.Metrics, 0)
+		}
+		c.Metrics[i] = sum(c.Metrics[i], n)
+	}
 	c.Costs.add(&o.Costs)
 }
 

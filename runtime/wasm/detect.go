@@ -95,6 +95,7 @@ type Counts struct {
 	Refused           int64 // writes of new keys, beyond max_keys
 	Dropped           int64 // timers set after the end of the input
 	Costs
+	Metrics []int64 // the manifest's counters, by id
 }
 
 // Plugin is a module at work: an instance that is made anew when it fails, and the breaker. For one goroutine.
@@ -132,6 +133,7 @@ type Plugin struct {
 // NewPlugin makes a plugin; its first instance comes with the first row. fields are those of the manifest's reads.
 func NewPlugin(m *Module, config []byte, fields []event.Field, id Identity) *Plugin {
 	p := &Plugin{module: m, config: slices.Clone(config), id: id, w: newWriter(m.Manifest, fields), breaker: breaker{cool: 1}}
+	p.Counts.Metrics = make([]int64, len(m.Manifest.Metrics))
 	for i, r := range m.Manifest.Reads {
 		if r.Required {
 			p.required = append(p.required, fields[i])
@@ -356,6 +358,9 @@ func (p *Plugin) once(hits []abi.Hit, from, to int) (said []abi.Hit, ok bool, er
 	p.Counts.Calls++
 	p.Counts.Fuel += p.in.spent
 	p.measured(began, to-from)
+	if ok {
+		p.in.guest.asks.count(p.Counts.Metrics)
+	}
 	if err == nil && (p.Fresh || p.in.worn()) {
 		p.drop()
 	}

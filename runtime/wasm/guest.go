@@ -33,6 +33,7 @@ const (
 	Aborted Fault = "abort"   // env.abort
 	Refused Fault = "refused" // the guest said no, with a negative code
 	Output  Fault = "output"  // what it returned is not what the contract says
+	Counter Fault = "counter" // metric was given a counter that the manifest does not have, or less than 0
 )
 
 // Trap is a failed call: nothing of it counts, and the instance is thrown away.
@@ -60,6 +61,7 @@ type guest struct {
 	row      int64         // the last row that a host function was asked about
 	drawn    *rand.ChaCha8
 	wasi     *rand.ChaCha8 // random_get
+	asks     asks
 }
 
 // hostFunc is a host function: the call it is part of, the guest's memory, and the stack of parameters and results.
@@ -96,10 +98,15 @@ func (g *guest) charge(units int64) {
 func (g *guest) bytes(m api.Memory, at, n uint64) []byte {
 	b, ok := m.Read(uint32(at), uint32(n))
 	if !ok {
-		g.trap(Pointer, "a host function was given "+strconv.FormatUint(uint64(uint32(n)), 10)+" bytes at "+strconv.FormatUint(uint64(uint32(at)), 10)+", beyond its memory")
+		g.outside(at, n)
 	}
 	g.charge(100 + int64(len(b)))
 	return b
+}
+
+// outside ends the call for a bad pointer.
+func (g *guest) outside(at, n uint64) {
+	g.trap(Pointer, "a host function was given "+strconv.FormatUint(uint64(uint32(n)), 10)+" bytes at "+strconv.FormatUint(uint64(uint32(at)), 10)+", beyond its memory")
 }
 
 // step notes the row that a host function is asked about: rows of a call never go back.
@@ -118,7 +125,7 @@ func code(c abi.Code) uint64 { return uint64(int64(c)) }
 
 // contractFuncs are the host functions of the contract. Those that there are not yet answer so.
 var contractFuncs = func() map[string]hostFunc {
-	funcs := map[string]hostFunc{"log": logLine, "fail": failText, "now": now, "random": random, "metric": func(g *guest, _ api.Memory, _ []uint64) { g.charge(100) }}
+	funcs := map[string]hostFunc{"log": logLine, "fail": failText, "now": now, "random": random, "metric": metric, "lookup": lookup}
 	maps.Copy(funcs, rememberFuncs)
 	for name, t := range importable[abi.ImportModule] {
 		if funcs[name] == nil && len(t.results) > 0 {

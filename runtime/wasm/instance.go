@@ -39,10 +39,11 @@ type Instance struct {
 	spent   int64  // fuel of the last call
 }
 
-// Identity is what random bytes of an instance depend on beside the row, and where its log lines go.
+// Identity is what random bytes of an instance depend on beside the row, where its log lines go, and what it may look up.
 type Identity struct {
 	Pipeline, Operator string
 	Log                func(level int, text string)
+	Lookup             Lookup // nil: no table is granted
 }
 
 // Instantiate makes an instance: _initialize, the arena, tocsin_init with the configuration, JSON that CheckConfig found good.
@@ -51,6 +52,7 @@ func (m *Module) Instantiate(config []byte, id Identity) (*Instance, error) {
 	g := &in.guest
 	digest := m.Digest
 	*g = guest{Context: context.Background(), limits: m.Limits, log: id.Log, wasi: rand.NewChaCha8(digest), seed: sha256.Sum256(append(digest[:], config...))}
+	g.asks = newAsks(m.Manifest, id.Lookup)
 	ctx := experimental.WithMemoryAllocator(g.Context, experimental.MemoryAllocatorFunc(allocate))
 	mod, err := m.host.runtime.InstantiateModule(ctx, m.compiled, wazero.NewModuleConfig().WithName("").WithStartFunctions())
 	if err != nil {
@@ -115,6 +117,7 @@ func (in *Instance) call(f api.Function, args ...uint64) error {
 	g := &in.guest
 	g.said, g.last, g.row, g.drawn = "", g.last[:0], 0, nil
 	g.deadline = clock() + backstop
+	clear(g.asks.counted)
 	in.stack[0], in.stack[1] = 0, 0
 	copy(in.stack[:], args)
 	g.budget = g.limits.FuelPerCall - slice

@@ -37,6 +37,7 @@ enum { // what exports answer
 	TOCSIN_NOT_FOUND = -1,
 	TOCSIN_INVALID = -2,
 	TOCSIN_TOO_SMALL = -3,
+	TOCSIN_DENIED = -4,
 	TOCSIN_QUOTA = -5,
 	TOCSIN_UNSUPPORTED = -6,
 	TOCSIN_BAD_ROW = -8,
@@ -116,6 +117,16 @@ typedef struct {
 
 // tocsin_literal makes one of a string literal.
 #define tocsin_literal(s) ((tocsin_str){(const uint8_t *)("" s), sizeof(s) - 1})
+
+// tocsin_lookup finds a key in a table of the manifest: the length of the row, JSON, of which the first `cap` bytes are at dst;
+// TOCSIN_NOT_FOUND, or TOCSIN_DENIED if the pipeline does not grant the table.
+TOCSIN_IMPORT("lookup") int64_t tocsin_lookup_at(uint32_t table, const void *key, uint32_t len, void *dst, uint32_t cap);
+static inline int64_t tocsin_lookup(uint32_t table, tocsin_str key, void *dst, uint32_t cap) {
+	return tocsin_lookup_at(table, key.at, key.len, dst, cap);
+}
+
+// tocsin_metric adds 0 or more to a counter of the manifest.
+TOCSIN_IMPORT("metric") void tocsin_metric(uint32_t counter, int64_t delta);
 
 static inline const tocsin_column *tocsin_column_at(const tocsin_batch *b, uint32_t i) {
 	return (const tocsin_column *)((const uint8_t *)b + b->cols_off + i * b->col_stride);

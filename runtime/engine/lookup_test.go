@@ -1,0 +1,133 @@
+package engine
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/seed-98920119/tocsin/runtime/alert"
+	"github.com/seed-98920119/tocsin/runtime/event"
+	"github.com/seed-98920119/tocsin/runtime/operator"
+	"github.com/seed-98920119/tocsin/runtime/table"
+	"github.com/seed-98920119/tocsin/runtime/wasm"
+)
+
+// lookups runs rows of (do, key, number) through the guest of the look-ups, over two shards, and returns what it said of a block: each
+// line once, sorted.
+func lookups(t *testing.T, tables ...*table.Source) func(rows ...[3]string) []string {
+	t.Helper()
+	code, err := os.ReadFile("../wasm/testdata/lookup.wasm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	host, err := wasm.NewHost("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := host.Load(code, wasm.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var mu sync.Mutex
+	var said []string
+	f := &event.Fields{}
+	p := &Plugin{Ident: operator.Ident{Pipeline: "p", Operator: "o", Form: "detect/1"}, Module: m, Config: []byte("{}"), Fields: []event.Field{f.Add("do"), f.Add("key"), f.Add("number")}, Tables: tables,
+		Rules: map[uint32]*Rule{1: {Alert: &alert.Template{}}}, Whole: f.Add(event.Whole), RuleID: f.Add("rule_id"), Severity: f.Add("severity"), Note: f.Add("note"), Fresh: true,
+		Log: func(_ int, text string) {
+			mu.Lock()
+			defer mu.Unlock()
+			if text[0] != '(' { // a line too many
+				said = append(said, text)
+			}
+		}}
+	g := NewGraph(&Spec{Fields: f, Streams: []Stream{{}}, Operators: []Operator{{Name: "o", Inputs: []int{0}, Plugin: p}}}, 2)
+	g.src[0].add(operator.NegInf)
+	g.alone = 0
+	t.Cleanup(func() {
+		g.Close()
+		m.Close()
+		host.Close()
+	})
+	return func(rows ...[3]string) []string {
+		t.Helper()
+		said = nil
+		b := event.NewBatch(f, p.Fields)
+		var items []Item
+		for i, r := range rows {
+			b.AppendRow(event.Value{Kind: event.Number, Text: []byte(r[0])}, event.Value{Kind: event.String, Text: []byte(r[1])}, event.Value{Kind: event.Number, Text: []byte(r[2])})
+			items = append(items, Item{Row: Row{TS: int64(i), Batch: b, Row: int32(i)}})
+		}
+		if err := g.Block(items); err != nil {
+			t.Fatal(err)
+		}
+		if n := len(g.ops[0].said); n != len(rows) {
+			t.Fatalf("%d results of %d rows", n, len(rows))
+		}
+		slices.Sort(said)
+		return slices.Compact(said)
+	}
+}
+
+// answer is what the guest says of a row that it found, or of none.
+func answer(row string) string {
+	if row == "" {
+		return "-1 "
+	}
+	return fmt.Sprintf("%d %s", len(row), row)
+}
+
+func sourceOf(t *testing.T, name, text string, spec table.Spec) (*table.Source, string) {
+	t.Helper()
+	spec.Path = filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(spec.Path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s, err := table.NewSource(name, spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s, spec.Path
+}
+
+// What a plugin is told of a key, by the kind of its table.
+func TestPluginsLookUp(t *testing.T) {
+	exact, _ := sourceOf(t, "a.jsonl", `{"id":"ann","tier":3,"x":{"y":1}}`+"\n"+`{"id":443,"tier":null}`+"\n"+`{"id":true}`+"\n"+`{"id":"7","tier":"text"}`+"\n"+`{"id":7}`+"\n", table.Spec{Format: "jsonl", Key: "id"})
+	nets, _ := sourceOf(t, "n.csv", "cidr,list\n10.0.0.0/8,ten\n10.1.0.0/16,one\n", table.Spec{Format: "csv", Key: "cidr", Match: table.MatchNetworks})
+	ask := lookups(t, exact, nets)
+	for _, c := range []struct{ table, key, want string }{
+		{"0", "ann", `{"id":"ann","tier":3,"x":{"y":1}}`}, {"0", "Ann", ""}, {"0", "", ""}, {"0", "443", `{"id":443,"tier":null}`},
+		{"0", "443.0", `{"id":443,"tier":null}`}, {"0", "true", `{"id":true}`}, {"0", "7", `{"id":"7","tier":"text"}`}, {"0", "7e0", `{"id":7}`}, {"0", "7 ", ""}, {"0", "07", ""},
+		{"1", "10.2.3.4", `{"cidr":"10.0.0.0/8","list":"ten"}`}, {"1", "::ffff:10.1.0.1", `{"cidr":"10.1.0.0/16","list":"one"}`}, {"1", "11.0.0.0", ""}, {"1", "ann", ""},
+	} {
+		if got := ask([3]string{"0", c.key, c.table}); !slices.Equal(got, []string{answer(c.want)}) {
+			t.Errorf("%s, %q: %q, want %s", c.table, c.key, got, c.want)
+		}
+	}
+	if got := lookups(t, nil, nets)([3]string{"0", "ann", "0"}, [3]string{"0", "10.0.0.1", "1"}, [3]string{"0", "x", "2"}); !slices.Equal(got, []string{"-2 ", "-4 ", answer(`{"cidr":"10.0.0.0/8","list":"ten"}`)}) {
+		t.Errorf("%q", got)
+	}
+}
+
+// All rows of a block see one version of a table, on every shard; the next block the newest that could be read.
+func TestPluginsSeeOneVersion(t *testing.T) {
+	src, path := sourceOf(t, "a.csv", "id,x\nk,old\n", table.Spec{Format: "csv", Key: "id"})
+	ask := lookups(t, src, nil)
+	var rows [][3]string
+	for range 3 * stretch {
+		rows = append(rows, [3]string{"0", "k", "0"})
+	}
+	for _, step := range []struct{ file, want string }{{"", "old"}, {"id,x\nk,new\n", "new"}, {"id,x\nk\n", "new"}, {"x,id\nlast,k\n", "last"}} {
+		if step.file != "" {
+			if err := os.WriteFile(path, []byte(step.file), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			_ = src.Reload()
+		}
+		if got := ask(rows...); !slices.Equal(got, []string{answer(`{"id":"k","x":"` + step.want + `"}`)}) {
+			t.Errorf("%q, want %s", got, step.want)
+		}
+	}
+}
