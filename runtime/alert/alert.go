@@ -63,8 +63,9 @@ type Facts struct {
 
 // Column is a column of the row under the name it has in payloads.
 type Column struct {
-	Name  string
-	Field event.Field
+	Name   string
+	Field  event.Field
+	hidden *event.Hidden // of objects in it: what is called like other columns
 }
 
 // Entity is a field of the row that names somebody or something.
@@ -299,8 +300,31 @@ func United(a, b []string) []string {
 	return all
 }
 
+// Own makes columns the only ones of their names: whoever reads `a.b` must find the column of that name, and not a member b of an object a
+// that comes from a log, whether the row has the column or not.
+func Own(columns []Column) []Column {
+	columns = slices.Clone(columns)
+	for i := range columns {
+		c := &columns[i]
+		var within []string
+		for _, o := range columns {
+			switch {
+			case o.Name == c.Name:
+			case c.Name == "":
+				within = append(within, o.Name)
+			case event.Within(o.Name, c.Name):
+				within = append(within, o.Name[len(c.Name)+1:])
+			}
+		}
+		if c.hidden = nil; within != nil {
+			c.hidden = event.NewHidden(within)
+		}
+	}
+	return columns
+}
+
 // AppendRow appends a row's columns as a flat JSON object; columns that the row does not have are left out. Of a column
-// without a name, which holds an event, the members become columns, but for those that have the name of another one.
+// without a name, which holds an event, the members become columns. Columns are those of Own.
 func AppendRow(dst []byte, columns []Column, r Row) []byte {
 	dst = append(dst, '{')
 	n := 0
@@ -309,8 +333,11 @@ func AppendRow(dst []byte, columns []Column, r Row) []byte {
 		if v.Kind == event.Absent {
 			continue
 		}
+		if c.hidden != nil && v.Kind >= event.Object {
+			v.Text = c.hidden.Without(v.Text)
+		}
 		if c.Name == "" {
-			dst = appendMembers(dst, v.Text, columns, &n)
+			dst = appendMembers(dst, v.Text, &n)
 			continue
 		}
 		if n++; n > 1 {
@@ -322,12 +349,9 @@ func AppendRow(dst []byte, columns []Column, r Row) []byte {
 	return append(dst, '}')
 }
 
-// appendMembers appends the members of a JSON object whose names no column has.
-func appendMembers(dst, object []byte, columns []Column, n *int) []byte {
+// appendMembers appends the members of a JSON object.
+func appendMembers(dst, object []byte, n *int) []byte {
 	event.Members(object, func(name, value []byte) {
-		if slices.ContainsFunc(columns, func(c Column) bool { return c.Name == string(name) }) {
-			return
-		}
 		if *n++; *n > 1 {
 			dst = append(dst, ',')
 		}

@@ -32,7 +32,7 @@ func (r table) resolve(name string) (event.Field, error) {
 
 func (r table) columns() (out []Column) {
 	for i, n := range r.names {
-		out = append(out, Column{n, event.Field(i)})
+		out = append(out, Column{Name: n, Field: event.Field(i)})
 	}
 	return out
 }
@@ -115,6 +115,28 @@ func TestAppend(t *testing.T) {
 }
 
 // What a rule is called holds no row's values and no braces of the template.
+// Nothing in a row is called like one of its columns, whatever an event says, and whether the row has the column or not.
+func TestOwn(t *testing.T) {
+	object := func(text string) event.Value { return event.Value{Kind: event.Object, Text: []byte(text)} }
+	list := event.Value{Kind: event.Array, Text: []byte(`[{"owner":2,"a":3}]`)}
+	whole := object(`{"asset":{"owner":"me","id":1},"asset.tier":5,"list":{"x":1},"other":{"owner":1}}`)
+	for _, x := range []struct {
+		row  table
+		want string
+	}{
+		{table{[]string{"", "asset.owner", "asset.tier", "list"}, []event.Value{whole, str("ann"), {}, num("1")}}, `{"asset":{"id":1},"other":{"owner":1},"asset.owner":"ann","list":1}`},
+		{table{[]string{"", "asset", "owner"}, []event.Value{whole, {}, {}}}, `{"list":{"x":1},"other":{"owner":1}}`},
+		{table{[]string{"e", "e.asset.owner", "asset"}, []event.Value{whole, {}, {}}}, `{"e":{"asset":{"id":1},"asset.tier":5,"list":{"x":1},"other":{"owner":1}}}`},
+		{table{[]string{"l", "l.owner", "lo"}, []event.Value{list, str("x"), object(`{"owner":1}`)}}, `{"l":[{"a":3}],"l.owner":"x","lo":{"owner":1}}`},
+		{table{[]string{"e", "f"}, []event.Value{whole, str("{}")}}, `{"e":` + string(whole.Text) + `,"f":"{}"}`},
+	} {
+		own := Own(x.row.columns())
+		if got := string(AppendRow(nil, own, x.row)); got != x.want || !slices.EqualFunc(own, x.row.columns(), func(a, b Column) bool { return a.Name == b.Name && a.Field == b.Field }) {
+			t.Errorf("%q: %s, want %s", x.row.names, got, x.want)
+		}
+	}
+}
+
 func TestConstant(t *testing.T) {
 	for text, want := range map[string]string{"Encoded PowerShell on {host.name}": "Encoded PowerShell on host.name", "{n} of {{all}} by {user}": "n of {all} by user", "plain": "plain", "{": "{", "": ""} {
 		if got := Constant(text); got != want {

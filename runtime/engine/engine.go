@@ -151,7 +151,7 @@ func (g *Graph) newShard(o *Operator) shard {
 	case o.Filter != nil:
 		return &filtered{spec: o.Filter}
 	case o.Enrich != nil:
-		return newEnriched(g.spec.Fields, o.Enrich, out)
+		return &enriched{spec: o.Enrich, out: out}
 	case o.FirstSeen != nil:
 		return newKeyed(o.FirstSeen.Logic(), out)
 	case o.Risk != nil:

@@ -7,8 +7,7 @@ import (
 )
 
 // Enrich passes on every row once, in arrival order, late or not, with what a table knows of one of its fields. Rows without an
-// entry lack the table's columns. What an event says under the name of one of them, as one name or as members of members, is left out
-// in any case. It keeps nothing: a row sees the table as it is when the row is looked at.
+// entry lack the table's columns. It keeps nothing: a row sees the table as it is when the row is looked at.
 type Enrich struct {
 	Ident operator.Ident
 	Table *table.Source
@@ -34,31 +33,7 @@ type enriched struct {
 	asks  []event.Value // a value a row
 	find  table.Finder
 	cells []event.Value
-	known []event.Value   // of the table's row
-	hides []*event.Hidden // by column that is passed on: what only the table may say; nil for nothing
-}
-
-// newEnriched finds which columns that are passed on may hold members called like those of the table: the event, and objects of it.
-func newEnriched(fields *event.Fields, e *Enrich, out *event.Batch) *enriched {
-	k := &enriched{spec: e, out: out}
-	for _, f := range e.Columns[:len(e.Columns)-len(e.From)] {
-		var within []string
-		path := event.Dotted(fields.Path(f))
-		for _, own := range e.own() {
-			switch name := event.Dotted(fields.Path(own)); {
-			case f == e.Whole:
-				within = append(within, name)
-			case event.Within(name, path) && name != path:
-				within = append(within, name[len(path)+1:])
-			}
-		}
-		var h *event.Hidden
-		if within != nil {
-			h = event.NewHidden(within)
-		}
-		k.hides = append(k.hides, h)
-	}
-	return k
+	known []event.Value // of the table's row
 }
 
 func (k *enriched) reset() {
@@ -77,15 +52,12 @@ func (k *enriched) run([]step, int64) error {
 	for i, row := range k.find.Find(k.table, k.asks) {
 		in := &k.rows[i]
 		k.cells = k.cells[:0]
-		for i, f := range passed {
+		for _, f := range passed {
 			v := in.Value(f)
 			if f == k.spec.Whole {
 				if b := in.Batch.Event(in.Row); b != nil {
 					v = event.Value{Kind: event.Object, Text: b}
 				}
-			}
-			if h := k.hides[i]; h != nil && v.Kind >= event.Object {
-				v.Text = h.Without(v.Text)
 			}
 			k.cells = append(k.cells, v)
 		}

@@ -164,36 +164,6 @@ func TestEnrichedEvents(t *testing.T) {
 	}
 }
 
-// Objects that are passed on lose what only the table may say, whether it says something or not.
-func TestObjectsAroundColumnsOfTables(t *testing.T) {
-	f := &event.Fields{}
-	k, asset, other, tier := f.Add("k"), f.Add("asset"), f.Add("assets"), f.Add("asset.tier")
-	src := tableOf(t, []refEntry{{refCell{event.String, "known"}, refCell{event.Number, "7"}, refCell{}}})
-	e := &Enrich{Table: src, On: k, Whole: f.Add(event.Whole), Columns: []event.Field{k, asset, other, tier}, From: []int{1}}
-	g := NewGraph(&Spec{Fields: f, Streams: []Stream{{}}, Operators: []Operator{{Name: "e", Inputs: []int{0}, Enrich: e}}}, 1)
-	g.src[0].add(operator.NegInf)
-	b := event.NewBatch(f, []event.Field{k, asset, other, tier})
-	object := event.Value{Kind: event.Object, Text: []byte(`{"tier":1,"tiers":2}`)}
-	var items []Item
-	for i, key := range []string{"known", "unknown"} {
-		b.AppendRow(event.Value{Kind: event.String, Text: []byte(key)}, object, object, event.Value{Kind: event.Number, Text: []byte("1")})
-		items = append(items, Item{Row: Row{TS: int64(i), Batch: b, Row: int32(i)}})
-	}
-	if err := g.Block(items); err != nil {
-		t.Fatal(err)
-	}
-	for i, want := range []string{`known {"tiers":2} {"tier":1,"tiers":2} 7`, `unknown {"tiers":2} {"tier":1,"tiers":2} `} {
-		row := g.ops[0].said[i]
-		var got []string
-		for _, x := range []event.Field{k, asset, other, tier} {
-			got = append(got, string(row.Batch.Value(x, int(row.Row)).Text))
-		}
-		if strings.Join(got, " ") != want {
-			t.Errorf("%q, want %s", got, want)
-		}
-	}
-}
-
 // A block sees one table, whatever happens to the file meanwhile; the next one sees the new one.
 func TestTablesChangeBetweenBlocks(t *testing.T) {
 	f := &event.Fields{}

@@ -59,7 +59,7 @@ func names(f *event.Fields, cols []event.Field) (out []alert.Column) {
 	for _, c := range cols {
 		out = append(out, alert.Column{Name: f.Path(c), Field: c})
 	}
-	return out
+	return alert.Own(out)
 }
 
 // randomFiles draws two or three files of a few hundred lines, with disorder, late rows and lines that are no events.

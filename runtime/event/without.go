@@ -7,13 +7,18 @@ import (
 )
 
 // Hidden are members of events that others must not take for what they are called: names with dots between their parts, of which it
-// does not matter whether an event writes them as one name or as objects in objects.
+// does not matter whether an event writes them as one name or as objects in objects. It is read-only.
 type Hidden struct {
 	names []string
 	first [][]byte // the beginning of each name, up to a dot; nil: any event may have one
-	s     scanner
-	path  []byte
-	cut   bool // something was left out
+}
+
+// hiding is a value on its way through.
+type hiding struct {
+	*Hidden
+	s    scanner
+	path []byte
+	cut  bool // something was left out
 }
 
 // NewHidden returns what hides the members of the names, and whatever is within them.
@@ -40,9 +45,9 @@ func (h *Hidden) Without(value []byte) []byte {
 	if !h.likely(value) {
 		return value
 	}
-	h.s, h.path, h.cut = scanner{b: value, scratch: h.s.scratch}, h.path[:0], false
-	out := h.value(make([]byte, 0, len(value)), 1)
-	if !h.cut || h.s.err != nil {
+	x := hiding{Hidden: h, s: scanner{b: value}}
+	out := x.value(make([]byte, 0, len(value)), 1)
+	if !x.cut || x.s.err != nil {
 		return value
 	}
 	return out
@@ -57,7 +62,7 @@ func (h *Hidden) likely(value []byte) bool {
 }
 
 // value appends the value that comes, in which members may be hidden.
-func (h *Hidden) value(dst []byte, depth int) []byte {
+func (h *hiding) value(dst []byte, depth int) []byte {
 	s := &h.s
 	end := byte(']')
 	switch s.peek() {
@@ -106,7 +111,7 @@ func (h *Hidden) value(dst []byte, depth int) []byte {
 }
 
 // member appends the member that comes; false if it is hidden.
-func (h *Hidden) member(dst []byte, depth int) ([]byte, bool) {
+func (h *hiding) member(dst []byte, depth int) ([]byte, bool) {
 	s := &h.s
 	if s.peek() != '"' {
 		s.fail("a key must come here")

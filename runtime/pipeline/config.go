@@ -12,6 +12,7 @@ import (
 
 	"gopkg.in/yaml.v3"
 
+	"github.com/seed-98920119/tocsin/runtime/alert"
 	"github.com/seed-98920119/tocsin/runtime/engine"
 	"github.com/seed-98920119/tocsin/runtime/event"
 	"github.com/seed-98920119/tocsin/runtime/match"
@@ -496,5 +497,21 @@ func (d *decoder) finish() {
 	}
 	for _, f := range d.after {
 		f(spec)
+	}
+	for i := range spec.Operators { // now that nobody takes columns of others any more
+		ownNames(&spec.Operators[i])
+	}
+}
+
+// ownNames sees to it that nothing in a row is called like one of its columns.
+func ownNames(o *engine.Operator) {
+	o.Names = alert.Own(o.Names)
+	if o.Alert != nil {
+		o.Alert.Columns = alert.Own(o.Alert.Columns)
+	}
+	if o.Plugin != nil {
+		for _, r := range o.Plugin.Rules {
+			r.Alert.Columns = alert.Own(r.Alert.Columns)
+		}
 	}
 }
