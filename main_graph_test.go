@@ -60,8 +60,13 @@ func spoilt(t *testing.T, binary, stream, field string) map[string][]map[string]
 		t.Fatalf("%v\n%s", err, out)
 	}
 	out := map[string][]map[string]json.RawMessage{}
-	for _, r := range results(t, rows) {
-		if r.Tocsin.Kind != "row" {
+	said := results(t, rows)
+	newest := map[string]int{} // of a row's revisions the last one alone is always the same
+	for _, r := range said {
+		newest[r.Tocsin.ResultID] = max(newest[r.Tocsin.ResultID], r.Tocsin.Revision)
+	}
+	for _, r := range said {
+		if r.Tocsin.Kind != "row" || r.Tocsin.Revision < newest[r.Tocsin.ResultID] {
 			continue
 		}
 		var row map[string]json.RawMessage

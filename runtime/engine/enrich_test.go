@@ -252,3 +252,40 @@ func BenchmarkEnrich(b *testing.B) {
 		})
 	}
 }
+
+// An enrichment from a stream, over pairs of which some are truncated: a row has the version of its time or lacks the columns, and is
+// truncated if it was so already.
+func TestEnrichedFromStreams(t *testing.T) {
+	known, unknown, cut := 0, 0, 0
+	for seed := *firstSeed; seed < *firstSeed+uint64(min(*caseCount, 100)); seed++ {
+		r := rand.New(rand.NewPCG(seed, 3))
+		streams := []refStream{{delay: r.Int64N(9), parts: 1 + r.IntN(2)}, {delay: r.Int64N(4), parts: 1}, {delay: r.Int64N(9), parts: 1}}
+		pairs := refOp{name: "pairs", join: true, inputs: []int{0, 1}, key: "k", lower: -4, upper: 4, rowsMax: 1 + r.IntN(2), pairsMax: 1 + r.IntN(2)}
+		versions := refOp{name: "versions", join: true, inputs: []int{3, 2}, key: "k", rowsMax: 10_000, pairsMax: 10_000, deleted: r.IntN(2) == 0, ttl: r.Int64N(2) * r.Int64N(40), bare: true}
+		versions.pairing, versions.typ = operator.AsOf, operator.LeftOuter
+		ops := []refOp{pairs, versions}
+		evs := randomEvents(r, streams)
+		want := reference(caseName, streams, ops, evs, 20_000)
+		spec := compileCase(t, streams, ops)
+		for _, how := range []struct{ block, shards int }{{1, 1}, {7, 2}, {4096, 4}} {
+			got := runCase(t, spec, streams, evs, how.block, how.shards)
+			for i := range want {
+				compareCase(t, seed, fmt.Sprintf("blocks of %d, %d shards", how.block, how.shards), i, want[i], got[i])
+			}
+		}
+		for _, x := range want[1] {
+			if x.cells["truncated"].kind == event.Bool {
+				cut++
+			}
+			if x.late {
+			} else if x.cells["b"].kind == event.Absent {
+				unknown++
+			} else {
+				known++
+			}
+		}
+	}
+	if t.Logf("%d known, %d unknown, %d truncated", known, unknown, cut); known == 0 || unknown == 0 || cut == 0 {
+		t.Error("the cases do not cover them")
+	}
+}

@@ -210,6 +210,9 @@ func (n *refNode) alone(pipeline string, p int64, r refRow, side int, was refMet
 	if side == 1 {
 		return n.result(pipeline, p, r.ts, map[string]refCell{"k": null, "a": null, "b": r.cells["v"]}, was.hid, nil, r.id[:])
 	}
+	if n.bare {
+		null, was.hid = refCell{}, was.hid || r.cells["truncated"].kind == event.Bool
+	}
 	cells := map[string]refCell{"k": r.cells["k"], "a": r.cells["v"], "b": null}
 	if n.matches == operator.CountMatches {
 		cells["matches"] = refCell{event.Number, strconv.Itoa(was.met)}

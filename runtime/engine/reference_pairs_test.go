@@ -33,6 +33,7 @@ func randomPairing(r *rand.Rand, o *refOp) {
 		if r.IntN(3) == 0 {
 			o.ttl = r.Int64N(20)
 		}
+		o.bare = o.typ == operator.LeftOuter && o.deleted == (o.ttl > 0) // as enrich has it
 	}
 }
 
@@ -48,6 +49,9 @@ func fillPairing(t testing.TB, j *operator.Join, o refOp, f *event.Fields) {
 	}
 	if o.deleted {
 		j.Deleted = condition(t, "{v: 0}", f)
+	}
+	if j.Bare = o.bare; o.bare {
+		j.Cut = &operator.Output{Field: f.Add("truncated")}
 	}
 }
 
@@ -326,6 +330,7 @@ func (n *refNode) asked(pipeline string, p int64, l refTaken, cut bool) []refRow
 	if lost, ok := n.lost[l.key]; ok && l.ts >= lost.from && (v == nil || v.ts <= lost.to) && !n.stale(lost.to, l.ts) {
 		cut = true
 	}
+	cut = cut || n.bare && l.cells["truncated"].kind == event.Bool
 	c := refCell{}
 	if v != nil {
 		c = v.cells["v"]

@@ -76,6 +76,7 @@ type refOp struct {
 	upper    int64
 	ttl      int64 // of as-of joins; 0: none
 	deleted  bool  // of as-of joins: right rows with v = 0 end a version
+	bare     bool  // of as-of joins: a left row alone lacks b, and is truncated if it was already
 	nullSafe bool
 	rowsMax  int
 	pairsMax int

@@ -18,7 +18,7 @@ import (
 //     comes out as a row that died.
 //   - Regular: the same, but partners may be any time apart. A row lives while ts+TTL >= W, and -Lower and Upper are TTL.
 //   - Windowed: rows in the same window are partners, and are said when it closes.
-//   - AsOf: a left row and the right row that was the newest at its time.
+//   - AsOf: a left row and the right row that was the newest at its time. With Bare it is the look-up in a table that a stream keeps.
 //
 // What is said, by Type and Matches:
 //   - Inner: each pair once, when the later row arrives. Its time is that of the newer row.
@@ -55,6 +55,8 @@ type Join struct {
 	Policy       Policy
 	Type         JoinType
 	Matches      Matches
+	Bare         bool    // a row alone lacks the columns of the other side, which otherwise are null
+	Cut          *Output // a field of the left row that may say that the row is truncated; nil for none
 
 	journal[addition] // rows that came since their keys were last saved
 
@@ -143,7 +145,11 @@ func (o *Join) Init(fields *event.Fields) {
 		o.counts = [2]bool{o.ends[0] || !o.pairs, o.ends[1]}
 	}
 	o.keeps = [2][]event.Field{}
-	for _, x := range slices.Concat(o.Outputs, o.Pair) {
+	all := slices.Concat(o.Outputs, o.Pair)
+	if o.Cut != nil {
+		all = append(all, *o.Cut)
+	}
+	for _, x := range all {
 		o.keeps[x.Side] = append(o.keeps[x.Side], x.Field)
 	}
 	for side := range o.keeps { // by path: what is stored must not depend on how select is written
@@ -157,6 +163,9 @@ func (o *Join) Init(fields *event.Fields) {
 	}
 	for i := range o.Pair {
 		o.Pair[i].place = slices.Index(o.keeps[o.Pair[i].Side], o.Pair[i].Field)
+	}
+	if o.Cut != nil {
+		o.Cut.place = slices.Index(o.keeps[0], o.Cut.Field)
 	}
 	if o.Matches == CountMatches {
 		o.Columns = append(o.Columns, fields.Add("matches"))
@@ -217,6 +226,9 @@ func (o *Join) say(c *Context, left, right *stored, cut bool) {
 		c.Emit(right.ts, right.ts, right.ts, o.Ident.ID(nil, right.id[:]), o.cells)
 	default:
 		from, to := min(left.ts, right.ts), max(left.ts, right.ts)
+		if o.Bare { // what was known is not what happened
+			from = left.ts
+		}
 		c.Emit(to, from, to, o.Ident.ID(left.id[:], right.id[:]), o.cells)
 	}
 }
@@ -232,6 +244,9 @@ func (o *Join) fill(c *Context, left, right *stored, cut bool) {
 		o.cells[len(o.Outputs)] = event.Value{Kind: event.Number, Text: o.number}
 	}
 	o.cells[len(o.cells)-1] = event.Value{}
+	if o.Cut != nil && left != nil {
+		o.cells[len(o.cells)-1] = o.now.cell(o.Cut)
+	}
 	if cut {
 		o.cells[len(o.cells)-1] = event.Value{Kind: event.Bool, Text: []byte("true")}
 		c.Counts.Truncated++
@@ -273,6 +288,9 @@ func (v *pairView) Value(f event.Field) event.Value {
 }
 
 func (v *pairView) cell(x *Output) event.Value {
+	if v.row[x.Side] == nil && v.o.Bare {
+		return event.Value{}
+	}
 	if v.row[x.Side] == nil {
 		return event.Value{Kind: event.Null}
 	}

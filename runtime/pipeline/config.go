@@ -408,6 +408,7 @@ func (d *decoder) detect(n *yaml.Node) {
 		d.operators(operators)
 	}
 	d.outputs(outputs)
+	d.keptStreams()
 	if n := c.Spec.Fields.Len(); n > fieldsMax {
 		d.wrong(m.node, "detect reads and makes %d fields; at most %d may be", n, fieldsMax)
 	}

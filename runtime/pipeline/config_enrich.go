@@ -132,6 +132,13 @@ func (d *decoder) addColumns(s *source, k added, as *yaml.Node) (own []event.Fie
 		own = append(own, d.conf.Spec.Fields.Add(name))
 		from = append(from, column)
 	}
+	written := strings.NewReplacer(`\`, `\\`, `|`, `\|`).Replace
+	d.eachColumn(k, written, s.key, as, func(at *yaml.Node, name, column string) { add(at, name, slices.Index(k.columns, column)) })
+	return own, from
+}
+
+// eachColumn names the columns by `as`: new names, or a prefix, without it the one that they have. written is a column as a path.
+func (d *decoder) eachColumn(k added, written func(string) string, at, as *yaml.Node, add func(at *yaml.Node, name, column string)) {
 	if as != nil && as.Kind == yaml.MappingNode {
 		m := d.mapping(as, "as")
 		if len(m.entries) == 0 {
@@ -140,27 +147,26 @@ func (d *decoder) addColumns(s *source, k added, as *yaml.Node) (own []event.Fie
 		for _, e := range m.entries {
 			if c := d.text(e.value, e.key.Value); c == "" {
 				continue
-			} else if i := slices.Index(k.columns, c); i < 0 {
+			} else if !slices.Contains(k.columns, c) {
 				d.wrong(e.value, "the %s has no column %q%s", k.what, c, suggest(c, k.columns))
 			} else {
-				add(e.key, e.key.Value, i)
+				add(e.key, e.key.Value, c)
 			}
 		}
-		return own, from
+		return
 	}
-	at, prefix := s.key, k.prefix
+	prefix := k.prefix
 	if as != nil {
 		if at, prefix = as, d.text(as, "as"); prefix == "" {
-			return nil, nil
+			return
 		}
 	}
 	if prefix != "" {
 		prefix += "."
 	}
-	for i, c := range k.columns {
-		add(at, prefix+strings.NewReplacer(`\`, `\\`, `|`, `\|`).Replace(c), i)
+	for _, c := range k.columns {
+		add(at, prefix+written(c), c)
 	}
-	return own, from
 }
 
 func (d *decoder) enrichPrint(o *engine.Enrich, s *source, own []event.Field) string {

@@ -102,3 +102,52 @@ func TestTableMatch(t *testing.T) {
 		}
 	}
 }
+
+// An enrichment from a stream is an as-of join: it keeps of its rows what is read of them and of the stream the columns, passes on the
+// rest, and what it keeps is in its fingerprint.
+func TestColumnsOfEnrichFromStreams(t *testing.T) {
+	const text = `{
+		e: {enrich: {from: a, table: staff, on: user}},
+		n: {window: {from: e, tumbling: 20s, key: staff.team, where: {status: failure}, aggregate: {n: count, c: {collect: host}}}},
+		again: {enrich: {from: n, table: staff, on: staff.team, as: {boss: manager.name}}},
+		f: {filter: {from: e, where: {'staff\.team': red, truncated|exists: false}}, alert: {title: "{staff.team} {ip}"}}}`
+	decode := func(text string) (*Config, map[string]*engine.Operator) {
+		var n yaml.Node
+		if err := yaml.Unmarshal([]byte(`{name: p, state: s, tables: {staff: {stream: b, key: user, fields: [team, manager.name], ttl: 1d, deleted: {left: true}}},
+			streams: {a: {time: {field: t}}, b: {time: {field: t}}}, operators: `+text+"}"), &n); err != nil {
+			t.Fatal(err)
+		}
+		conf, problems := DecodeDetect(n.Content[0])
+		if len(problems) > 0 {
+			t.Fatal(problems)
+		}
+		ops := map[string]*engine.Operator{}
+		for i := range conf.Spec.Operators {
+			ops[conf.Spec.Operators[i].Name] = &conf.Spec.Operators[i]
+		}
+		return conf, ops
+	}
+	conf, ops := decode(text)
+	keeps := func(op string, side int) string {
+		var names []string
+		for _, f := range ops[op].Join.Keeps(side) {
+			names = append(names, conf.Spec.Fields.Path(f))
+		}
+		return strings.Join(names, ",")
+	}
+	for _, x := range []struct{ got, want string }{
+		{keeps("e", 0), ",host,ip,status"}, {keeps("e", 1), "manager.name,team,user"}, {columnNames(ops["e"].Names), ",staff.user,staff.team,staff.manager.name,truncated"},
+		{columnNames(ops["again"].Names), "staff.team,window_start,window_end,n,c,boss,truncated"}, {keeps("again", 0), "c,n,staff.team,truncated,window_end,window_start"}, {keeps("again", 1), "manager.name"},
+		{columnNames(ops["f"].Alert.Columns), "staff.team,truncated,ip,staff.user,staff.manager.name"},
+	} {
+		if x.got != x.want {
+			t.Errorf("got %q, want %q", x.got, x.want)
+		}
+	}
+	for _, change := range []string{"host/hosts", "on: user/on: name"} {
+		from, to, _ := strings.Cut(change, "/")
+		if _, is := decode(strings.Replace(text, from, to, 1)); is["e"].Fingerprint == ops["e"].Fingerprint {
+			t.Errorf("%s: %q", change, is["e"].Fingerprint)
+		}
+	}
+}

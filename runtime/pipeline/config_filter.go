@@ -64,7 +64,7 @@ func (d *decoder) wholeOf(s *source) event.Field {
 	if s.stream != nil {
 		_, _ = d.field(s, event.Whole)
 	}
-	if s.kind == "enrich" || s.adds {
+	if s.kind == "enrich" || s.kind == "as_of" || s.adds {
 		return d.conf.Spec.Fields.Add(event.Whole) // it copies the event anyway
 	}
 	for _, in := range d.inputs(s) {
@@ -94,7 +94,10 @@ func once(resolve func(path string) (event.Field, error)) func(path string) (eve
 
 // initPassed names the columns of rows that are passed on: of events the event itself, of operators all of theirs. An alert
 // shows the fields that its operator names, and has the event beside them.
-func (d *decoder) initPassed(s *source, named []event.Field) {
+func (d *decoder) initPassed(s *source, named []event.Field) { d.initRows(s, d.inputs(s), named) }
+
+// initRows is initPassed of rows that are those of some of the sources.
+func (d *decoder) initRows(s *source, sources []*source, named []event.Field) {
 	whole := alert.Column{Field: d.conf.Spec.Fields.Add(event.Whole)}
 	add := func(list []alert.Column, more ...alert.Column) []alert.Column {
 		for _, c := range more {
@@ -104,7 +107,7 @@ func (d *decoder) initPassed(s *source, named []event.Field) {
 		}
 		return list
 	}
-	for _, in := range d.inputs(s) {
+	for _, in := range sources {
 		if in.stream != nil {
 			s.op.Names = add(s.op.Names, whole)
 		} else {

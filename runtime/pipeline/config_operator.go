@@ -58,6 +58,8 @@ func (d *decoder) operators(n *yaml.Node) {
 			d.enrich(s)
 		case "risk":
 			d.risk(s)
+		case "as_of":
+			d.enrichAsOf(s)
 		}
 	}
 }
@@ -119,6 +121,10 @@ func (d *decoder) head(s *source, n *yaml.Node) {
 	case enrich != nil:
 		s.kind = "enrich"
 		from(enrich)
+		if k := d.keptOf(enrich); k != nil {
+			s.kind = "as_of"
+			s.from = append(s.from, k.stream)
+		}
 	case risk != nil:
 		s.kind = "risk"
 		from(risk)

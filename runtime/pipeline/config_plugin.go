@@ -316,7 +316,9 @@ func (d *decoder) pluginTables(p *engine.Plugin, n *yaml.Node) {
 	for i, name := range names {
 		if x := m.get(name); x != nil {
 			if k := d.tableOf(x); k != nil {
-				p.Tables[i] = k.source
+				if p.Tables[i] = k.source; k.stream != nil {
+					d.wrong(x, "%s is kept from a stream, and plugins look up tables of files; enrich the rows before they come here", x.Value)
+				}
 			}
 		}
 	}

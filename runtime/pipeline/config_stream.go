@@ -20,7 +20,7 @@ type source struct {
 	stream *engine.Stream
 	op     *engine.Operator
 	body   *mapping                               // of the operator, until it is compiled
-	kind   string                                 // window, join, sequence, plugin, filter, first_seen or enrich
+	kind   string                                 // window, join, sequence, plugin, filter, first_seen, enrich, or as_of: an enrich with a table of a stream
 	events bool                                   // its rows are events: a stream, or what passes on nothing else
 	whole  bool                                   // some of them are
 	adds   bool                                   // it is a plugin that adds columns to rows

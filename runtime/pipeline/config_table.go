@@ -11,10 +11,16 @@ import (
 	"github.com/seed-98920119/tocsin/runtime/table"
 )
 
-// known is a table: what is known beforehand.
+// known is a table: what is known beforehand, or, with stream, what a stream has said.
 type known struct {
 	source *table.Source // nil if it could not be read, which was said
 	spec   table.Spec
+
+	stream  *yaml.Node // its name; nil for a file
+	key     *yaml.Node
+	columns []string // the key's first
+	ttl     int64    // ms, 0: for ever
+	deleted *yaml.Node
 }
 
 var tableFormats = map[string]string{".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".mmdb": "mmdb"}
@@ -45,10 +51,16 @@ func (d *decoder) tables(n *yaml.Node) {
 
 func (d *decoder) table(name string, k *known, m *mapping) {
 	faults := len(d.problems)
-	m.later("stream")
 	file := m.get("file")
-	if file == nil && m.get("stream") == nil {
-		m.need("file", "a CSV file with a header, a file of JSON objects, one a line, or a MaxMind DB")
+	if k.stream = m.get("stream"); k.stream != nil {
+		if file != nil {
+			d.wrong(m.key("stream"), "a table is read from a file or kept from a stream; name one of them")
+		}
+		d.tableStream(k, m)
+		return
+	}
+	if file == nil {
+		m.need("file", "a CSV file with a header, a file of JSON objects, one a line, or a MaxMind DB; or stream: a stream or operator whose rows it keeps")
 	}
 	s := &k.spec
 	s.Path = d.text(file, "file")
@@ -83,6 +95,28 @@ func (d *decoder) table(name string, k *known, m *mapping) {
 	d.conf.Tables = append(d.conf.Tables, k.source)
 }
 
+// tableStream reads what a table keeps of a stream or operator: { stream, key, fields, ttl, deleted }.
+func (d *decoder) tableStream(k *known, m *mapping) {
+	d.text(k.stream, "stream")
+	k.key = m.need("key", "the field that rows are found by")
+	key := d.text(k.key, "key")
+	k.columns = []string{key}
+	d.list(m.need("fields", "which of its fields are columns, such as [team, manager]"), "fields", func(n *yaml.Node) {
+		switch c := d.text(n, "a field"); {
+		case c == "" || c == key: // the key is one in any case
+		case slices.Contains(k.columns, c):
+			d.wrong(n, "%s is there twice in fields; keep one", c)
+		case len(k.columns) > tableFieldsMost:
+			d.wrong(n, "fields has more than %d fields; leave out what nobody reads", tableFieldsMost)
+		default:
+			k.columns = append(k.columns, c)
+		}
+	})
+	k.ttl = d.span(m.get("ttl"), "ttl", 0, time.Millisecond)
+	k.deleted = m.get("deleted")
+	m.done()
+}
+
 // tableMMDB reads what a MaxMind DB needs besides: the fields of its networks, as a list, or with their types.
 func (d *decoder) tableMMDB(s *table.Spec, m *mapping) {
 	s.Match = table.MatchNetworks
@@ -100,8 +134,8 @@ func (d *decoder) tableMMDB(s *table.Spec, m *mapping) {
 		case path == "":
 		case slices.Contains(s.Columns, path):
 			d.wrong(n, "%s is there twice in fields; keep one", path)
-		case len(s.Columns) == mmdbFieldsMost:
-			d.wrong(n, "fields has more than %d fields; leave out what nobody reads", mmdbFieldsMost)
+		case len(s.Columns) == tableFieldsMost:
+			d.wrong(n, "fields has more than %d fields; leave out what nobody reads", tableFieldsMost)
 		default:
 			s.Columns = append(s.Columns, path)
 		}
@@ -116,8 +150,8 @@ func (d *decoder) tableMMDB(s *table.Spec, m *mapping) {
 	}
 }
 
-// mmdbFieldsMost is how many fields of a MaxMind DB may be columns.
-const mmdbFieldsMost = 100
+// tableFieldsMost is how many fields of a MaxMind DB or of a stream may be columns.
+const tableFieldsMost = 100
 
 // tableMatch says how keys are found: a column that is called cidr holds networks.
 func (d *decoder) tableMatch(s *table.Spec, n *yaml.Node) {
