@@ -6,6 +6,7 @@
 //	go run ./bench -only misbehave     50 plugins, five of which misbehave, over 10 M events (-events)
 //	go run ./bench -only live          how long an event takes to its alert, and what commits take of a core, at a steady rate
 //	go run ./bench -only large         state larger than memory, and starts with much state: ten minutes, 2 GB of disk
+//	go run ./bench -only tables        what large tables take of memory, and a look-up of the processor: 400 MB of disk
 //	go run ./bench -only kafka         from Kafka to Kafka, with a real broker (servers/kafka.sh), if it can be had
 //	go run ./bench -only pipelines     the rest
 //	go run ./bench -profile count      the same, and CPU profiles of the pipelines in bench/out
@@ -71,12 +72,23 @@ func main() {
 	case "commits":
 		runCommits(flag.Arg(0))
 		return
+	case "table":
+		if err := loopTable(flag.Arg(0)); err != nil {
+			log.Fatal(err)
+		}
+		return
 	default:
 		runLoop(*loop, flag.Arg(0))
 		return
 	}
-	if !slices.Contains([]string{"", "pipelines", "live", "plugins", "misbehave", "large", "kafka"}, *only) {
-		log.Fatalf("-only %s: pipelines, live, plugins, misbehave, large or kafka", *only)
+	if !slices.Contains([]string{"", "pipelines", "live", "plugins", "misbehave", "large", "tables", "kafka"}, *only) {
+		log.Fatalf("-only %s: pipelines, live, plugins, misbehave, large, tables or kafka", *only)
+	}
+	if *only == "tables" {
+		if err := benchTables(); err != nil {
+			log.Fatal(err)
+		}
+		return
 	}
 	if *only == "misbehave" {
 		if err := benchMisbehave(); err != nil {

@@ -149,9 +149,9 @@ func (g *Graph) newShard(o *Operator) shard {
 	case o.Plugin != nil:
 		return newMapped(o.Plugin, out)
 	case o.Filter != nil:
-		return &filtered{spec: o.Filter}
+		return &filtered{spec: o.Filter, namer: o.Filter.Ident.Namer()}
 	case o.Enrich != nil:
-		return &enriched{spec: o.Enrich, out: out}
+		return &enriched{spec: o.Enrich, out: out, namer: o.Enrich.Ident.Namer()}
 	case o.FirstSeen != nil:
 		return newKeyed(o.FirstSeen.Logic(), out)
 	case o.Risk != nil:

@@ -32,6 +32,7 @@ type enriched struct {
 	said  []operator.Result
 	asks  []event.Value // a value a row
 	find  table.Finder
+	namer *operator.Namer
 	cells []event.Value
 	known []event.Value // of the table's row
 }
@@ -63,7 +64,7 @@ func (k *enriched) run([]step, int64) error {
 		}
 		k.add(row)
 		k.out.AppendRow(k.cells...)
-		r := in.Passed(k.spec.Ident.ID(in.ID[:]))
+		r := in.Passed(k.namer.ID(in.ID[:]))
 		r.Batch, r.Row = k.out, int32(k.out.Rows-1)
 		k.said = append(k.said, r)
 	}

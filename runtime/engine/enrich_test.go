@@ -214,45 +214,6 @@ func TestTablesChangeBetweenBlocks(t *testing.T) {
 	}
 }
 
-// An operator costs the look-up, and a copy of what is passed on.
-func BenchmarkEnrich(b *testing.B) {
-	f := &event.Fields{}
-	k, a, v := f.Add("k"), f.Add("a"), f.Add("v")
-	for _, rows := range []int{1000, 1_000_000} {
-		b.Run(fmt.Sprint(rows), func(b *testing.B) {
-			var text strings.Builder
-			text.WriteString("id,x\n")
-			for i := range rows {
-				fmt.Fprintf(&text, "host-%d,tier-%d\n", i, i%5)
-			}
-			path := filepath.Join(b.TempDir(), "t.csv")
-			if err := os.WriteFile(path, []byte(text.String()), 0o644); err != nil {
-				b.Fatal(err)
-			}
-			src, err := table.NewSource("t", table.Spec{Path: path, Format: "csv", Key: "id"})
-			if err != nil {
-				b.Fatal(err)
-			}
-			g := NewGraph(&Spec{Fields: f, Streams: []Stream{{}}, Operators: []Operator{{Name: "o", Inputs: []int{0}, Enrich: &Enrich{Table: src, On: k, Columns: []event.Field{k, v, a}, From: []int{1}}}}}, 1)
-			g.src[0].add(operator.NegInf)
-			r := rand.New(rand.NewPCG(1, 1))
-			in := event.NewBatch(f, []event.Field{k, v})
-			var items []Item
-			for i := range 4096 * 16 {
-				in.AppendRow(event.Value{Kind: event.String, Text: fmt.Appendf(nil, "host-%d", r.IntN(rows))}, event.Value{Kind: event.Number, Text: []byte("12")})
-				items = append(items, Item{Row: Row{TS: int64(i), Batch: in, Row: int32(i)}})
-			}
-			b.ResetTimer()
-			for i := 0; i < b.N; i += 4096 {
-				at := i % len(items)
-				if err := g.Block(items[at : at+4096]); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
-	}
-}
-
 // An enrichment from a stream, over pairs of which some are truncated: a row has the version of its time or lacks the columns, and is
 // truncated if it was so already.
 func TestEnrichedFromStreams(t *testing.T) {

@@ -12,9 +12,10 @@ type Filter struct{ Ident operator.Ident }
 // filtered is a filter on its share of the rows, which Where has admitted already.
 type filtered struct {
 	memoryless
-	spec *Filter
-	rows []operator.In
-	said []operator.Result
+	spec  *Filter
+	namer *operator.Namer
+	rows  []operator.In
+	said  []operator.Result
 }
 
 func (k *filtered) reset()               { k.rows, k.said = k.rows[:0], k.said[:0] }
@@ -23,7 +24,7 @@ func (k *filtered) push(in *operator.In) { k.rows = append(k.rows, *in) }
 func (k *filtered) run([]step, int64) error {
 	for i := range k.rows {
 		in := &k.rows[i]
-		k.said = append(k.said, in.Passed(k.spec.Ident.ID(in.ID[:])))
+		k.said = append(k.said, in.Passed(k.namer.ID(in.ID[:])))
 	}
 	return nil
 }

@@ -32,12 +32,20 @@ func EventID(seed [8]byte, off int64) (id ID) {
 // Hash makes a result id: SHA-256 over the parts, each preceded by its length, cut to 128 bits.
 func Hash(parts ...[]byte) (id ID) {
 	var scratch [256]byte
-	buf := scratch[:0]
+	return HashParts(AppendParts(scratch[:0], parts...))
+}
+
+// AppendParts appends parts as Hash takes them.
+func AppendParts(dst []byte, parts ...[]byte) []byte {
 	for _, p := range parts {
-		buf = binary.AppendUvarint(buf, uint64(len(p)))
-		buf = append(buf, p...)
+		dst = append(binary.AppendUvarint(dst, uint64(len(p))), p...)
 	}
-	h := sha256.Sum256(buf)
+	return dst
+}
+
+// HashParts is Hash of what AppendParts wrote.
+func HashParts(parts []byte) (id ID) {
+	h := sha256.Sum256(parts)
 	copy(id[:], h[:])
 	return id
 }

@@ -117,14 +117,14 @@ func (f *Finder) addresses(t *Table, values []event.Value) {
 	var sum uint64
 	for i := range all {
 		if a := &all[i]; a.from < a.to {
-			sum += a.ranges.hi[a.from]
+			sum += a.ranges.starts[a.from]
 		}
 	}
 	f.sink = sum
 	for i := range all {
 		if a := &all[i]; a.ranges != nil {
 			if at := a.ranges.last(a.addr, a.from, a.to); at >= 0 {
-				a.ref = a.ranges.refs[at]
+				a.ref = a.ranges.ref(at)
 			}
 		}
 	}

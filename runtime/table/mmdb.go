@@ -50,6 +50,7 @@ type mmdbRows struct {
 
 func (m *mmdbRows) read(db *maxminddb.Reader) error {
 	b := m.b
+	b.nets.four.short = true
 	four, six := tiles{ranges: &b.nets.four}, tiles{ranges: &b.nets.six}
 	most := 2*uint64(db.Metadata.NodeCount) + 2 // of a tree whose nodes have one way to them
 	for net := range db.Networks(maxminddb.IncludeNetworksWithoutData()) {
@@ -72,12 +73,12 @@ func (m *mmdbRows) read(db *maxminddb.Reader) error {
 		ok := true
 		switch all := p.Addr().Is6() && p.Bits() <= 96 && p.Contains(ipv4InIPv6); {
 		case is4:
-			ok = four.add(x.first, x.last, ref)
+			ok = four.add(x.first, x.last(), ref)
 		case all: // the addresses of 4 bytes are in it as well
 			ok = four.add(addr{}, addr{hi: ^uint64(0), lo: ^uint64(0)}, ref)
 			fallthrough
 		default:
-			ok = ok && six.add(x.first, x.last, ref)
+			ok = ok && six.add(x.first, x.last(), ref)
 		}
 		if !ok {
 			return b.fault(0, 0, "the database is damaged: the network %s is out of order", p)
@@ -116,7 +117,7 @@ func (m *mmdbRows) record(net maxminddb.Result) (uint32, error) {
 		return 0, err
 	}
 	m.b.rows--
-	ref := m.b.refs[len(m.b.refs)-1] + 1
+	ref := m.b.ref + 1
 	m.refs[net.Offset()] = ref
 	return ref, nil
 }
@@ -171,7 +172,7 @@ func (m *mmdbRows) name(path string, v any) {
 
 // missing complains about a field that no network has.
 func (m *mmdbRows) missing() error {
-	if len(m.b.refs) == 0 {
+	if len(m.refs) == 0 {
 		return nil
 	}
 	for i, found := range m.found {

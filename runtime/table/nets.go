@@ -41,12 +41,13 @@ func addrOf(a netip.Addr) (x addr, four bool) {
 // ranges are pieces that follow one another. An index of about as many entries as there are pieces leads to a few of them, as far as
 // addresses are spread evenly between the first and the last.
 type ranges struct {
-	hi    []uint64 // where pieces begin
-	lo    []uint64 // likewise; nil if all are 0
-	refs  []uint32 // ref + 1 of a piece's network; 0: in none
-	base  uint64   // the first hi
-	shift uint8
-	index []uint32 // by (hi - base) >> shift: how many pieces begin before it
+	short  bool     // of addresses of 4 bytes
+	starts []uint64 // the upper half of where pieces begin; if short, the ref + 1 of a piece's network is in the lower bits, which are 0
+	lows   []uint64 // the lower half; nil if all are 0
+	refs   []uint32 // ref + 1 of a piece's network, unless short; 0: in none
+	base   uint64   // the first start
+	shift  uint8
+	index  []uint32 // by (start - base) >> shift: how many pieces begin before it
 }
 
 // piece is where a range begins, and what it is in.
@@ -57,46 +58,73 @@ type piece struct {
 
 // prefix is a network that is being indexed.
 type prefix struct {
-	first, last addr
-	bits        uint8
-	ref         uint32 // + 1
+	first addr
+	ref   uint32 // + 1
+	bits  uint8
 }
 
 func prefixOf(p netip.Prefix, ref uint32) (x prefix, four bool) {
 	first, four := addrOf(p.Addr())
-	wide := p.Bits()
-	x = prefix{first: first, last: first, bits: uint8(wide), ref: ref + 1}
-	if wide < 64 {
-		x.last.hi |= ^uint64(0) >> wide
-		x.last.lo = ^uint64(0)
-	} else if wide < 128 {
-		x.last.lo |= ^uint64(0) >> (wide - 64)
+	return prefix{first, ref + 1, uint8(p.Bits())}, four
+}
+
+// last is the last address of a network.
+func (p *prefix) last() addr {
+	last := p.first
+	if p.bits < 64 {
+		last.hi |= ^uint64(0) >> p.bits
+		last.lo = ^uint64(0)
+	} else if p.bits < 128 {
+		last.lo |= ^uint64(0) >> (p.bits - 64)
 	}
-	return x, four
+	return last
 }
 
 // makeRanges cuts the addresses at the networks' ends. Two that are equal are returned instead, the later one first.
-func makeRanges(all []prefix) (r ranges, twice []uint32) {
+func makeRanges(all []prefix, short bool) (r ranges, twice []uint32) {
+	r.short = short
 	slices.SortFunc(all, func(a, b prefix) int {
 		return cmp.Or(a.first.compare(b.first), cmp.Compare(a.bits, b.bits), cmp.Compare(a.ref, b.ref))
 	})
-	for i := 1; i < len(all); i++ {
-		if all[i].first == all[i-1].first && all[i].bits == all[i-1].bits {
+	long := false
+	for i := range all {
+		if i > 0 && all[i].first == all[i-1].first && all[i].bits == all[i-1].bits {
 			return r, []uint32{all[i].ref - 1, all[i-1].ref - 1}
 		}
+		long = long || all[i].bits > 64
 	}
-	var open []prefix // each within the one before
-	cut := func(from addr, ref uint32) {
-		if n := len(r.hi); n > 0 && r.start(n-1) == from {
-			r.refs[n-1] = ref
-			return
+	n := 0
+	cut(all, func(piece) { n++ })
+	r.starts = make([]uint64, 0, n)
+	if !short {
+		r.refs = make([]uint32, 0, n)
+	}
+	if long {
+		r.lows = make([]uint64, 0, n)
+	}
+	cut(all, r.add)
+	r.finish()
+	return r, nil
+}
+
+// cut gives the pieces of sorted networks, in order.
+func cut(all []prefix, each func(p piece)) {
+	type network struct {
+		last addr
+		ref  uint32
+	}
+	var open []network // each within the one before
+	var now piece      // may still be of a smaller network that begins there
+	began := false
+	say := func(from addr, ref uint32) {
+		if began && from != now.from {
+			each(now)
 		}
-		r.add(piece{from, ref})
+		now, began = piece{from, ref}, true
 	}
 	leave := func() { // the innermost ends
-		last := open[len(open)-1].last
+		next, over := open[len(open)-1].last.next()
 		open = open[:len(open)-1]
-		next, over := last.next()
 		if over {
 			return
 		}
@@ -104,37 +132,54 @@ func makeRanges(all []prefix) (r ranges, twice []uint32) {
 		if n := len(open); n > 0 {
 			ref = open[n-1].ref
 		}
-		cut(next, ref)
+		say(next, ref)
 	}
-	for _, p := range all {
-		for len(open) > 0 && open[len(open)-1].last.compare(p.first) < 0 {
+	for i := range all {
+		for len(open) > 0 && open[len(open)-1].last.compare(all[i].first) < 0 {
 			leave()
 		}
-		open = append(open, p)
-		cut(p.first, p.ref)
+		open = append(open, network{all[i].last(), all[i].ref})
+		say(all[i].first, all[i].ref)
 	}
 	for len(open) > 0 {
 		leave()
 	}
-	r.finish()
-	return r, nil
+	if began {
+		each(now)
+	}
 }
 
+// start is where a piece begins.
 func (r *ranges) start(i int) addr {
-	if r.lo == nil {
-		return addr{hi: r.hi[i]}
+	switch {
+	case r.short:
+		return addr{hi: r.starts[i] >> 32 << 32}
+	case r.lows == nil:
+		return addr{hi: r.starts[i]}
 	}
-	return addr{r.hi[i], r.lo[i]}
+	return addr{r.starts[i], r.lows[i]}
+}
+
+// ref is the ref + 1 of a piece's network.
+func (r *ranges) ref(i int) uint32 {
+	if r.short {
+		return uint32(r.starts[i])
+	}
+	return r.refs[i]
 }
 
 func (r *ranges) add(p piece) {
-	if p.from.lo != 0 && r.lo == nil {
-		r.lo = make([]uint64, len(r.hi))
+	if r.short {
+		r.starts = append(r.starts, p.from.hi|uint64(p.ref))
+		return
 	}
-	if r.lo != nil {
-		r.lo = append(r.lo, p.from.lo)
+	if p.from.lo != 0 && r.lows == nil {
+		r.lows = make([]uint64, len(r.starts))
 	}
-	r.hi, r.refs = append(r.hi, p.from.hi), append(r.refs, p.ref)
+	if r.lows != nil {
+		r.lows = append(r.lows, p.from.lo)
+	}
+	r.starts, r.refs = append(r.starts, p.from.hi), append(r.refs, p.ref)
 }
 
 // tiles are networks that come in order and do not overlap, on their way into ranges. Neighbours with the same row are one piece.
@@ -146,10 +191,10 @@ type tiles struct {
 
 // add takes a network, 0 for one without row; false if it is not behind the last one.
 func (t *tiles) add(first, last addr, ref uint32) bool {
-	if len(t.hi) > 0 && (t.over || first.compare(t.next) < 0) {
+	if len(t.starts) > 0 && (t.over || first.compare(t.next) < 0) {
 		return false
 	}
-	if len(t.hi) > 0 && first != t.next {
+	if len(t.starts) > 0 && first != t.next {
 		t.cut(t.next, 0)
 	}
 	t.cut(first, ref)
@@ -158,32 +203,32 @@ func (t *tiles) add(first, last addr, ref uint32) bool {
 }
 
 func (t *tiles) cut(from addr, ref uint32) {
-	if n := len(t.refs); n == 0 || t.refs[n-1] != ref {
+	if n := len(t.starts); n == 0 || t.ref(n-1) != ref {
 		t.ranges.add(piece{from, ref})
 	}
 }
 
 // end makes the index.
 func (t *tiles) end() {
-	if len(t.hi) > 0 && !t.over {
+	if len(t.starts) > 0 && !t.over {
 		t.cut(t.next, 0)
 	}
+	t.starts, t.lows, t.refs = slices.Clone(t.starts), slices.Clone(t.lows), slices.Clone(t.refs)
 	t.finish()
 }
 
 // finish makes the index.
 func (r *ranges) finish() {
-	r.hi, r.lo, r.refs = slices.Clone(r.hi), slices.Clone(r.lo), slices.Clone(r.refs)
-	if len(r.hi) == 0 {
+	if len(r.starts) == 0 {
 		return
 	}
-	r.base = r.hi[0]
-	span := r.hi[len(r.hi)-1] - r.base
-	r.shift = uint8(max(0, bits.Len64(span)-bits.Len(uint(len(r.hi)))+1))
+	r.base = r.start(0).hi
+	span := r.start(len(r.starts)-1).hi - r.base
+	r.shift = uint8(max(0, bits.Len64(span)-bits.Len(uint(len(r.starts)))+1))
 	r.index = make([]uint32, span>>r.shift+2)
 	at := 0
 	for b := range r.index {
-		for at < len(r.hi) && (r.hi[at]-r.base)>>r.shift < uint64(b) {
+		for at < len(r.starts) && (r.start(at).hi-r.base)>>r.shift < uint64(b) {
 			at++
 		}
 		r.index[b] = uint32(at)
@@ -192,7 +237,7 @@ func (r *ranges) finish() {
 
 // near returns between which pieces the one of an address is: it begins at or behind from - 1 and before to.
 func (r *ranges) near(a addr) (from, to uint32) {
-	if len(r.hi) == 0 || a.hi < r.base {
+	if len(r.starts) == 0 || a.hi < r.base {
 		return 0, 0
 	}
 	b := min((a.hi-r.base)>>r.shift, uint64(len(r.index)-2))
@@ -201,6 +246,16 @@ func (r *ranges) near(a addr) (from, to uint32) {
 
 // last returns the last piece that begins at or before an address, -1 for none.
 func (r *ranges) last(a addr, from, to uint32) int {
+	if r.short {
+		for from < to {
+			if middle := (from + to) / 2; r.starts[middle]>>32 <= a.hi>>32 {
+				from = middle + 1
+			} else {
+				to = middle
+			}
+		}
+		return int(from) - 1
+	}
 	for from < to {
 		if middle := (from + to) / 2; r.start(int(middle)).compare(a) <= 0 {
 			from = middle + 1
@@ -212,5 +267,5 @@ func (r *ranges) last(a addr, from, to uint32) int {
 }
 
 func (r *ranges) bytes() int64 {
-	return int64(cap(r.hi)+cap(r.lo))*8 + int64(cap(r.refs)+cap(r.index))*4
+	return int64(cap(r.starts)+cap(r.lows))*8 + int64(cap(r.refs)+cap(r.index))*4
 }

@@ -237,10 +237,8 @@ func (r *reader) network(line, keyAt int) error {
 	if err := r.b.add(line, r.key, r.cells); err != nil {
 		return err
 	}
-	if x, four := prefixOf(p, r.b.refs[len(r.b.refs)-1]); four {
-		r.b.four = append(r.b.four, x)
-	} else {
-		r.b.six = append(r.b.six, x)
+	if p.Addr().Is6() {
+		r.b.six++
 	}
 	return nil
 }
