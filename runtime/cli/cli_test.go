@@ -47,12 +47,13 @@ func TestMain(t *testing.T) {
 		{"lint " + broken, wrong, "", "broken.yaml:5:5: "},
 		{"lint", wrong, "", "which pipeline"},
 		{"lint " + newer, done, "", "newer.yaml:8:77: warning: ATT&CK "},
-		{"help graph", done, "--format mermaid|dot|json", ""},
+		{"help graph", done, "--format mermaid|dot|json|openlineage", ""},
 		{"graph", wrong, "", "which pipeline"},
-		{"graph --format svg p.yaml", wrong, "", "must be mermaid, dot or json, not svg"},
+		{"graph --format svg p.yaml", wrong, "", "must be mermaid, dot, json or openlineage, not svg"},
 		{"graph " + broken, wrong, "", "broken.yaml:5:5: "},
 		{"graph " + plain, wrong, "", "has no buffer `detect`"},
 		{"graph ../../pipelines/siem.yaml", done, "flowchart LR", ""},
+		{"graph --format openlineage ../../pipelines/siem.yaml", done, `"schemaURL":"https://openlineage.io/spec/2-0-2/OpenLineage.json#/$defs/JobEvent"`, ""},
 	} {
 		var out, err bytes.Buffer
 		code := Main(strings.Fields(x.args), &out, &err)

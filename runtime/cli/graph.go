@@ -3,11 +3,12 @@ package cli
 import (
 	"encoding/json"
 	"fmt"
+	"time"
 
 	"github.com/seed-98920119/tocsin/runtime/pipeline"
 )
 
-const graphHelp = `Usage: tocsin graph [--format mermaid|dot|json] PIPELINE
+const graphHelp = `Usage: tocsin graph [--format mermaid|dot|json|openlineage] PIPELINE
 
 Shows a pipeline without running it: inputs, streams, operators, outputs, and what reads what.
 
@@ -15,6 +16,7 @@ Shows a pipeline without running it: inputs, streams, operators, outputs, and wh
   dot       for Graphviz: tocsin graph --format dot PIPELINE | dot -Tsvg > pipeline.svg
   json      the same as data, and for every column of every operator the fields of events that its values are made of
             (columns), and the fields that decide which rows there are (rows); "*" is the whole event
+  openlineage  the same as a JobEvent of OpenLineage 2-0-2, on one line: pipe it to the /api/v1/lineage of whoever collects such events
 `
 
 // graph shows a pipeline as a drawing or as data.
@@ -28,9 +30,9 @@ func (e *env) graph(args []string) int {
 	write := map[string]func(g *pipeline.Graph) string{"mermaid": (*pipeline.Graph).Mermaid, "dot": (*pipeline.Graph).DOT, "json": func(g *pipeline.Graph) string {
 		text, _ := json.MarshalIndent(g, "", "  ") // texts and numbers alone
 		return string(text) + "\n"
-	}}[*format]
+	}, "openlineage": func(g *pipeline.Graph) string { return g.OpenLineage(time.Now()) }}[*format]
 	if write == nil {
-		e.say("tocsin graph: --format must be mermaid, dot or json, not %s", *format)
+		e.say("tocsin graph: --format must be mermaid, dot, json or openlineage, not %s", *format)
 		return wrong
 	}
 	src, ok := e.read(f.Arg(0))
