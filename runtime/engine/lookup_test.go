@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -17,11 +18,15 @@ import (
 
 // lookups runs rows of (do, key, number) through the guest of the look-ups, over two shards, and returns what it said of a block: each
 // line once, sorted.
-func lookups(t *testing.T, tables ...*table.Source) func(rows ...[3]string) []string {
+func lookups(t *testing.T, remembers bool, tables ...*table.Source) func(rows ...[3]string) []string {
 	t.Helper()
 	code, err := os.ReadFile("../wasm/testdata/lookup.wasm")
 	if err != nil {
 		t.Fatal(err)
+	}
+	if at := bytes.Index(code, []byte(`"x-room"`)); remembers {
+		end := at + bytes.IndexByte(code[at:], '\n') // the section keeps its length
+		copy(code[at:], fmt.Sprintf(`%-*s`, end-at, `"key_by":["key"],"state":{"version":1,"slots":[{"id":0,"kind":"value","max":8}]},`))
 	}
 	host, err := wasm.NewHost("")
 	if err != nil {
@@ -30,6 +35,9 @@ func lookups(t *testing.T, tables ...*table.Source) func(rows ...[3]string) []st
 	m, err := host.Load(code, wasm.Options{})
 	if err != nil {
 		t.Fatal(err)
+	}
+	if m.Manifest.Keyed != remembers {
+		t.Fatal("the manifest has no room for what is written there")
 	}
 	var mu sync.Mutex
 	var said []string
@@ -96,7 +104,7 @@ func sourceOf(t *testing.T, name, text string, spec table.Spec) (*table.Source, 
 func TestPluginsLookUp(t *testing.T) {
 	exact, _ := sourceOf(t, "a.jsonl", `{"id":"ann","tier":3,"x":{"y":1}}`+"\n"+`{"id":443,"tier":null}`+"\n"+`{"id":true}`+"\n"+`{"id":"7","tier":"text"}`+"\n"+`{"id":7}`+"\n", table.Spec{Format: "jsonl", Key: "id"})
 	nets, _ := sourceOf(t, "n.csv", "cidr,list\n10.0.0.0/8,ten\n10.1.0.0/16,one\n", table.Spec{Format: "csv", Key: "cidr", Match: table.MatchNetworks})
-	ask := lookups(t, exact, nets)
+	ask := lookups(t, false, exact, nets)
 	for _, c := range []struct{ table, key, want string }{
 		{"0", "ann", `{"id":"ann","tier":3,"x":{"y":1}}`}, {"0", "Ann", ""}, {"0", "", ""}, {"0", "443", `{"id":443,"tier":null}`},
 		{"0", "443.0", `{"id":443,"tier":null}`}, {"0", "true", `{"id":true}`}, {"0", "7", `{"id":"7","tier":"text"}`}, {"0", "7e0", `{"id":7}`}, {"0", "7 ", ""}, {"0", "07", ""},
@@ -106,15 +114,21 @@ func TestPluginsLookUp(t *testing.T) {
 			t.Errorf("%s, %q: %q, want %s", c.table, c.key, got, c.want)
 		}
 	}
-	if got := lookups(t, nil, nets)([3]string{"0", "ann", "0"}, [3]string{"0", "10.0.0.1", "1"}, [3]string{"0", "x", "2"}); !slices.Equal(got, []string{"-2 ", "-4 ", answer(`{"cidr":"10.0.0.0/8","list":"ten"}`)}) {
+	if got := lookups(t, false, nil, nets)([3]string{"0", "ann", "0"}, [3]string{"0", "10.0.0.1", "1"}, [3]string{"0", "x", "2"}); !slices.Equal(got, []string{"-2 ", "-4 ", answer(`{"cidr":"10.0.0.0/8","list":"ten"}`)}) {
 		t.Errorf("%q", got)
 	}
 }
 
 // All rows of a block see one version of a table, on every shard; the next block the newest that could be read.
 func TestPluginsSeeOneVersion(t *testing.T) {
+	for _, remembers := range []bool{false, true} {
+		t.Run(fmt.Sprint("remembers ", remembers), func(t *testing.T) { seesOneVersion(t, remembers) })
+	}
+}
+
+func seesOneVersion(t *testing.T, remembers bool) {
 	src, path := sourceOf(t, "a.csv", "id,x\nk,old\n", table.Spec{Format: "csv", Key: "id"})
-	ask := lookups(t, src, nil)
+	ask := lookups(t, remembers, src, nil)
 	var rows [][3]string
 	for range 3 * stretch {
 		rows = append(rows, [3]string{"0", "k", "0"})
