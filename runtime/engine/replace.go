@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/seed-98920119/tocsin/runtime/alert"
 	"github.com/seed-98920119/tocsin/runtime/event"
 	"github.com/seed-98920119/tocsin/runtime/match"
 	"github.com/seed-98920119/tocsin/runtime/operator"
@@ -128,7 +129,7 @@ func (n *node) fits(next *Operator) error {
 	switch {
 	case !slices.Equal(was.Inputs, next.Inputs):
 		return errors.New("it has other sources; a restart takes them")
-	case !slices.Equal(was.Names, next.Names):
+	case !slices.EqualFunc(was.Names, next.Names, func(a, b alert.Column) bool { return a.Name == b.Name && a.Field == b.Field }):
 		return errors.New("its rows would have other columns; a restart takes them")
 	case !slices.Equal(was.Plugin.Module.Manifest.Roles, next.Plugin.Module.Manifest.Roles):
 		return errors.New("it has another role; a restart takes it")
