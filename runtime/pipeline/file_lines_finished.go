@@ -6,9 +6,9 @@ import (
 	"path/filepath"
 )
 
-// dispose deletes or moves a file all of whose lines are on disk, unless it has become another one or has grown. What cannot be
-// done is said and left as it is.
-func (in *fileLines) dispose(path string, probe *fileProbe) {
+// dispose deletes or moves the file of a partition all of whose lines are on disk, unless it has become another one or has grown. What
+// cannot be done is said and left as it is.
+func (in *fileLines) dispose(name, path string, probe *fileProbe) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return // somebody else has done it
@@ -18,7 +18,9 @@ func (in *fileLines) dispose(path string, probe *fileProbe) {
 		return
 	}
 	if in.conf.onFinished == "delete" {
-		err = os.Remove(path)
+		if err = os.Remove(path); err == nil && in.kept != nil {
+			in.kept.forget(name)
+		}
 	} else {
 		err = moveFile(path, in.conf.moveTo)
 	}

@@ -181,7 +181,7 @@ func (f *watcher) plan(paths []string) (started []*tail) {
 		case probe.kind == plain && part.path != part.first && part.offset == probe.size && age >= f.in.conf.quiet:
 			f.over[key] = fileState{probe.size, probe.changed} // a renamed one of which nothing is left
 			if f.in.conf.onFinished != "keep" {
-				f.in.dispose(part.path, probe) // the last run did not come to it
+				f.in.dispose(part.name(), part.path, probe) // the last run did not come to it
 			}
 			continue
 		case len(f.reading) >= followLimit:

@@ -176,6 +176,14 @@ func (p *positionsFile) acked(h *handed, o *handout) {
 	}
 }
 
+// forget drops the position of a file that is deleted, or they would become more and more.
+func (p *positionsFile) forget(name string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.parts, name)
+	p.changed = true
+}
+
 func (p *positionsFile) run() {
 	ticks := time.NewTicker(positionsEvery)
 	defer ticks.Stop()
@@ -249,7 +257,7 @@ func replaceFile(path string, text []byte) (err error) {
 func (p *positionsFile) close() error {
 	close(p.stop)
 	p.done.Wait()
-	return errors.Join(p.write(), p.lock.Close())
+	return errors.Join(p.write(), p.write(), p.lock.Close()) // what the first one calls may change something
 }
 
 // lineMessages turns blocks into ordinary messages, one a line, for pipelines without a detect buffer.

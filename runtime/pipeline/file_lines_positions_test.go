@@ -197,6 +197,9 @@ func TestPositionsFollow(t *testing.T) {
 	if _, err := os.Stat("b.gz"); err == nil {
 		t.Error("it is still there")
 	}
+	if at := in.kept.positions(); len(at) != 1 || at["a.log#0"].Offset != 8 {
+		t.Errorf("%v", at)
+	}
 	if err := in.Close(t.Context()); err != nil {
 		t.Error(err)
 	}

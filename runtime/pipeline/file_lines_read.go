@@ -64,7 +64,7 @@ func (r *fileReader) finish(whole bool) bool {
 	}
 	if whole && r.in.conf.onFinished != "keep" {
 		path, probe := r.part.path, r.part.probe
-		b.Committed = func() { r.in.dispose(path, probe) }
+		b.Committed = func() { r.in.dispose(r.name, path, probe) }
 	}
 	return r.send(b) && whole
 }
