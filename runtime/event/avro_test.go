@@ -694,3 +694,46 @@ func BenchmarkAvro(b *testing.B) {
 		}
 	}
 }
+
+// Maps have what records cannot: keys with dots, which hide nested ones, and keys that stand twice. A path means in them what it means in
+// their JSON, which is judged above, with its doubles.
+func TestAvroMaps(t *testing.T) {
+	seed := time.Now().UnixNano()
+	t.Logf("seed %d", seed)
+	m := &avroMess{Rand: rand.New(rand.NewSource(seed))}
+	const text = `{"type":"record","name":"R","fields":[{"name":"m","type":{"type":"map","values":["string","null",
+		{"type":"map","values":["null","string",{"type":"map","values":"long"}]},{"type":"array","items":["null",{"type":"record","name":"B","fields":[{"name":"b","type":"string"}]}]},"B"]}}]}`
+	parsed, err := avro.ParseWithCache(text, "", &avro.SchemaCache{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := NewSchema(7, KindAvro, text, nil)
+	reads := []string{"m.a.b", "m.a", "m.b", `m.a\.b`, "m.c.b", "m", "m.a.b.c", "m.a.a.b"}
+	doubles := 0
+	for range 5000 {
+		body := m.value(nil, parsed, 5)
+		m.Shuffle(len(reads), func(i, j int) { reads[i], reads[j] = reads[j], reads[i] })
+		some := reads[:1+m.Intn(len(reads))]
+		p, b, got, err := recordCells(BySchema(KindAvro), registered(s), framed(7, body), some)
+		if err != nil {
+			t.Fatal(err)
+		}
+		object := p.recordObject(b.Source.Schemas, framed(7, body))
+		_, model, want, err := jsonCells(object, some)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range some {
+			if !sameCell(t, got[i], want[i]) {
+				t.Fatalf("%s\n%s: %s %q, want %s %q", object, some[i], got[i].Kind, got[i].Text, want[i].Kind, want[i].Text)
+			}
+		}
+		if b.Duplicates != model.Duplicates {
+			t.Fatalf("%s, %q: %d doubles, want %d", object, some, b.Duplicates, model.Duplicates)
+		}
+		doubles += b.Duplicates
+	}
+	if doubles == 0 {
+		t.Error("no key stood twice")
+	}
+}
