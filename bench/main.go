@@ -77,6 +77,9 @@ func main() {
 			log.Fatal(err)
 		}
 		return
+	case "avro":
+		runAvro()
+		return
 	default:
 		runLoop(*loop, flag.Arg(0))
 		return
