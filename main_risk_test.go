@@ -16,9 +16,9 @@ import (
 	"time"
 )
 
-var update = flag.Bool("update", false, "write what pipelines/risk.yaml says into testdata")
+var update = flag.Bool("update", false, "write what pipelines/risk.yaml and pipelines/workstations.yaml say into testdata")
 
-// action is an event of the sample logs of pipelines/risk.yaml.
+// action is an event of the sample logs of pipelines/risk.yaml and pipelines/workstations.yaml.
 type action struct {
 	Time                                              time.Time
 	User, Host, Process, Command, IP, Country, Result string
@@ -127,14 +127,21 @@ func inTheEnd(all []raised) (list []string) {
 	return list
 }
 
-// atRisk are the rows of the risk, from the formula, and the alerts that leave of them.
-func atRisk(all []raised) (rows, alerts []string) {
+// atRisk are the rows of the risk, from the formula, with a threshold of 100 and a cap of 60, and the alerts that leave of them, of which
+// each holds back others for so long.
+func atRisk(all []raised, halfLife, hold time.Duration) (rows, alerts []string) {
 	left := func(from, to time.Time) float64 {
-		return math.Pow(2, -float64(to.Sub(from).Milliseconds())/(6*3_600_000))
+		return math.Pow(2, -float64(to.Sub(from).Milliseconds())/float64(halfLife.Milliseconds()))
 	}
+	var rules []string
 	entities := map[string][]raised{}
 	for _, a := range all {
-		entities["user "+a.user] = append(entities["user "+a.user], a)
+		if !slices.Contains(rules, a.rule) {
+			rules = append(rules, a.rule)
+		}
+		if a.user != "" {
+			entities["user "+a.user] = append(entities["user "+a.user], a)
+		}
 		if a.host != "" {
 			entities["host "+a.host] = append(entities["host "+a.host], a)
 		}
@@ -145,8 +152,8 @@ func atRisk(all []raised) (rows, alerts []string) {
 		held := map[time.Time]int{}
 		var scores []string
 		for i, now := range of {
-			parts := func(till int) (sum float64, rules int) {
-				for _, rule := range []string{"credential_tools", "guessed", "packed_from_abroad"} {
+			parts := func(till int) (sum float64, count int) {
+				for _, rule := range rules {
 					part := 0.0
 					for j, a := range of[:till] { // the cap holds after each alert
 						if part *= left(of[max(j-1, 0)].time, a.time); a.rule == rule {
@@ -157,21 +164,21 @@ func atRisk(all []raised) (rows, alerts []string) {
 						part *= left(of[till-1].time, now.time)
 					}
 					if sum += part; part > 0 {
-						rules++
+						count++
 					}
 				}
-				return sum, rules
+				return sum, count
 			}
 			if before, _ := parts(i); before < 100 {
 				above = false
 			}
-			score, rules := parts(i + 1)
+			score, count := parts(i + 1)
 			if score < 100 || above {
 				continue
 			}
 			above = true
-			rows = append(rows, fmt.Sprintf("%s %s %.2f %d of %d rules", entity, stamp(now.time), score, i+1, rules))
-			if n := len(leaves); n == 0 || now.time.Sub(leaves[n-1]) >= 2*time.Hour {
+			rows = append(rows, fmt.Sprintf("%s %s %.2f %d of %d rules", entity, stamp(now.time), score, i+1, count))
+			if n := len(leaves); n == 0 || now.time.Sub(leaves[n-1]) >= hold {
 				leaves, scores = append(leaves, now.time), append(scores, fmt.Sprintf(" score %.2f", score))
 			}
 			held[leaves[len(leaves)-1]]++
@@ -187,7 +194,7 @@ func atRisk(all []raised) (rows, alerts []string) {
 // files.
 func TestRisk(t *testing.T) {
 	all := threeRules(t)
-	rows, alerts := atRisk(all)
+	rows, alerts := atRisk(all, 6*time.Hour, 2*time.Hour)
 	alerts = append(alerts, inTheEnd(all)...)
 	dir := t.TempDir()
 	ocsf, ecs := filepath.Join(dir, "ocsf.jsonl"), filepath.Join(dir, "ecs.jsonl")
@@ -195,9 +202,24 @@ func TestRisk(t *testing.T) {
 	if said, err := exec.Command(build(t), "run", pipeline).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, said)
 	}
-	var gotRows, gotAlerts []string
-	byRule := map[string]int{}
-	for _, line := range byID(t, out) {
+	gotRows, gotAlerts, byRule := raisedRows(t, out)
+	sameLists(t, gotRows, rows)
+	sameLists(t, gotAlerts, alerts)
+	for _, a := range all { // readers get all rows, held or not
+		byRule[a.rule]--
+	}
+	if len(rows) < 3 || len(alerts) < 20 || byRule["credential_tools"] != 0 || byRule["guessed"] != 0 || byRule["packed_from_abroad"] != 0 {
+		t.Errorf("%d rows, %d alerts; rows beyond those expected: %v", len(rows), len(alerts), byRule)
+	}
+	sameAlerts(t, ocsf, "testdata/risk.ocsf.jsonl", len(alerts))
+	sameAlerts(t, ecs, "testdata/risk.ecs.jsonl", len(alerts))
+}
+
+// raisedRows reads what came out: the rows of at_risk, the alerts as said has them, and how many rows each other operator said.
+func raisedRows(t *testing.T, path string) (risks, alerts []string, byRule map[string]int) {
+	t.Helper()
+	byRule = map[string]int{}
+	for _, line := range byID(t, path) {
 		var r struct {
 			Type   string `json:"entity_type"`
 			Entity string
@@ -227,35 +249,31 @@ func TestRisk(t *testing.T) {
 		}
 		switch {
 		case r.Tocsin.Kind == "row" && r.Tocsin.Operator == "at_risk":
-			gotRows = append(gotRows, fmt.Sprintf("%s %s %s %.2f %d of %d rules", r.Type, r.Entity, stamp(time.UnixMilli(r.Tocsin.TS)), r.Score, r.Alerts, r.Rules))
+			risks = append(risks, fmt.Sprintf("%s %s %s %.2f %d of %d rules", r.Type, r.Entity, stamp(time.UnixMilli(r.Tocsin.TS)), r.Score, r.Alerts, r.Rules))
 			if len(r.Shown) != min(r.Alerts, 5) || len(r.Attack) < 3 {
 				t.Errorf("%s", line)
 			}
 		case r.Tocsin.Kind == "row":
 			byRule[r.Tocsin.Operator]++
 		case r.Tocsin.Kind == "alert" && r.Rule.ID == "at_risk":
-			gotAlerts = append(gotAlerts, said(r.Rule.ID, r.Row.Type+" "+r.Row.Entity, r.Time, r.Count, r.Held, fmt.Sprintf(" events %d score %.2f", len(r.Events), r.Row.Score)))
+			alerts = append(alerts, said(r.Rule.ID, r.Row.Type+" "+r.Row.Entity, r.Time, r.Count, r.Held, fmt.Sprintf(" events %d score %.2f", len(r.Events), r.Row.Score)))
 		case r.Tocsin.Kind == "alert":
-			gotAlerts = append(gotAlerts, said(r.Rule.ID, r.Row.User+" "+r.Row.Host, r.Time, r.Count, r.Held, fmt.Sprint(" events ", len(r.Events))))
+			alerts = append(alerts, said(r.Rule.ID, r.Row.User+" "+r.Row.Host, r.Time, r.Count, r.Held, fmt.Sprint(" events ", len(r.Events))))
 		default:
 			t.Errorf("%s", line)
 		}
 	}
-	for _, list := range [][2][]string{{gotRows, rows}, {gotAlerts, alerts}} {
-		slices.Sort(list[0])
-		slices.Sort(list[1])
-		if !slices.Equal(list[0], list[1]) {
-			t.Errorf("got\n%s\nwant\n%s", strings.Join(list[0], "\n"), strings.Join(list[1], "\n"))
-		}
+	return risks, alerts, byRule
+}
+
+// sameLists compares lists whose order does not matter.
+func sameLists(t *testing.T, got, want []string) {
+	t.Helper()
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
-	for _, a := range all { // readers get all rows, held or not
-		byRule[a.rule]--
-	}
-	if len(rows) < 3 || len(alerts) < 20 || byRule["credential_tools"] != 0 || byRule["guessed"] != 0 || byRule["packed_from_abroad"] != 0 {
-		t.Errorf("%d rows, %d alerts; rows beyond those expected: %v", len(rows), len(alerts), byRule)
-	}
-	sameAlerts(t, ocsf, "testdata/risk.ocsf.jsonl", len(alerts))
-	sameAlerts(t, ecs, "testdata/risk.ecs.jsonl", len(alerts))
 }
 
 // sameAlerts compares the newest revision of each alert with a file, in the order of ids: which older ones an output saw depends on
