@@ -440,7 +440,7 @@ func (d *decoder) size(n *yaml.Node, what string, least, most int64) int64 {
 // fieldsMax is how many fields a pipeline may have.
 const fieldsMax = 10_000
 
-// outputs marks the operators whose rows leave: those that are named, alert, or that nobody reads.
+// outputs marks the operators whose rows leave: those that are named, alert, or that nobody reads. A risk adds alerts up, and takes them from nobody.
 func (d *decoder) outputs(n *yaml.Node) {
 	named := map[string]bool{}
 	d.list(n, "outputs", func(x *yaml.Node) {
@@ -454,7 +454,7 @@ func (d *decoder) outputs(n *yaml.Node) {
 	read := map[string]bool{}
 	for _, o := range d.ops {
 		for _, in := range o.from {
-			read[in.Value] = true
+			read[in.Value] = read[in.Value] || o.kind != "risk"
 		}
 	}
 	for _, o := range d.ops {
