@@ -460,7 +460,7 @@ func TestBlocksAreInvisible(t *testing.T) {
 	t.Logf("plugins: %d rows passed a filter, %d got columns, %d rows of windows with an aggregate, %d poison rows", sifted, mapped, weighed, poison)
 	t.Logf("seeds to %d: %d windows, %d pairs of %d joins (%d marked truncated), %d hits of plugins, %d sequences, %d rows passed on, %d that a table knew, %d late rows; %d inputs behind an index; windows by kind: %v, rows of joins by type, matches, where: %v",
 		seed-1, rows, pairs, len(joins), cut, hits, seqs, passed, known, lates, indexed, kinds, joins)
-	if sifted == 0 || mapped == 0 || weighed == 0 || poison == 0 {
+	if *caseCount >= 1000 && (sifted == 0 || mapped == 0 || weighed == 0 || poison == 0) {
 		t.Error("the cases do not cover plugins of every role, and rows that they fail on")
 	}
 	t.Logf("%d revisions of suppressed alerts, %d of grouped ones, %d rows of risks", held, grouped, risks)

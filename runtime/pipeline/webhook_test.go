@@ -379,6 +379,8 @@ func TestWebhookAtMostOnce(t *testing.T) {
 			t.Fatalf("seed %d: no end", seed)
 		}
 	}
+	s.mu.Lock() // a handler whose connection was cut may still be at it
+	defer s.mu.Unlock()
 	unknown := 0
 	for id, f := range fates {
 		if heard[id] > 1 || heard[id] == 0 && f == "settled" {
