@@ -277,6 +277,7 @@ func TestHTTPDoorAnswersAtOnce(t *testing.T) {
 	d.cmd.Process.Kill() // what was answered is kept
 	d.cmd.Wait()
 	d.cmd = exec.Command(d.cmd.Path, "run", d.pipeline)
+	d.cmd.Stderr = &d.said
 	if err := d.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

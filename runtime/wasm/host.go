@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"sync"
 
@@ -201,6 +202,9 @@ func (h *Host) compile(code []byte) (wazero.CompiledModule, error) {
 	key := sha256.Sum256(append([]byte{rewriteVersion}, code...))
 	h.cache.stage(key)
 	c, err := h.runtime.CompileModule(context.Background(), code)
+	if _, ok := errors.AsType[*fs.PathError](err); ok { // it could not be kept: wazero has compiled it, and has it in memory
+		return h.runtime.CompileModule(context.Background(), code)
+	}
 	if err == nil {
 		h.cache.keep(key)
 	}
