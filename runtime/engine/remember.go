@@ -27,6 +27,8 @@ type remembering struct {
 	before map[int32]bool // if there is max_keys: whether they held something before the call
 	full   bool           // there may be no more keys
 	names  *event.Batch   // of timers: the fields of their keys
+	key    []int          // of each field of key_by, its column in names
+	cells  []event.Value  // a row of names
 	ends   bool           // the rows of the call come after the end of the input
 	seen   int64          // the last watermark that is not the end
 	now    int64          // that of the call; of one after the end, seen
@@ -36,8 +38,11 @@ type remembering struct {
 }
 
 func newRemembering(spec *Plugin, fields *event.Fields, out *event.Batch) shard {
-	layout := &spec.Module.Manifest.State
-	k := &remembering{seen: operator.NegInf, before: map[int32]bool{}, logic: &memories{layout: layout}, timing: layout.Timers > 0, names: event.NewBatch(fields, spec.keyFields())}
+	layout, columns := &spec.Module.Manifest.State, spec.keyFields()
+	k := &remembering{seen: operator.NegInf, before: map[int32]bool{}, logic: &memories{layout: layout}, timing: layout.Timers > 0, names: event.NewBatch(fields, columns), cells: make([]event.Value, len(columns))}
+	for _, i := range spec.Module.Manifest.KeyBy {
+		k.key = append(k.key, slices.Index(columns, spec.Fields[i]))
+	}
 	var op operator.Logic[wasm.Memory] = forgetful{k.logic}
 	if k.timing {
 		op = waiting{k.logic}
@@ -98,9 +103,6 @@ func (k *remembering) until(w int64, ws []step) error {
 			i++
 		}
 		at := min(ws[i].w, w)
-		if k.timers[0].due > at {
-			break // it is of a time before the block, and fires with the next step
-		}
 		if err := k.fire(at, ws); err != nil {
 			return err
 		}
@@ -154,7 +156,7 @@ func (k *remembering) expire(w int64) error {
 		k.in = append(k.in, operator.In{P: x.p, TS: x.Due, W: w, First: x.Due, Last: x.Due, ID: k.p.spec.timerID(x.key, x.Timer),
 			Batch: k.names, Row: int32(k.names.Rows), Idx: int32(i), Key: []byte(x.key)})
 		k.fired = append(k.fired, x.Timer)
-		if err := k.p.spec.appendKey(k.names, x.key); err != nil {
+		if err := k.name(x.key); err != nil {
 			return err
 		}
 	}
@@ -189,7 +191,7 @@ func (k *remembering) migrate(rows []operator.In) error {
 			continue
 		}
 		r.From, r.ID = m.Version(), k.p.spec.Ident.ID([]byte("key"), x.Key)
-		if err := k.p.spec.appendKey(k.names, string(x.Key)); err != nil {
+		if err := k.name(string(x.Key)); err != nil {
 			return err
 		}
 		k.old = append(k.old, r)
@@ -377,19 +379,18 @@ func (p *Plugin) keyFields() (out []event.Field) {
 	return out
 }
 
-// appendKey appends a row of a key's fields.
-func (p *Plugin) appendKey(b *event.Batch, key string) error {
-	fields := p.keyFields()
-	cells := make([]event.Value, len(fields))
+// name appends a row of a key's fields, as timers and keys that are brought up to date have it.
+func (k *remembering) name(key string) error {
+	clear(k.cells)
 	rest := []byte(key)
-	for _, i := range p.Module.Manifest.KeyBy {
+	for _, i := range k.key {
 		v, left, err := event.ReadKey(rest)
 		if err != nil {
 			return err
 		}
-		cells[slices.Index(fields, p.Fields[i])], rest = v, left
+		k.cells[i], rest = v, left
 	}
-	b.AppendRow(cells...)
+	k.names.AppendRow(k.cells...)
 	return nil
 }
 
