@@ -2,8 +2,6 @@ package operator
 
 import (
 	"fmt"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -197,27 +195,4 @@ func playAlertScript(src string) string {
 }
 
 // Each script in testdata/alerts says what stands beneath its lines; -update writes it there, and a person reads the difference.
-func TestAlertScripts(t *testing.T) {
-	files, err := filepath.Glob("testdata/alerts/*.txt")
-	if err != nil || len(files) < 3 {
-		t.Fatal(files, err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
-			src, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got := playAlertScript(string(src))
-			if *update {
-				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			if got != string(src) {
-				t.Errorf("%s says\n%s", file, got)
-			}
-		})
-	}
-}
+func TestAlertScripts(t *testing.T) { scripts(t, "testdata/alerts/*.txt", 3, playAlertScript) }

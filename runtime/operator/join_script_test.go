@@ -1,8 +1,6 @@
 package operator
 
 import (
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -120,27 +118,4 @@ func joinShape(words []string) Join {
 }
 
 // Each script in testdata/joins says what stands beneath its lines; -update writes it there, and a person reads the difference.
-func TestJoinScripts(t *testing.T) {
-	files, err := filepath.Glob("testdata/joins/*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatal(files, err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
-			src, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got := playJoinScript(string(src))
-			if *update {
-				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			if got != string(src) {
-				t.Errorf("%s says\n%s", file, got)
-			}
-		})
-	}
-}
+func TestJoinScripts(t *testing.T) { scripts(t, "testdata/joins/*.txt", 1, playJoinScript) }

@@ -357,9 +357,12 @@ func clockText(stamp string) string {
 }
 
 // Each script in testdata says what stands beneath its lines; -update writes it there, and a person reads the difference.
-func TestScripts(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(files) == 0 {
+func TestScripts(t *testing.T) { scripts(t, "testdata/*.txt", 1, playScript) }
+
+// scripts plays each script of a folder, of which there are at least so many, and compares it with what it says, or writes that.
+func scripts(t *testing.T, glob string, least int, play func(script string) string) {
+	files, err := filepath.Glob(glob)
+	if err != nil || len(files) < least {
 		t.Fatal(files, err)
 	}
 	for _, file := range files {
@@ -368,7 +371,7 @@ func TestScripts(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got := playScript(string(src))
+			got := play(string(src))
 			if *update {
 				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
 					t.Fatal(err)
