@@ -75,22 +75,23 @@ func (c *cache) secret() ([]byte, error) {
 		return b, nil
 	}
 	key := make([]byte, 32)
-	_, _ = rand.Read(key)                               // never fails
-	return key, c.write("key", func(f *os.File) error { // a new key makes all entries strangers'
-		_, err := f.Write(key)
-		return err
-	})
+	_, _ = rand.Read(key)          // never fails
+	return key, c.write(path, key) // a new key makes all entries strangers'
 }
 
 // write puts a file in its place at once, readable by this user alone.
-func (c *cache) write(name string, fill func(f *os.File) error) error {
+func (c *cache) write(path string, parts ...[]byte) error {
 	f, err := os.CreateTemp(c.folder, "new-")
 	if err != nil {
 		return err
 	}
-	err = errors.Join(fill(f), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), filepath.Join(c.folder, name))
+	for _, b := range parts {
+		if err == nil {
+			_, err = f.Write(b)
+		}
+	}
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(f.Name(), path)
 	}
 	if err != nil {
 		_ = os.Remove(f.Name())
@@ -171,7 +172,8 @@ func (c *cache) stage(key [32]byte) {
 		return
 	}
 	file := filepath.Join(c.staging, string(b[:n]))
-	if filepath.Dir(file) == c.inner && os.WriteFile(file, b[n:], 0o600) == nil {
+	// At once: half a file, left by a full disk, would be an error of the compiler, and not a module that it does not know.
+	if filepath.Dir(file) == c.inner && c.write(file, b[n:]) == nil {
 		c.staged = string(b[:n])
 		_ = os.Chtimes(path, time.Time{}, time.Now())
 	}
@@ -198,13 +200,8 @@ func (c *cache) keep(key [32]byte) {
 }
 
 func (c *cache) add(key [32]byte, name, code []byte) {
-	_ = c.write(c.name(key), func(f *os.File) error { // without an entry the next start compiles again
-		_, err := f.Write(append(binary.LittleEndian.AppendUint16(c.mac(key, name, code), uint16(len(name))), name...))
-		if err == nil {
-			_, err = f.Write(code)
-		}
-		return err
-	})
+	head := append(binary.LittleEndian.AppendUint16(c.mac(key, name, code), uint16(len(name))), name...)
+	_ = c.write(filepath.Join(c.folder, c.name(key)), head, code) // without an entry the next start compiles again
 }
 
 func (c *cache) close() error { return os.RemoveAll(c.staging) }
