@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"slices"
+
 	"github.com/seed-98920119/tocsin/runtime/event"
 	"github.com/seed-98920119/tocsin/runtime/operator"
 	"github.com/seed-98920119/tocsin/runtime/table"
@@ -74,8 +76,12 @@ func (k *enriched) run([]step, int64) error {
 // add appends the table's columns.
 func (k *enriched) add(row table.Row) {
 	k.known = k.known[:0]
-	if row.Known() {
+	switch {
+	case !row.Known():
+	case slices.Contains(k.spec.From, 0):
 		k.known = k.table.Cells(k.known, row)
+	default:
+		k.known = k.table.Others(k.known, row)
 	}
 	for _, c := range k.spec.From {
 		if c < len(k.known) {

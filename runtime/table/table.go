@@ -44,7 +44,10 @@ const (
 )
 
 // Row is a row of a table; the zero Row is none.
-type Row struct{ data []byte }
+type Row struct {
+	data []byte
+	key  int // bytes of the key, if it is known how many
+}
 
 // Known says whether there is one.
 func (r Row) Known() bool { return r.data != nil }
@@ -106,22 +109,39 @@ func (t *Table) at(ref uint32) []byte { return t.chunks[ref/perChunk][ref%perChu
 
 // Cells appends a cell a column, views of the table's memory. Columns that the row does not have are absent.
 func (t *Table) Cells(dst []event.Value, r Row) []event.Value {
-	rest, others := r.data, len(t.columns)
+	if t.keyless {
+		return t.others(dst, r.data)
+	}
+	key, rest, _ := event.ReadKey(r.data)
+	return t.others(append(dst, key), rest)
+}
+
+// Others is Cells without reading the key, whose cell is absent.
+func (t *Table) Others(dst []event.Value, r Row) []event.Value {
+	if r.key == 0 || t.keyless {
+		return t.Cells(dst, r)
+	}
+	return t.others(append(dst, event.Value{}), r.data[r.key:])
+}
+
+// others appends the cells of what stands behind the key.
+func (t *Table) others(dst []event.Value, rest []byte) []event.Value {
+	most := len(dst) + len(t.columns)
 	if !t.keyless {
-		var key event.Value
-		key, rest, _ = event.ReadKey(r.data)
-		dst = append(dst, key)
-		others--
+		most--
 	}
 	n, size := binary.Uvarint(rest)
 	rest = rest[size:]
 	for range n {
-		head, size := binary.Uvarint(rest)
+		head, size := uint64(rest[0]), 1
+		if head >= 0x80 {
+			head, size = binary.Uvarint(rest)
+		}
 		from, to := size, size+int(head>>3)
 		dst = append(dst, event.Value{Kind: event.Kind(head & 7), Text: rest[from:to:to]})
 		rest = rest[to:]
 	}
-	for range others - int(n) {
+	for len(dst) < most {
 		dst = append(dst, event.Value{})
 	}
 	return dst

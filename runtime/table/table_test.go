@@ -364,7 +364,7 @@ func FuzzRead(f *testing.F) {
 		n := 0
 		for _, c := range tab.chunks {
 			for at := 0; at < len(c); {
-				row := Row{c[at:]}
+				row := Row{data: c[at:]}
 				cells := tab.Cells(nil, row)
 				if len(cells) != len(tab.columns) {
 					t.Fatalf("%d cells", len(cells))
