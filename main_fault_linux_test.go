@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -173,24 +172,6 @@ func endedOrWaits(t *testing.T, cmd *exec.Cmd, output string) (said string, stat
 	_ = cmd.Wait()
 	close(over)
 	return errs.String(), cmd.ProcessState.ExitCode()
-}
-
-// sayings is what a process has said so far.
-type sayings struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *sayings) Write(b []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(b)
-}
-
-func (s *sayings) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
 }
 
 // refused fails unless a run ended by itself, with a message for people.

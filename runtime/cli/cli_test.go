@@ -40,7 +40,9 @@ func TestMain(t *testing.T) {
 		{"frobnicate", wrong, "", "there is no command"},
 		{"run", wrong, "", "which pipeline?"},
 		{"run --frsh p.yaml", wrong, "", "there is no flag --frsh"},
-		{"run a.yaml b.yaml", wrong, "", "one pipeline at a time: a.yaml and b.yaml"},
+		{"run " + plain + " " + plain, wrong, "", "are both called plain; give one another name"},
+		{"run " + plain + " " + broken, wrong, "", "broken.yaml:5:5: "},
+		{"run " + plain + " " + dir + "/none.yaml", wrong, "", dir + "/none.yaml: no such file"},
 		{"run p.yaml --cpuprofile", wrong, "", "--cpuprofile needs a file"},
 		{"run " + dir + "/none.yaml", wrong, "", dir + "/none.yaml: no such file"},
 		{"run " + broken, wrong, "", "broken.yaml:5:5: "},
@@ -65,7 +67,7 @@ func TestMain(t *testing.T) {
 
 func TestParseRun(t *testing.T) {
 	got, err := parseRun(strings.Fields("--quiet --cpuprofile=a p.yaml --memprofile b --fresh"))
-	if want := (runFlags{fresh: true, quiet: true, cpu: "a", mem: "b", path: "p.yaml"}); err != nil || !reflect.DeepEqual(got, want) {
+	if want := (runFlags{fresh: true, quiet: true, cpu: "a", mem: "b", paths: []string{"p.yaml"}}); err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, %v", got, err)
 	}
 }

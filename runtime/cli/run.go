@@ -17,16 +17,15 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/redpanda-data/benthos/v4/public/service"
-
 	"github.com/seed-98920119/tocsin/runtime/engine"
 	"github.com/seed-98920119/tocsin/runtime/pipeline"
 )
 
-const runHelp = `Usage: tocsin run [--fresh] [--quiet] [--top] [--http ADDRESS] [--cpuprofile FILE] [--memprofile FILE] PIPELINE
+const runHelp = `Usage: tocsin run [--fresh] [--quiet] [--top] [--http ADDRESS] [--cpuprofile FILE] [--memprofile FILE] PIPELINE ...
 
 Checks the pipeline as lint does, runs it until its input ends, and says what it did. A run that is stopped or killed goes
-on where it was, and says nothing twice.
+on where it was, and says nothing twice. Several pipelines run beside each other in one process, each with its own state; if
+one fails for good, the others are stopped, and the status is 1.
 
   --fresh            start over: drops the state, and moves files of rows to PATH.old
   --quiet            no progress and no summary
@@ -45,7 +44,7 @@ const endsWithin = 3
 type runFlags struct {
 	fresh, quiet, top bool
 	cpu, mem, http    string
-	path              string
+	paths             []string
 }
 
 func parseRun(args []string) (f runFlags, err error) {
@@ -72,13 +71,10 @@ func parseRun(args []string) (f runFlags, err error) {
 			if strings.HasPrefix(a, "-") {
 				return f, fmt.Errorf("there is no flag %s", a)
 			}
-			if f.path != "" {
-				return f, fmt.Errorf("one pipeline at a time: %s and %s", f.path, args[i])
-			}
-			f.path = args[i]
+			f.paths = append(f.paths, args[i])
 		}
 	}
-	if f.path == "" {
+	if len(f.paths) == 0 {
 		return f, errors.New("which pipeline?")
 	}
 	return f, nil
@@ -104,141 +100,182 @@ func (e *env) run(args []string) int {
 		e.say("tocsin run: %v; see `tocsin help run`", err)
 		return wrong
 	}
-	src, ok := e.read(f.path)
+	all, ok := e.prepare(f)
 	if !ok {
 		return wrong
 	}
-	conf, findings := pipeline.Check(f.path, src)
-	if len(findings) > 0 {
-		for _, x := range findings {
-			e.say("%s", x)
-		}
-		return wrong
-	}
-	e.warned(f.path, conf)
 	stop, err := profile(f)
 	if err != nil {
 		e.say("tocsin run: %v", err)
 		return failed
 	}
 	defer stop()
-	pipeline.Process.Fresh.Store(f.fresh)
 	log.SetFlags(0)
 	log.SetOutput(&libraryLog{e})
-	pipeline.Process.Abort = func(err error) {
-		e.say("tocsin run: %v", err)
-		os.Exit(failed)
-	}
-	pipeline.Process.Own(conf)
-	limitMemory(conf)
-	silent, err := e.monitor(f, conf)
+	limitMemory(all)
+	silent, err := e.monitor(f, all)
 	if err != nil {
 		e.say("tocsin run: %v", err)
 		return failed
 	}
 	defer silent()
-	return e.stream(f, conf, src)
+	return e.together(f, all)
+}
+
+// prepare reads the pipelines and checks each as lint does, and that they do not stand in each other's way.
+func (e *env) prepare(f runFlags) (all []*stream, ok bool) {
+	ok = true
+	for _, path := range f.paths {
+		src, read := e.read(path)
+		if !read {
+			return nil, false
+		}
+		conf, findings := pipeline.Check(path, src)
+		for _, x := range findings {
+			e.say("%s", x)
+		}
+		if ok = ok && len(findings) == 0; ok {
+			e.warned(path, conf)
+			all = append(all, newStream(e, path, src, conf, f.fresh))
+		}
+	}
+	if err := apart(all); ok && err != nil {
+		e.say("tocsin run: %v", err)
+		return nil, false
+	}
+	return all, ok
+}
+
+// apart says which pipelines cannot run beside each other.
+func apart(all []*stream) error {
+	names, states := map[string]string{}, map[string]string{}
+	for _, s := range all {
+		if other, twice := names[s.name]; twice {
+			return fmt.Errorf("%s and %s are both called %s; give one another name", other, s.path, s.name)
+		}
+		if names[s.name] = s.path; s.conf == nil {
+			continue
+		}
+		dir, _ := filepath.Abs(s.conf.State)
+		if other, twice := states[dir]; twice {
+			return fmt.Errorf("%s and %s keep their state in one folder, %s; give each its own", other, s.path, dir)
+		}
+		states[dir] = s.path
+	}
+	return nil
 }
 
 // monitor answers over HTTP from before the state is read, if somebody wants to know.
-func (e *env) monitor(f runFlags, conf *pipeline.Config) (stop func(), err error) {
+func (e *env) monitor(f runFlags, all []*stream) (stop func(), err error) {
 	address := f.http
-	if address == "" && conf != nil {
-		address = conf.HTTP
+	var runs []*pipeline.Monitor
+	for _, s := range all {
+		runs = append(runs, pipeline.NewMonitor(s.name, s.run, s.conf != nil))
+		if address == "" && s.conf != nil {
+			address = s.conf.HTTP
+		}
 	}
 	if address == "" {
 		return func() {}, nil
 	}
-	at, stop, err := pipeline.NewMonitor(conf != nil).Serve(address)
+	at, stop, err := pipeline.Serve(address, runs...)
 	if err == nil && !f.quiet {
 		e.say("figures at http://%s/stats and /metrics", at)
 	}
 	return stop, err
 }
 
-// limitMemory has the garbage collector keep to what the pipeline may take, since it would otherwise let the heap double.
-func limitMemory(conf *pipeline.Config) {
-	if conf == nil || os.Getenv("GOMEMLIMIT") != "" {
-		return
+// limitMemory has the garbage collector keep to what the pipelines may take, since it would otherwise let the heap double.
+func limitMemory(all []*stream) {
+	total := int64(0)
+	for _, s := range all {
+		if s.conf == nil {
+			continue
+		}
+		keys := s.conf.Memory
+		if keys == 0 {
+			keys = engine.MemoryDefault
+		}
+		total += keys + keys/2
+		for _, t := range s.conf.Tables {
+			total += 2 * t.Table().Bytes() // the new one is made beside the old one
+		}
 	}
-	keys := conf.Memory
-	if keys == 0 {
-		keys = engine.MemoryDefault
+	if total > 0 && os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(total + 256<<20)
 	}
-	var tables int64
-	for _, t := range conf.Tables {
-		tables += t.Table().Bytes()
-	}
-	debug.SetMemoryLimit(keys + keys/2 + 256<<20 + 2*tables) // the new one is made beside the old one
 }
 
-// stream builds and runs the pipeline, and says at the end what it did.
-func (e *env) stream(f runFlags, conf *pipeline.Config, src []byte) int {
-	b := service.NewStreamBuilder()
-	b.SetSchema(service.GlobalEnvironment().FullConfigSchema(version(), ""))
-	b.SetLogger(slog.New(&terminalLog{w: e.err, detects: conf != nil}))
-	if err := b.SetYAML(string(src)); err != nil {
-		e.say("%s: %v", f.path, err)
-		return wrong
-	}
-	s, err := b.Build()
-	if err != nil {
-		e.say("%s: %v", f.path, err)
-		return failed
-	}
+// together runs pipelines until all have ended. One that fails stops the others: whoever starts the process anew finds each where it was,
+// and none is missed that nobody sees.
+func (e *env) together(f runFlags, all []*stream) (status int) {
 	began := time.Now()
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	defer signal.Stop(signals)
-	ended := make(chan error, 1)
-	go func() { ended <- s.Run(context.Background()) }()
-	err = e.await(f, s, signals, ended)
-	if cause := pipeline.Failure(); cause != nil {
-		err = cause
+	ended := make(chan *stream, len(all))
+	left := 0
+	for _, s := range all {
+		if err := s.build(); err != nil {
+			e.say("%s: %v", s.path, err)
+			return failed
+		}
 	}
-	if err != nil {
-		e.say("tocsin run: %s", err)
-		return failed
+	for _, s := range all {
+		go func() { s.err = s.stream.Run(context.Background()); ended <- s }()
+		left++
 	}
-	if !f.quiet && conf != nil {
-		e.summary(conf, time.Since(began))
-		e.costs(f.top)
-	}
-	return done
-}
-
-// await waits for the end, a signal, or the next moment to say how far it is.
-func (e *env) await(f runFlags, s *service.Stream, signals chan os.Signal, ended chan error) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	show := progress{w: e.err, on: !f.quiet && isTerminal(e.err)}
-	failing := 0 // seconds
-	for {
+	defer show.clear()
+	for left > 0 {
 		select {
-		case err := <-ended:
-			show.clear()
-			return err
-		case <-tick.C:
-			show.say(pipeline.Process.Stats())
-			if pipeline.Failure() == nil {
+		case s := <-ended:
+			left--
+			if s.over = true; s.failure() == nil {
 				continue
 			}
-			if failing++; failing == endsWithin { // something does not end by itself, such as an output that nobody answers
-				pipeline.Process.Stop()
-				go func() { _ = s.StopWithin(endsWithin * time.Second) }()
+			show.clear()
+			e.say("tocsin run: %s%v", s.before(len(all)), s.failure())
+			if status = failed; left > 0 {
+				e.stopAll(all)
+			}
+		case <-tick.C:
+			show.say(sum(all))
+			for _, s := range all {
+				s.failing()
 			}
 		case <-signals:
 			show.clear()
-			if pipeline.Process.Stop() {
-				return errors.New("stopped at once; what was committed is kept")
+			if slices.ContainsFunc(all, func(s *stream) bool { return !s.over && s.run.Stopped() }) {
+				e.say("tocsin run: stopped at once; what was committed is kept")
+				return failed
 			}
 			e.say("stopping: the state is kept, and the next start goes on here (again: stop at once)")
-			go func() {
-				if err := s.StopWithin(stopWithin); err != nil {
-					e.say("tocsin run: %v", err)
-				}
-			}()
+			e.stopAll(all)
 		}
+	}
+	show.clear()
+	if status == done && !f.quiet {
+		for _, s := range all {
+			e.summary(f, s, len(all), time.Since(began))
+		}
+	}
+	return status
+}
+
+// stopAll has all pipelines that have not ended commit and end.
+func (e *env) stopAll(all []*stream) {
+	for _, s := range all {
+		if s.over || s.run.Stop() {
+			continue
+		}
+		go func() {
+			if err := s.stream.StopWithin(stopWithin); err != nil {
+				e.say("tocsin run: %s%v", s.before(len(all)), err)
+			}
+		}()
 	}
 }
 
@@ -267,15 +304,22 @@ func (p *progress) clear() {
 	}
 }
 
-// summary says what the run did, and how to go on.
-func (e *env) summary(conf *pipeline.Config, took time.Duration) {
-	s := pipeline.Process.Stats()
-	dir, _ := filepath.Abs(conf.State)
-	if s.Events == 0 && s.Sent == 0 && !pipeline.Process.Stopped() {
-		e.say("nothing new: every event was read before, and nothing was said twice\n  state   %s\n  to start over, add --fresh", dir)
+// summary says what a pipeline did, and how to go on.
+func (e *env) summary(f runFlags, x *stream, of int, took time.Duration) {
+	if x.conf == nil {
 		return
 	}
-	e.counts(s, dir, took)
+	if of > 1 {
+		e.say("%s:", x.name)
+	}
+	s := x.run.Stats()
+	dir, _ := filepath.Abs(x.conf.State)
+	if s.Events == 0 && s.Sent == 0 && !x.run.Stopped() {
+		e.say("nothing new: every event was read before, and nothing was said twice\n  state   %s\n  to start over, add --fresh", dir)
+	} else {
+		e.counts(s, dir, took)
+	}
+	e.costs(x.run.Report(), f.top)
 }
 
 func (e *env) counts(s engine.Stats, dir string, took time.Duration) {
@@ -320,8 +364,7 @@ func (e *env) counts(s engine.Stats, dir string, took time.Duration) {
 }
 
 // costs names the rules that cost most: if asked to, or if there are plugins.
-func (e *env) costs(asked bool) {
-	rep := pipeline.Process.Report()
+func (e *env) costs(rep *engine.Report, asked bool) {
 	if rep == nil || rep.Stats.Events == 0 || !asked && !slices.ContainsFunc(rep.Operators, func(o engine.OperatorReport) bool { return o.Plugin != nil }) {
 		return
 	}

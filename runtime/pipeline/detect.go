@@ -57,18 +57,18 @@ type detect struct {
 }
 
 func newDetect(conf *service.ParsedConfig, mgr *service.Resources) (*detect, error) {
-	c, err := detectConfig(conf)
+	l := linkOf(mgr)
+	c, err := detectConfig(l.run, conf)
 	if err != nil {
 		return nil, err
 	}
-	l := linkOf(mgr)
 	l.detect, l.shapes = true, c.shapes
 	b := &detect{conf: c, log: mgr.Logger(), link: l, count: map[string]int64{}}
 	b.room = sync.NewCond(&b.mu)
 	logPlugins(c.Spec, b.log)
 	if err := b.open(); err != nil {
 		l.opened(nil, err)
-		fail(err)
+		l.run.fail(err)
 		return nil, err
 	}
 	b.static, b.fixed = reload(c.Tables, b.log), newReloader(c, b.runner, b.log).watch()
@@ -78,8 +78,8 @@ func newDetect(conf *service.ParsedConfig, mgr *service.Resources) (*detect, err
 		b.count[name] = p.Offset
 	}
 	l.opened(positions, nil)
-	Process.attach(b)
-	b.silent = serveHTTP(c, b.log)
+	l.run.attach(b)
+	b.silent = serveHTTP(l.run, c, b.log)
 	return b, nil
 }
 
@@ -99,8 +99,8 @@ func logPlugins(spec *engine.Spec, log *service.Logger) {
 
 // detectConfig takes the configuration that the command line has checked against the file, with its order and places; in
 // another distribution it is made again from the parsed values.
-func detectConfig(conf *service.ParsedConfig) (*Config, error) {
-	if c := Process.config.Swap(nil); c != nil {
+func detectConfig(run *Run, conf *service.ParsedConfig) (*Config, error) {
+	if c := run.config.Swap(nil); c != nil {
 		return c, nil
 	}
 	return decodeParsed(conf, "detect", DecodeDetect)
@@ -135,7 +135,7 @@ func decodeParsed[T any](conf *service.ParsedConfig, what string, decode func(n 
 }
 
 func (b *detect) open() (err error) {
-	b.store, err = state.Open(state.Options{Dir: b.conf.State, Pipeline: b.conf.Spec.Name, Fresh: Process.Fresh.Load(), Full: Process.abort})
+	b.store, err = state.Open(state.Options{Dir: b.conf.State, Pipeline: b.conf.Spec.Name, Fresh: b.link.run.Fresh, Full: b.link.run.abort})
 	if err != nil {
 		return err
 	}
@@ -259,7 +259,7 @@ func (b *detect) ReadBatch(ctx context.Context) (service.MessageBatch, service.A
 	case errors.Is(err, io.EOF):
 		return nil, nil, service.ErrEndOfBuffer
 	case err != nil && ctx.Err() == nil:
-		fail(err)
+		b.link.run.fail(err)
 		return nil, nil, service.ErrEndOfBuffer
 	case err != nil:
 		return nil, nil, err
@@ -300,7 +300,7 @@ func message(o *engine.Out) *service.Message {
 // EndOfInput is called for the end of the input and for a signal alike; only the command line knows which. An input that
 // failed has not ended: the state is kept.
 func (b *detect) EndOfInput() {
-	b.runner.End(!Process.Stopped() && Process.owns.Load() && Failure() == nil)
+	b.runner.End(b.link.run.exhausted())
 }
 
 // Close commits what was done and gives the state back.
@@ -311,11 +311,11 @@ func (b *detect) Close(context.Context) error {
 		b.fixed()
 		b.silent()
 		if err = b.runner.Close(); err != nil {
-			fail(err)
+			b.link.run.fail(err)
 		}
 		b.link.end()
 		err = errors.Join(err, b.store.Close())
-		Process.closed(b)
+		b.link.run.closed(b)
 	})
 	return err
 }

@@ -123,7 +123,7 @@ func (o *elasticBulk) Connect(ctx context.Context) error {
 	err := o.client.Probe(ctx)
 	var stop *elastic.Stop
 	if errors.As(err, &stop) {
-		fail(fmt.Errorf("elasticsearch_bulk: %w", err))
+		o.link.run.fail(fmt.Errorf("elasticsearch_bulk: %w", err))
 	}
 	return err
 }

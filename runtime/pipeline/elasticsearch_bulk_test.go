@@ -147,12 +147,12 @@ func TestElasticSecrets(t *testing.T) {
 
 // A wrong password, or a cluster that is too old, ends the run and does not wait.
 func TestElasticStops(t *testing.T) {
-	defer failure.Store(failure.Swap(nil))
 	s := double.New()
 	defer s.Close()
 	s.Version = "7.17.0"
-	if err := newBulk(t, "urls: ["+s.URL+"]\nindex: a\n").Connect(t.Context()); err == nil || Failure() == nil || !strings.Contains(Failure().Error(), "elasticsearch_bulk: "+s.Listener.Addr().String()+" is Elasticsearch 7.17.0") {
-		t.Errorf("%v, %v", err, Failure())
+	out := newBulk(t, "urls: ["+s.URL+"]\nindex: a\n")
+	if err := out.Connect(t.Context()); err == nil || out.link.run.Failure() == nil || !strings.Contains(out.link.run.Failure().Error(), "elasticsearch_bulk: "+s.Listener.Addr().String()+" is Elasticsearch 7.17.0") {
+		t.Errorf("%v, %v", err, out.link.run.Failure())
 	}
 }
 

@@ -309,7 +309,7 @@ func (in *fileLines) Connect(ctx context.Context) error {
 
 func (in *fileLines) failed(err error) error {
 	in.log.Error(err.Error())
-	fail(err)
+	in.link.run.fail(err)
 	return service.ErrEndOfInput
 }
 
@@ -331,7 +331,7 @@ func (in *fileLines) keep() (map[string]Position, error) {
 		}
 		return nil, nil
 	}
-	kept, err := openPositions(in.conf.keepIn, Process.Fresh.Load(), in.log)
+	kept, err := openPositions(in.conf.keepIn, in.link.run.Fresh, in.log)
 	if err != nil {
 		return nil, err
 	}
@@ -451,7 +451,7 @@ func (in *fileLines) Close(ctx context.Context) error {
 	}
 	err := in.kept.close()
 	if in.kept = nil; err != nil {
-		fail(err)
+		in.link.run.fail(err)
 	}
 	return err
 }

@@ -27,7 +27,7 @@ func collecting(t *testing.T, conf string) *fileLines {
 		t.Fatal(err)
 	}
 	if err := in.Connect(t.Context()); err != nil {
-		t.Fatal(Failure())
+		t.Fatal(in.link.run.Failure())
 	}
 	return in
 }
@@ -210,7 +210,6 @@ func TestPositionsBroken(t *testing.T) {
 	t.Chdir(t.TempDir())
 	put(t, "a.log", "x\n")
 	open := func(prepare func()) string {
-		defer failure.Store(nil)
 		os.Remove("p.json")
 		prepare()
 		conf, err := fileLinesSpec().ParseYAML("paths: [a.log]\npositions: p.json", nil)
@@ -226,7 +225,7 @@ func TestPositionsBroken(t *testing.T) {
 		if !errors.Is(err, service.ErrEndOfInput) {
 			t.Errorf("got %v", err)
 		}
-		return fmt.Sprint(Failure())
+		return fmt.Sprint(in.link.run.Failure())
 	}
 	abs, _ := filepath.Abs("p.json")
 	for text, want := range map[string]string{

@@ -426,7 +426,6 @@ func TestFileLinesClose(t *testing.T) {
 func TestFileLinesNothingMatches(t *testing.T) {
 	dir := t.TempDir()
 	t.Chdir(dir)
-	defer failure.Store(nil)
 	parsed, _ := fileLinesSpec().ParseYAML("paths: [nowhere/*.log]", nil)
 	in, err := newFileLines(parsed, service.MockResources())
 	if err != nil {
@@ -435,7 +434,7 @@ func TestFileLinesNothingMatches(t *testing.T) {
 	if err := in.Connect(t.Context()); !errors.Is(err, service.ErrEndOfInput) {
 		t.Errorf("got %v", err)
 	}
-	if err := Failure(); err == nil || !strings.Contains(err.Error(), filepath.Join("nowhere", "*.log")) || !strings.Contains(err.Error(), dir) {
+	if err := in.link.run.Failure(); err == nil || !strings.Contains(err.Error(), filepath.Join("nowhere", "*.log")) || !strings.Contains(err.Error(), dir) {
 		t.Errorf("failure: %v", err)
 	}
 	in.Close(t.Context())
@@ -449,7 +448,7 @@ func TestFileLinesStateDidNotOpen(t *testing.T) {
 	if err := in.Connect(t.Context()); !errors.Is(err, service.ErrEndOfInput) {
 		t.Errorf("got %v", err)
 	}
-	if in.Close(t.Context()); Failure() != nil {
+	if in.Close(t.Context()); in.link.run.Failure() != nil {
 		t.Error("that is the buffer's failure to tell")
 	}
 }

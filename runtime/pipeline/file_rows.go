@@ -60,7 +60,7 @@ type fileRows struct {
 }
 
 func newFileRows(conf *service.ParsedConfig, res *service.Resources) (*fileRows, error) {
-	out := &fileRows{log: res.Logger(), fresh: Process.Fresh.Load(), write: (*os.File).Write}
+	out := &fileRows{log: res.Logger(), fresh: linkOf(res).run.Fresh, write: (*os.File).Write}
 	var err error
 	if out.path, err = conf.FieldString("path"); err != nil {
 		return nil, err

@@ -139,9 +139,11 @@ func TestFileRowsFresh(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "out.jsonl")
 	put(t, path, "old\n")
 	put(t, path+".old", "older\n")
-	Process.Fresh.Store(true)
-	defer Process.Fresh.Store(false)
-	out := openRows(t, path)
+	out := newRows(t, path)
+	out.fresh = true
+	if err := out.Connect(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	if err := out.WriteBatch(t.Context(), rowsOf("{}")); err != nil {
 		t.Fatal(err)
 	}

@@ -118,7 +118,7 @@ func (in *kafkaRecords) Connect(ctx context.Context) error {
 		}
 		return err
 	}
-	Process.lags.add(in, in.reader.Lags)
+	in.link.run.lags.add(in, in.reader.Lags)
 	in.link.follows(follower{in.reader.Committed, in.close})
 	return nil
 }
@@ -127,7 +127,7 @@ func (in *kafkaRecords) Connect(ctx context.Context) error {
 func (in *kafkaRecords) fail(err error) error {
 	var stop *kafka.Stop
 	if errors.As(err, &stop) || errors.Is(err, errNoDetect) {
-		fail(fmt.Errorf("kafka_records: %w", err))
+		in.link.run.fail(fmt.Errorf("kafka_records: %w", err))
 		return service.ErrEndOfInput
 	}
 	return err
@@ -161,7 +161,7 @@ func (in *kafkaRecords) Close(context.Context) error {
 
 func (in *kafkaRecords) close() {
 	in.once.Do(func() {
-		Process.lags.add(in, nil)
+		in.link.run.lags.add(in, nil)
 		in.reader.Close()
 	})
 }

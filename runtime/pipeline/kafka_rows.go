@@ -116,7 +116,7 @@ func (o *kafkaRows) Connect(ctx context.Context) (err error) {
 	}
 	var stop *kafka.Stop
 	if errors.As(err, &stop) {
-		fail(fmt.Errorf("kafka_rows: %w", err))
+		o.link.run.fail(fmt.Errorf("kafka_rows: %w", err))
 	}
 	o.pause.wait(ctx)
 	return err
@@ -282,7 +282,7 @@ func (o *kafkaRows) encode(ctx context.Context, msg *service.Message, payload []
 	if err != nil {
 		var stop *kafka.Stop
 		if errors.As(err, &stop) {
-			fail(fmt.Errorf("kafka_rows: %w", err))
+			o.link.run.fail(fmt.Errorf("kafka_rows: %w", err))
 		}
 		return nil, err
 	}

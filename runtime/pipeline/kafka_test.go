@@ -240,7 +240,6 @@ func TestKafkaRowsRecord(t *testing.T) {
 
 // Without a detect buffer the input says that it needs one, and what no retry mends ends the process.
 func TestKafkaWithoutDetect(t *testing.T) {
-	defer failure.Store(failure.Swap(nil))
 	parsed, err := kafkaRecordsSpec().ParseYAML("seed_brokers: [a:9092]\ntopics: [logins]\n", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -249,8 +248,8 @@ func TestKafkaWithoutDetect(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := in.Connect(context.Background()); !errors.Is(err, service.ErrEndOfInput) || Failure() == nil || !strings.Contains(Failure().Error(), "needs a `detect` buffer") {
-		t.Errorf("%v, %v", err, Failure())
+	if err := in.Connect(context.Background()); !errors.Is(err, service.ErrEndOfInput) || in.link.run.Failure() == nil || !strings.Contains(in.link.run.Failure().Error(), "needs a `detect` buffer") {
+		t.Errorf("%v, %v", err, in.link.run.Failure())
 	}
 	if err := in.Close(context.Background()); err != nil {
 		t.Error(err)

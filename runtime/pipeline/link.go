@@ -19,6 +19,7 @@ type Position struct {
 
 // link is how the inputs and the detect buffer of one stream find each other: the inputs ask it where to start.
 type link struct {
+	run       *Run
 	open      chan struct{} // closed when the state is open, or will not be
 	once      sync.Once
 	positions map[string]Position // by partition
@@ -42,7 +43,7 @@ type linkKey struct{ stream string }
 
 // linkOf returns the link of the stream that res belongs to. Constructors call it; all of them run before the first Connect.
 func linkOf(res *service.Resources) *link {
-	v, _ := res.GetOrSetGeneric(linkKey{res.StreamID()}, &link{open: make(chan struct{})})
+	v, _ := res.GetOrSetGeneric(linkKey{res.StreamID()}, &link{run: &Run{}, open: make(chan struct{})})
 	return v.(*link)
 }
 

@@ -24,7 +24,7 @@ func metric(name, help string, labels ...string) *prometheus.Desc {
 }
 
 var (
-	mPipeline   = metric("pipeline_info", "The pipeline that runs; always 1.", "pipeline")
+	mPipeline   = metric("pipeline_info", "A pipeline that runs; always 1.")
 	mRecords    = metric("records_total", "Records (lines, messages) taken from the inputs, whatever became of them.")
 	mBytes      = metric("read_bytes_total", "Bytes of them.")
 	mSkipped    = metric("skipped_records_total", "Records that were read again after a restart and had been taken before.")
@@ -138,7 +138,7 @@ func (c *scrape) gauge(d *prometheus.Desc, v float64, labels ...string) {
 
 func (c *scrape) whole(rep *engine.Report) {
 	s := &rep.Stats
-	c.gauge(mPipeline, 1, rep.Pipeline)
+	c.gauge(mPipeline, 1)
 	late := s.Late
 	for _, o := range rep.Operators {
 		late -= o.Late

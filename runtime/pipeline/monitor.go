@@ -28,10 +28,11 @@ const (
 	turnsWithin   = time.Minute
 )
 
-// Monitor answers over HTTP how a run is: /stats (JSON), /metrics (Prometheus), /ready and /live. It says names of the pipeline, its
+// Monitor says over HTTP how a run is: /stats (JSON), /metrics (Prometheus), /ready and /live. It says names of the pipeline, its
 // operators, rules and topics, and numbers; never rows or secrets. There is no authentication: it is meant for a loopback address,
 // or for behind a proxy.
 type Monitor struct {
+	name   string
 	runner func() *engine.Runner // nil: there is none yet, or none any more
 	fails  func() error          // why the run has failed for good
 	lags   func() []kafka.Lag
@@ -42,29 +43,29 @@ type Monitor struct {
 	last *engine.Report
 }
 
-// NewMonitor watches the run of this process; detect says whether its pipeline has a buffer `detect`.
-func NewMonitor(detect bool) *Monitor {
-	return &Monitor{runner: Process.runner, fails: Failure, lags: Process.lags.all, detect: detect, now: time.Now}
+// NewMonitor watches a run under the name of its pipeline; detect says whether that has a buffer `detect`.
+func NewMonitor(name string, r *Run, detect bool) *Monitor {
+	return &Monitor{name: name, runner: r.runner, fails: r.Failure, lags: r.lags.all, detect: detect, now: time.Now}
 }
 
-// Serve answers at an address, host:port, until stop is called. The error says that it cannot be listened at; at is the address with
-// the port that was chosen for 0.
-func (m *Monitor) Serve(address string) (at string, stop func(), err error) {
+// Serve answers for runs at an address, host:port, until stop is called. The error says that it cannot be listened at; at is the
+// address with the port that was chosen for 0.
+func Serve(address string, runs ...*Monitor) (at string, stop func(), err error) {
 	l, err := net.Listen("tcp", address)
 	if err != nil {
 		return "", nil, fmt.Errorf("http: %w; choose another address", err)
 	}
-	s := &http.Server{Handler: m.Handler(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second, MaxHeaderBytes: 16 << 10}
+	s := &http.Server{Handler: Handler(runs...), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second, MaxHeaderBytes: 16 << 10}
 	go func() { _ = s.Serve(l) }()
 	return l.Addr().String(), func() { _ = s.Close() }, nil
 }
 
 // serveHTTP answers at the address that the configuration names, if the command line has not done so before.
-func serveHTTP(c *Config, log *service.Logger) (stop func()) {
-	if c.HTTP == "" || Process.owns.Load() {
+func serveHTTP(r *Run, c *Config, log *service.Logger) (stop func()) {
+	if c.HTTP == "" || r.owns {
 		return func() {}
 	}
-	_, stop, err := NewMonitor(true).Serve(c.HTTP)
+	_, stop, err := Serve(c.HTTP, NewMonitor(c.Spec.Name, r, true))
 	if err != nil {
 		log.Errorf("%v", err)
 		return func() {}
@@ -94,16 +95,32 @@ func (d *decoder) address(n *yaml.Node, what string) string {
 	return text
 }
 
-// Handler answers requests.
-func (m *Monitor) Handler() http.Handler {
+// Handler answers requests about runs. Each series of Prometheus has the label `pipeline`, but for those of the process.
+func Handler(runs ...*Monitor) http.Handler {
 	reg := prometheus.NewRegistry()
-	reg.MustRegister(m, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	for _, m := range runs {
+		prometheus.WrapRegistererWith(prometheus.Labels{"pipeline": m.name}, reg).MustRegister(m)
+	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
-	mux.HandleFunc("GET /stats", m.stats)
-	mux.HandleFunc("GET /ready", func(w http.ResponseWriter, _ *http.Request) { answer(w, m.ready()) })
-	mux.HandleFunc("GET /live", func(w http.ResponseWriter, _ *http.Request) { answer(w, m.live()) })
+	mux.HandleFunc("GET /stats", func(w http.ResponseWriter, r *http.Request) { stats(w, r, runs) })
+	mux.HandleFunc("GET /ready", func(w http.ResponseWriter, _ *http.Request) { answer(w, each(runs, (*Monitor).ready)) })
+	mux.HandleFunc("GET /live", func(w http.ResponseWriter, _ *http.Request) { answer(w, each(runs, (*Monitor).live)) })
 	return mux
+}
+
+// each asks all runs; what is wrong with one of several says with which.
+func each(runs []*Monitor, ask func(m *Monitor) error) error {
+	var all []error
+	for _, m := range runs {
+		err := ask(m)
+		if err != nil && len(runs) > 1 {
+			err = fmt.Errorf("%s: %w", m.name, err)
+		}
+		all = append(all, err)
+	}
+	return errors.Join(all...)
 }
 
 // answer says that all is well, or why not.
@@ -186,14 +203,4 @@ func (l *lagging) all() (out []kafka.Lag) {
 		return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
 	})
 	return out
-}
-
-// runner is the running engine, nil if there is none.
-func (p *process) runner() *engine.Runner {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.buffer == nil {
-		return nil
-	}
-	return p.buffer.runner
 }

@@ -106,7 +106,7 @@ operators:
 func get(t *testing.T, m *Monitor, path string) (int, string) {
 	t.Helper()
 	w := httptest.NewRecorder()
-	m.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+	Handler(m).ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
 	return w.Code, w.Body.String()
 }
 
@@ -243,7 +243,7 @@ func TestMonitor(t *testing.T) {
 func TestLive(t *testing.T) {
 	var run *engine.Runner
 	clock := time.Now
-	m := &Monitor{runner: func() *engine.Runner { return run }, fails: func() error { return nil }, lags: Process.lags.all, now: func() time.Time { return clock() }}
+	m := &Monitor{runner: func() *engine.Runner { return run }, fails: func() error { return nil }, lags: func() []kafka.Lag { return nil }, now: func() time.Time { return clock() }}
 	run = startEngine(t, decodedDetect(t, monitored), engine.Options{})
 	if code, body := get(t, m, "/live"); code != 200 {
 		t.Errorf("%d %s", code, body)

@@ -5,20 +5,22 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/redpanda-data/benthos/v4/public/service"
+
 	"github.com/seed-98920119/tocsin/runtime/engine"
 )
 
-// Process is what the command line tells the components of this process and learns from them.
-var Process process
-
-type process struct {
+// Run is one pipeline of this process: what the command line tells its components, and learns from them. In other distributions each
+// stream has one that nobody asks.
+type Run struct {
+	Fresh bool // start over: states are removed, and file_rows moves an old file to PATH.old
 	// Abort ends the process at once, with a message: what is on disk is as of the last commit. Unset in other distributions.
 	Abort func(err error)
 
-	Fresh    atomic.Bool // start over: states are removed, and file_rows moves an old file to PATH.old
-	owns     atomic.Bool // the command line is ours, so an end without Stopping is the end of the input
+	owns     bool // the command line is ours, so an end without Stop is the end of the input
 	config   atomic.Pointer[Config]
 	stopping atomic.Bool
+	failure  atomic.Pointer[error]
 
 	mu     sync.Mutex
 	buffer *detect
@@ -28,78 +30,92 @@ type process struct {
 	lags lagging
 }
 
-// Own says that the command line is ours and what the detect buffer of its stream is to run, checked and in the file's
-// order; nil if the stream has none.
-func (p *process) Own(c *Config) {
-	p.owns.Store(true)
-	p.config.Store(c)
+// NewRun returns the run of a stream of this command line: c is what its detect buffer is to run, checked and in the file's order;
+// nil if it has none.
+func NewRun(c *Config) *Run {
+	r := &Run{owns: true}
+	r.config.Store(c)
+	return r
 }
+
+// Attach makes the run that of a stream, before the stream is started.
+func (r *Run) Attach(s *service.Stream) { linkOf(s.Resources()).run = r }
 
 // Stop is called before Stream.StopWithin: what follows is not the end of the input, even if the input has ended and only
 // an output is waited for. The state is kept. It says whether it was called before.
-func (p *process) Stop() (again bool) {
-	again = p.stopping.Swap(true)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.buffer != nil {
-		p.buffer.runner.End(false)
+func (r *Run) Stop() (again bool) {
+	again = r.stopping.Swap(true)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.buffer != nil {
+		r.buffer.runner.End(false)
 	}
 	return again
 }
 
-// abort is called when going on would kill the process in the middle of a write.
-func (p *process) abort(err error) {
-	fail(err)
-	if p.Abort != nil {
-		p.Abort(err)
-	}
-}
-
 // Stopped says whether Stop was called.
-func (p *process) Stopped() bool { return p.stopping.Load() }
+func (r *Run) Stopped() bool { return r.stopping.Load() }
+
+// exhausted says whether an end of the input is one, and not a signal or a failure: the state is kept after those.
+func (r *Run) exhausted() bool { return !r.Stopped() && r.owns && r.Failure() == nil }
 
 // Stats are the counts of the running or the last detect buffer.
-func (p *process) Stats() engine.Stats {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.buffer != nil {
-		return p.buffer.runner.Stats()
+func (r *Run) Stats() engine.Stats {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.buffer != nil {
+		return r.buffer.runner.Stats()
 	}
-	return p.last
+	return r.last
 }
 
 // Report is what the last detect buffer has done, once it is closed; nil before.
-func (p *process) Report() *engine.Report {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.report
+func (r *Run) Report() *engine.Report {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.report
 }
 
-func (p *process) attach(b *detect) {
-	p.mu.Lock()
-	p.buffer = b
-	p.mu.Unlock()
+func (r *Run) attach(b *detect) {
+	r.mu.Lock()
+	r.buffer = b
+	r.mu.Unlock()
 }
 
-func (p *process) closed(b *detect) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.buffer == b {
-		p.last, p.buffer = b.runner.Stats(), nil
-		p.report, _ = b.runner.Report(context.Background())
+func (r *Run) closed(b *detect) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.buffer == b {
+		r.last, r.buffer = b.runner.Stats(), nil
+		r.report, _ = b.runner.Report(context.Background())
 	}
 }
 
-// failure is the first error that no retry mends, found by a component that can only end its stream.
-var failure atomic.Pointer[error]
+// runner is the running engine, nil if there is none.
+func (r *Run) runner() *engine.Runner {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.buffer == nil {
+		return nil
+	}
+	return r.buffer.runner
+}
 
-// fail stores the first fatal error; the caller then ends its input or buffer.
-func fail(err error) { failure.CompareAndSwap(nil, &err) }
+// fail stores the first error that no retry mends, found by a component that can only end its stream, and then does.
+func (r *Run) fail(err error) { r.failure.CompareAndSwap(nil, &err) }
 
-// Failure returns why a stream ended that should not have, or nil: the command line exits with status 1.
-func Failure() error {
-	if err := failure.Load(); err != nil {
+// Failure returns why the stream ended that should not have, or nil: the command line exits with status 1.
+func (r *Run) Failure() error {
+	if err := r.failure.Load(); err != nil {
 		return *err
 	}
 	return nil
+}
+
+// abort is called when going on would kill the process in the middle of a write.
+func (r *Run) abort(err error) {
+	r.fail(err)
+	if r.Abort != nil {
+		r.Abort(err)
+	}
 }

@@ -1,7 +1,9 @@
 package pipeline
 
 import (
+	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -129,24 +131,52 @@ type lagDoc struct {
 }
 
 // stats answers /stats; with ?top it is the costliest rules as text.
-func (m *Monitor) stats(w http.ResponseWriter, r *http.Request) {
-	rep := m.report()
-	if rep == nil {
-		answer(w, fmt.Errorf("there are no figures yet: %w", m.ready()))
-		return
+// stats answers for the one run, that of ?pipeline=NAME, or all. ?top has the costs of rules as text.
+func stats(w http.ResponseWriter, r *http.Request, runs []*Monitor) {
+	asked := r.URL.Query()
+	if name := asked.Get("pipeline"); name != "" {
+		i := slices.IndexFunc(runs, func(m *Monitor) bool { return m.name == name })
+		if i < 0 {
+			http.Error(w, fmt.Sprintf("there is no pipeline %q", name), http.StatusNotFound)
+			return
+		}
+		runs = runs[i : i+1]
 	}
-	if r.URL.Query().Has("top") {
+	docs := []*statsDoc{}
+	var top []string
+	for _, m := range runs {
+		rep := m.report()
+		if rep == nil {
+			if m.detect || len(runs) == 1 {
+				answer(w, fmt.Errorf("there are no figures of %s yet: %w", m.name, cmp.Or(m.ready(), errNoFigures)))
+				return
+			}
+			continue
+		}
+		doc := statsOf(rep, m.lags(), m.now())
+		doc.Ready = m.ready() == nil
+		docs = append(docs, doc)
+		if len(runs) > 1 {
+			top = append(top, m.name)
+		}
+		top = append(top, Top(rep)...)
+	}
+	if asked.Has("top") {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		for _, line := range Top(rep) {
+		for _, line := range top {
 			fmt.Fprintln(w, line)
 		}
 		return
 	}
-	doc := statsOf(rep, m.lags(), m.now())
-	doc.Ready = m.ready() == nil
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(doc)
+	if len(runs) == 1 {
+		_ = json.NewEncoder(w).Encode(docs[0])
+		return
+	}
+	_ = json.NewEncoder(w).Encode(map[string]any{"pipelines": docs})
 }
+
+var errNoFigures = errors.New("only a pipeline with `detect` has some")
 
 func statsOf(rep *engine.Report, lags []kafka.Lag, now time.Time) *statsDoc {
 	s := &rep.Stats

@@ -117,7 +117,8 @@ func newWebhook(conf *service.ParsedConfig, res *service.Resources) (*webhook, e
 		return nil, fmt.Errorf("webhook: %w", err)
 	}
 	transport.ForceAttemptHTTP2, transport.MaxIdleConnsPerHost = true, c.inFlight
-	o := &webhook{conf: c, link: linkOf(res), log: res.Logger(), fresh: Process.Fresh.Load(), now: time.Now, pause: 200 * time.Millisecond,
+	l := linkOf(res)
+	o := &webhook{conf: c, link: l, log: res.Logger(), fresh: l.run.Fresh, now: time.Now, pause: 200 * time.Millisecond,
 		http: &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
 	for _, s := range o.secrets() {
 		if _, err := s.read(); err != nil {
