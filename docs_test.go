@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -91,5 +92,86 @@ func TestDocsOutputsAreClean(t *testing.T) {
 	}
 	if len(blocks) < 2 {
 		t.Errorf("%d outputs are shown", len(blocks))
+	}
+}
+
+// example is one of a page of the reference: the sentence before it, and the YAML.
+var example = regexp.MustCompile("(?m)^(.+)\n\n```yaml\n((?s:.*?))```")
+
+// So are the examples of the reference, those that are no whole pipelines put into one; and what runs as it is says something.
+func TestReferenceExamples(t *testing.T) {
+	pages, err := filepath.Glob("docs/reference/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("KAFKA_PASSWORD", "x")
+	binary, ran := build(t), 0
+	for _, page := range pages {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := example.FindAllStringSubmatch(string(text), -1)
+		if len(found) != strings.Count(string(text), "```yaml") {
+			t.Errorf("%s has %d examples", page, len(found))
+		}
+		for _, e := range found {
+			dir := t.TempDir()
+			path := filepath.Join(dir, "example.yaml")
+			if err := os.WriteFile(path, []byte(whole(e[2])), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			var out bytes.Buffer
+			if status := cli.Main([]string{"lint", path}, &out, &out); status != 0 {
+				t.Errorf("%s: %s: status %d\n%s", page, e[1], status, out.String())
+			} else if strings.Contains(e[1], "Runs as it is") {
+				ran++
+				runExample(t, binary, dir, page+": "+e[1])
+			}
+		}
+	}
+	if ran < 8 {
+		t.Errorf("%d examples ran", ran)
+	}
+}
+
+// whole puts what is missing around an example.
+func whole(example string) string {
+	const buffer = "buffer: { detect: { name: example, state: ./state/example, streams: { logins: { time: { field: time } } }, operators: { all: { filter: { from: logins, where: { a|exists: true } } } } } }\n"
+	if !strings.Contains(example, "input:") {
+		example = "input: { file_lines: { paths: [a.jsonl] } }\n" + buffer + example
+	}
+	if !strings.Contains(example, "output:") {
+		example += buffer + "output: { console: {} }\n"
+	}
+	return example
+}
+
+// runExample runs a pipeline in a folder that has what the repository has.
+func runExample(t *testing.T, binary, dir, what string) {
+	t.Helper()
+	for _, name := range []string{"pipelines", "plugins"} {
+		from, err := filepath.Abs(name)
+		if err == nil {
+			err = os.Symlink(from, filepath.Join(dir, name))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	var out, errs bytes.Buffer
+	cmd := exec.Command(binary, "run", "example.yaml")
+	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, &out, &errs
+	err := cmd.Run()
+	files, _ := filepath.Glob(filepath.Join(dir, "out", "*"))
+	for _, file := range files {
+		text, readErr := os.ReadFile(file)
+		if readErr != nil {
+			t.Fatal(readErr)
+		}
+		out.Write(text)
+	}
+	if err != nil || out.Len() == 0 || strings.Contains(errs.String(), " 0 rows, 0 alerts") {
+		t.Errorf("%s: %v, and it said %d bytes\n%s", what, err, out.Len(), errs.String())
 	}
 }

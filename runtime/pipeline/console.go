@@ -37,7 +37,23 @@ escapes in events are shown as text like `+"`\\x1b`"+`, long values are cut.`).
 				Description("Whether the rows of operators are shown too, as JSON.").
 				Default(false),
 		).
-		Example("Alerts on the terminal", "", "output:\n  console: {}\n")
+		Example("Alerts and rows on the terminal", runs, `input:
+  file_lines:
+    paths: [pipelines/data/logins.jsonl]
+buffer:
+  detect:
+    name: console
+    state: ./state/console
+    streams:
+      logins: { time: { field: login_time } }
+    operators:
+      failures:
+        window: { from: logins, tumbling: 1m, key: source_ip, where: { status: failure }, aggregate: { n: count }, having: { n|gte: 5 } }
+        alert: { title: "{n} failures from {source_ip}", severity: medium }
+output:
+  console: { rows: true }
+`).
+		Example("Alerts alone", "", "output:\n  console: {}\n")
 }
 
 func init() {

@@ -15,7 +15,24 @@ import (
 const datagramMax = 64 << 10
 
 func init() {
-	spec := service.NewConfigSpec().Summary("Makes a message of each datagram; for `socket_server` with `network: udp` or `unixgram`.")
+	spec := service.NewConfigSpec().Summary("Makes a message of each datagram; for `socket_server` with `network: udp` or `unixgram`.").
+		Description("Senders need not end a message with a newline. Ends of lines and zero bytes behind a message are left out, and empty datagrams. A datagram has at most 64 KiB.").
+		Example("Syslog over UDP", "It waits for senders, such as `logger -n 127.0.0.1 -P 5514 -d text`, until it is stopped.", `input:
+  socket_server:
+    network: udp
+    address: 127.0.0.1:5514
+    scanner: { datagrams: {} }
+buffer:
+  detect:
+    name: datagrams
+    state: ./state/datagrams
+    streams:
+      logs: { format: syslog, time: { field: timestamp, format: syslog, on_missing: arrival } }
+    operators:
+      sshd: { filter: { from: logs, where: { app: [sshd, sudo] } } }
+output:
+  console: { rows: true }
+`)
 	err := service.RegisterBatchScannerCreator("datagrams", spec, func(*service.ParsedConfig, *service.Resources) (service.BatchScannerCreator, error) {
 		return datagrams{}, nil
 	})

@@ -18,11 +18,45 @@ import (
 	"github.com/seed-98920119/tocsin/runtime/state"
 )
 
+// runs is what a specification says of an example that needs nothing but the repository. A test runs those.
+const runs = "Runs as it is, at the root of the repository."
+
 func detectSpec() *service.ConfigSpec {
 	return service.NewConfigSpec().Summary("Detects: windows and joins over streams of events, in event time, effectively once.").
-		Description("What arrives is routed to `streams`, worked out by `operators`, and leaves, a message a row, once its epoch is on disk. " +
-			"The buffer owns acknowledgement: inputs are acknowledged after the commit, and rows that outputs reject are sent again.").
-		Field(service.NewAnyField(""))
+		Description("What arrives is routed to `streams`, worked out by `operators`, and leaves, a message a row, once its epoch is on disk. "+
+			"The buffer owns acknowledgement: inputs are acknowledged after the commit, and rows that outputs reject are sent again. "+
+			"How streams, operators and tables are written is in [pipelines.md](../pipelines.md).").
+		Fields(
+			service.NewStringField("name").Description("A name of this pipeline alone: results have it in their ids."),
+			service.NewStringField("state").Description("A folder of this pipeline alone, for what must not be forgotten.").Example("./state/logins"),
+			service.NewAnyMapField("streams").Description("What arrives, by name: [how it is told, its format, its time](../pipelines.md#time)."),
+			service.NewAnyMapField("operators").Description("What is worked out, by name: [windows, joins, sequences, plugins and others](../pipelines.md#operators)."),
+			service.NewAnyField("tables").Description("A mapping of what is known, by name: [files, or what streams keep](../pipelines.md#tables).").Optional(),
+			service.NewAnyField("outputs").Description("A list of operators whose rows leave though others read them and they raise no alert.").Optional(),
+			service.NewStringField("memory").Description("How much memory keys may take, from 16MiB to 1TiB; what is more is packed, and read from disk when it is needed.").Default("512MiB"),
+			service.NewStringEnumField("late", "rows", "count").Description("Whether late events leave as rows, or are only counted.").Default("rows"),
+			service.NewStringField("http").Description("Where figures are answered, [as a run has them](../watching.md): host and port.").Optional().Example("127.0.0.1:9464"),
+			service.NewStringEnumField("on_removed", "keep", "drop").Description("What becomes of the state of operators that are gone; without it a start says so and stops.").Optional(),
+			service.NewIntField("retries").Description("How often a row is sent again while outputs take others, before an error row goes instead, from 1 to 1000000.").Default(10),
+			service.NewIntField("shards").Description("Over how many goroutines an operator's keys are spread, from 1 to 64; without it as many as there are processors, at most 8. Results do not depend on it.").Optional().Advanced(),
+			service.NewIntField("block_rows").Description("The most rows that go through the operators at once, from 1 to 65536. Results do not depend on it.").Default(4096).Advanced(),
+		).
+		Example("Addresses that fail to log in", runs, `input:
+  file_lines:
+    paths: [pipelines/data/logins.jsonl]
+buffer:
+  detect:
+    name: logins
+    state: ./state/logins
+    streams:
+      logins: { time: { field: login_time }, watermark: { delay: 5s } }
+    operators:
+      failures:
+        window: { from: logins, tumbling: 1m, key: source_ip, where: { status: failure }, aggregate: { n: count }, having: { n|gte: 5 } }
+        alert: { title: "{n} failures from {source_ip}", severity: medium }
+output:
+  console: {}
+`)
 }
 
 func init() {

@@ -57,7 +57,7 @@ for 5s; nodes are not looked for.`).
 				Optional().Advanced(),
 			tlsField(),
 			service.NewStringEnumField("compression", "gzip", "none").
-				Description("Of requests.").
+				Description("How requests are compressed.").
 				Default("gzip"),
 			service.NewStringField("request_max").
 				Description("The longest request before compression, from 1KiB to 90MiB; a row that is longer goes alone.").
@@ -72,7 +72,22 @@ for 5s; nodes are not looked for.`).
 				Description("Batches that are written at the same time, at most 256.").
 				Default(4),
 		).
-		Example("Rows, alerts and errors to an index each", "", "output:\n  elasticsearch_bulk:\n    urls: [http://localhost:9200]\n    index: tocsin-${! @kind }\n").
+		Example("Rows, alerts and errors to an index each", "Needs Elasticsearch or OpenSearch, such as `servers/opensearch.sh up` starts.", `input:
+  file_lines:
+    paths: [pipelines/data/logins.jsonl]
+buffer:
+  detect:
+    name: elasticsearch_bulk
+    state: ./state/elasticsearch_bulk
+    streams:
+      logins: { time: { field: login_time } }
+    operators:
+      failures: { filter: { from: logins, where: { status: failure } } }
+output:
+  elasticsearch_bulk:
+    urls: ["${ELASTICSEARCH:http://127.0.0.1:19200}"]
+    index: tocsin-${! @kind }
+`).
 		Example("A data stream, over TLS with an API key", "", "output:\n  elasticsearch_bulk:\n    urls: [https://es-1.example.com:9200, https://es-2.example.com:9200]\n"+
 			"    index: logs-tocsin.${! @kind }-default\n    data_stream: true\n    metadata: true\n    auth: { api_key_env: ELASTIC_API_KEY }\n    tls: { ca_file: /etc/tocsin/ca.pem }\n")
 }

@@ -188,37 +188,3 @@ func TestElasticAccounts(t *testing.T) {
 		t.Error("somebody else took the batch, and the account is still there")
 	}
 }
-
-var httpOutputs = []string{"elasticsearch_bulk", "webhook"}
-
-// docs/outputs.md is what the specs say; -update writes it.
-func TestOutputsPage(t *testing.T) {
-	wantPage(t, "outputs.md", "Outputs that write over HTTP", "OutputsPage", httpViews(t))
-}
-
-func httpViews(t *testing.T) (views []service.TemplateDataPlugin) {
-	t.Helper()
-	for _, name := range httpOutputs {
-		view, ok := service.GlobalEnvironment().GetOutputConfig(name)
-		if !ok {
-			t.Fatalf("%s is not registered", name)
-		}
-		v, err := view.TemplateData()
-		if err != nil || len(v.Examples) == 0 {
-			t.Fatalf("%s: %d examples, %v", name, len(v.Examples), err)
-		}
-		views = append(views, v)
-	}
-	return views
-}
-
-// What the pages show is what lint lets through.
-func TestOutputExamplesAreClean(t *testing.T) {
-	for _, v := range httpViews(t) {
-		for _, e := range v.Examples {
-			if _, found := Check(v.Name, []byte("input: { file_lines: { paths: [a] } }\n"+e.Config)); len(found) > 0 {
-				t.Errorf("%s, %s: %v", v.Name, e.Title, found)
-			}
-		}
-	}
-}

@@ -52,7 +52,7 @@ offset of its first byte); one with a fault, such as a line longer than max_line
 goes on behind what outputs have acknowledged; without it every start reads every file.`).
 		Fields(
 			service.NewStringListField("paths").
-				Description("Paths or globs (`*`, `?`, `[a-z]`), relative to the working directory. Something must match.").
+				Description("Paths or globs (`*`, `?`, `[a-z]`), relative to the working directory. Without `follow` something must match; at most 16384 files are read.").
 				Example([]any{"logs/*.jsonl", "archive/*.jsonl.gz"}),
 			service.NewStringField("max_line").
 				Description("The longest line, at most 64MiB. A longer one is an error row with its first 1024 bytes.").
@@ -92,13 +92,34 @@ goes on behind what outputs have acknowledged; without it every start reads ever
 					Description("A regular expression: a line that it matches goes on with the record before it. Instead of `start`.").
 					Optional().Example(`^\s`),
 				service.NewIntField("max_lines").
-					Description("The most lines of a record, 500 if nothing else is said, at most 10000; what follows is the next record. `max_line` is the most bytes.").
+					Description("The most lines of a record, 500 if nothing else is said, from 2 to 10000; what follows is the next record. `max_line` is the most bytes.").
 					Optional(),
 				service.NewStringField("flush_after").
-					Description("With `follow`: after how long without new lines the last record counts as whole, 5s if nothing else is said.").
+					Description("With `follow`: after how long without new lines the last record counts as whole, from 10ms to 24h, 5s if nothing else is said.").
 					Optional(),
 			).Description("Records of several lines, such as stack traces.").Optional(),
 		).
+		Example("Failed logins of a log", runs, `input:
+  file_lines:
+    paths: [pipelines/data/logins.jsonl]
+buffer:
+  detect:
+    name: file_lines
+    state: ./state/file_lines
+    streams:
+      logins: { time: { field: login_time } }
+    operators:
+      failures: { filter: { from: logins, where: { status: failure } } }
+output:
+  console: { rows: true }
+`).
+		Example("Logs are collected without a `detect` buffer, each line once", runs+" With `follow: true` it would go on.", `input:
+  file_lines:
+    paths: [pipelines/data/*.log]
+    positions: ./state/collect.json
+output:
+  file_rows: { path: ./out/collected.jsonl }
+`).
 		Example("Two logs, one of them rotated and compressed", "", "input:\n  file_lines:\n    paths: [logs/auth.jsonl, logs/web.jsonl*]\n").
 		Example("Stack traces, in the encoding of an old server", "", `input:
   file_lines:

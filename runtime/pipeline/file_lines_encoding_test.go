@@ -11,7 +11,6 @@ import (
 	"testing/iotest"
 	"unicode/utf16"
 
-	"github.com/redpanda-data/benthos/v4/public/service"
 	"golang.org/x/text/encoding/htmlindex"
 
 	"github.com/seed-98920119/tocsin/runtime/event"
@@ -150,19 +149,6 @@ func TestEncodings(t *testing.T) {
 			t.Errorf("%s: %d lines of which %d bad, want %d and %d", name, len(got), n, len(want), bad)
 		}
 	}
-}
-
-// docs/files.md is what the spec says; -update writes it.
-func TestFilesPage(t *testing.T) {
-	in, ok := service.GlobalEnvironment().GetInputConfig("file_lines")
-	if !ok {
-		t.Fatal("not registered")
-	}
-	d, err := in.TemplateData()
-	if err != nil {
-		t.Fatal(err)
-	}
-	wantPage(t, "files.md", "Files", "FilesPage", []service.TemplateDataPlugin{d})
 }
 
 func TestFileLinesEncoded(t *testing.T) {

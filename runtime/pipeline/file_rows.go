@@ -33,7 +33,21 @@ an existing file is first moved to PATH.old.`).
 				Description("Whether rows are on disk (fsync) before they count as delivered. Without it a power cut may lose them.").
 				Default(true),
 		).
-		Example("Alerts to a file", "", "output:\n  file_rows:\n    path: out/alerts.jsonl\n")
+		Example("Failed logins to a file", runs, `input:
+  file_lines:
+    paths: [pipelines/data/logins.jsonl]
+buffer:
+  detect:
+    name: file_rows
+    state: ./state/file_rows
+    streams:
+      logins: { time: { field: login_time } }
+    operators:
+      failures: { filter: { from: logins, where: { status: failure } } }
+output:
+  file_rows:
+    path: ./out/failures.jsonl
+`)
 }
 
 func init() {

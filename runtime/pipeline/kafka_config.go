@@ -32,7 +32,7 @@ const (
 func clusterFields() []*service.ConfigField {
 	return []*service.ConfigField{
 		service.NewStringListField("seed_brokers").
-			Description("Brokers to ask for all others, as `host:port`.").
+			Description("Brokers to ask for all others, as `host:port`, at most 64.").
 			Example([]any{"kafka-1:9092", "kafka-2:9092"}),
 		service.NewObjectField("tls",
 			service.NewBoolField("enabled").Description("Whether to speak TLS.").Default(false),

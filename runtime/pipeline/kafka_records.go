@@ -36,10 +36,10 @@ records need a schema that is not known waits, and the others go on; an id that 
 		Fields(clusterFields()...).
 		Fields(
 			service.NewStringListField("topics").
-				Description("The topics, by name.").
+				Description("The topics, by name, at most 256.").
 				Example([]any{"logins", "firewall"}),
 			service.NewAnyField("partitions").
-				Description("Which partitions of every topic: `all`; a list such as `[0, 3]`; or a share, `1/4` being the first of four: partitions 0, 4, 8 and so on of each topic.").
+				Description("Which partitions of every topic: `all`; a list such as `[0, 3]`; or a share, `1/4` being the first of four: partitions 0, 4, 8 and so on of each topic; of at most 1024.").
 				Default("all").Example([]any{0, 3}).Example("1/4"),
 			service.NewStringField("start").
 				Description("Where to begin in topics that the state does not know: `earliest`, `latest`, or a time such as `2026-03-02T08:00:00Z`.").
@@ -60,6 +60,21 @@ records need a schema that is not known waits, and the others go on; an id that 
 				Description("The registry, with Confluent's API, of streams whose `format` is avro, protobuf or json_schema.").
 				Optional(),
 		).
+		Example("Failed logins of a topic", "Needs a broker with the topic: `servers/kafka.sh up` starts one, `servers/kafka.sh topic logins` makes it, and `tocsin run pipelines/to_kafka.yaml` fills it.", `input:
+  kafka_records:
+    seed_brokers: ["${KAFKA:127.0.0.1:19092}"]
+    topics: [logins]
+buffer:
+  detect:
+    name: kafka_records
+    state: ./state/kafka_records
+    streams:
+      logins: { match: { topic: logins }, time: { field: login_time } }
+    operators:
+      failures: { filter: { from: logins, where: { status: failure } } }
+output:
+  console: { rows: true }
+`).
 		Example("Two topics", "", "input:\n  kafka_records:\n    seed_brokers: [localhost:9092]\n    topics: [logins, ids]\n").
 		Example("A share of a topic, over TLS with a password", "", "input:\n  kafka_records:\n    seed_brokers: [kafka.example.com:9093]\n    topics: [logins]\n    partitions: 1/4\n"+
 			"    consumer_group: tocsin-logins\n    tls: { enabled: true }\n    sasl: { mechanism: SCRAM-SHA-512, username: tocsin, password_env: KAFKA_PASSWORD }\n").

@@ -38,16 +38,16 @@ registry does not answer, rows wait in the state.`).
 				Description("The column whose text is the record's key, so that rows with the same one stay in order; rows without it have the result id, as all have by default.").
 				Optional().Example("source_ip"),
 			service.NewStringEnumField("compression", kafka.Codecs...).
-				Description("Of batches.").
+				Description("How batches are compressed.").
 				Default("snappy"),
 			service.NewStringField("timeout").
-				Description("How long to wait for an acknowledgement before a row counts as rejected, at most 10m.").
+				Description("How long to wait for an acknowledgement before a row counts as rejected, from 1s to 10m.").
 				Default("30s"),
 			service.NewIntField("max_in_flight").
-				Description("Batches that wait for their acknowledgement at the same time. With 1 rows are written in their order.").
+				Description("Batches that wait for their acknowledgement at the same time, at most 256. With 1 rows are written in their order.").
 				Default(1),
 			service.NewStringEnumField("encoding", "json", event.KindAvro, event.KindJSONSchema).
-				Description("Of values.").
+				Description("How values are written.").
 				Default("json"),
 			service.NewObjectField("schema_registry", append(registryFields(),
 				service.NewStringEnumField("subject", "topic", "record", "topic_record").
@@ -59,6 +59,23 @@ registry does not answer, rows wait in the state.`).
 				Description("The registry, with Confluent's API, of `encoding` avro and json_schema.").
 				Optional(),
 		).
+		Example("Failed logins of a log to a topic", "Needs a broker with the topic: `servers/kafka.sh up` starts one, `servers/kafka.sh topic failures` makes it.", `input:
+  file_lines:
+    paths: [pipelines/data/logins.jsonl]
+buffer:
+  detect:
+    name: kafka_rows
+    state: ./state/kafka_rows
+    streams:
+      logins: { time: { field: login_time } }
+    operators:
+      failures: { filter: { from: logins, where: { status: failure } } }
+output:
+  kafka_rows:
+    seed_brokers: ["${KAFKA:127.0.0.1:19092}"]
+    topic: failures
+    key: source_ip
+`).
 		Example("Alerts to a topic", "", "output:\n  kafka_rows:\n    seed_brokers: [localhost:9092]\n    topic: alerts\n").
 		Example("Rows as Avro", "", "output:\n  kafka_rows:\n    seed_brokers: [localhost:9092]\n    topic: attempts\n    encoding: avro\n    schema_registry: { url: \"http://localhost:8081\", subject: topic_record }\n")
 }

@@ -1,160 +1,20 @@
 package pipeline
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"flag"
-	"fmt"
-	"os"
-	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/redpanda-data/benthos/v4/public/service"
-	"gopkg.in/yaml.v3"
 
 	"github.com/seed-98920119/tocsin/runtime/kafka"
-	"github.com/seed-98920119/tocsin/runtime/match"
 )
 
-var update = flag.Bool("update", false, "rewrite what tests compare with: docs/kafka.md, docs/outputs.md, testdata/graph")
-
-// kafkaViews are the specs as Benthos knows them.
-func kafkaViews(t *testing.T) (views []service.TemplateDataPlugin) {
-	t.Helper()
-	in, ok := service.GlobalEnvironment().GetInputConfig("kafka_records")
-	out, ok2 := service.GlobalEnvironment().GetOutputConfig("kafka_rows")
-	if !ok || !ok2 {
-		t.Fatal("not registered")
-	}
-	for _, v := range []*service.ConfigView{in, out} {
-		d, err := v.TemplateData()
-		if err != nil {
-			t.Fatal(err)
-		}
-		views = append(views, d)
-	}
-	return views
-}
-
-// docs/kafka.md is what the specs say; -update writes it.
-func TestKafkaPage(t *testing.T) { wantPage(t, "kafka.md", "Kafka", "KafkaPage", kafkaViews(t)) }
-
-// wantPage compares a page of the documentation with what the specs say.
-func wantPage(t *testing.T, name, title, test string, views []service.TemplateDataPlugin) {
-	t.Helper()
-	var b bytes.Buffer
-	fmt.Fprintf(&b, "# %s\n\n<!-- Written by `go test ./runtime/pipeline -run %s -update` from the components' own specs. -->\n", title, test)
-	for _, v := range views {
-		fmt.Fprintf(&b, "\n## %s\n\n%s\n\n%s\n\n| field | | default |\n|---|---|---|\n", v.Name, v.Summary, v.Description)
-		for _, f := range v.Fields {
-			text := strings.ReplaceAll(strings.TrimSpace(f.Description), "\n", " ")
-			if options := options(f); len(options) > 0 {
-				text += " One of `" + strings.Join(options, "`, `") + "`."
-			}
-			fmt.Fprintf(&b, "| `%s` | %s | %s |\n", f.FullName, text, code(f.DefaultMarshalled))
-		}
-		for _, e := range v.Examples {
-			fmt.Fprintf(&b, "\n%s:\n\n```yaml\n%s\n```\n", e.Title, strings.TrimSpace(e.Config))
-		}
-	}
-	page := "../../docs/" + name
-	if *update {
-		if err := os.WriteFile(page, b.Bytes(), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if text, err := os.ReadFile(page); err != nil || !bytes.Equal(text, b.Bytes()) {
-		t.Errorf("docs/%s is not what the specs say: run go test ./runtime/pipeline -run %s -update (%v)", name, test, err)
-	}
-}
-
-func options(f service.TemplateDataPluginField) []string {
-	all := slices.Clone(f.Options)
-	for _, o := range f.AnnotatedOptions {
-		all = append(all, o[0])
-	}
-	return all
-}
-
-func code(s string) string {
-	if s == "" {
-		return ""
-	}
-	return "`" + strings.Trim(s, `"`) + "`"
-}
-
-// The spec, which Benthos's linter and the page go by, and the decoder, which lint and run go by, know the same fields.
-func TestKafkaFields(t *testing.T) {
-	decoders := map[string]func(n *yaml.Node) []match.Problem{
-		"kafka_records": func(n *yaml.Node) []match.Problem { _, p := decodeKafkaRecords(n); return p },
-		"kafka_rows":    func(n *yaml.Node) []match.Problem { _, p := decodeKafkaRows(n); return p },
-	}
-	for _, v := range kafkaViews(t) {
-		var spec []string
-		for _, f := range v.Fields {
-			spec = append(spec, f.FullName)
-		}
-		known := func(mapping string) string {
-			var n yaml.Node
-			if err := yaml.Unmarshal([]byte(mapping), &n); err != nil {
-				t.Fatal(err)
-			}
-			for _, p := range decoders[v.Name](n.Content[0]) {
-				if _, list, ok := strings.Cut(p.Text, "; there is "); ok {
-					return list
-				}
-			}
-			t.Fatalf("%s: no list of keys", mapping)
-			return ""
-		}
-		got := strings.Split(known("{ zzzzzzzz: 1 }"), ", ")
-		for _, part := range []string{"tls", "sasl", "schema_registry", "schema_registry.tls"} {
-			open := strings.ReplaceAll(part, ".", ": { ")
-			for _, name := range strings.Split(known("{ "+open+": { zzzzzzzz: 1 "+strings.Repeat("} ", strings.Count(open, "{"))+"} }"), ", ") {
-				got = append(got, part+"."+name)
-			}
-		}
-		for _, hidden := range []string{"sasl.password", "sasl.token"} { // named only to be refused
-			got = slices.DeleteFunc(got, func(s string) bool { return s == hidden })
-		}
-		slices.Sort(got)
-		slices.Sort(spec)
-		if !slices.Equal(got, spec) {
-			t.Errorf("%s\nthe decoder knows %v\nthe spec %v", v.Name, got, spec)
-		}
-	}
-}
-
-// Examples of the specs pass lint, within a pipeline.
-func TestKafkaExamplesAreClean(t *testing.T) {
-	const buffer = `
-buffer:
-  detect:
-    name: example
-    state: ./state/example
-    streams: { logins: { match: { topic: logins }, time: { field: _timestamp, format: epoch_ms } } }
-    operators: { n: { window: { from: logins, tumbling: 20s, key: [_key, _headers.host], aggregate: { n: count } } } }
-`
-	t.Setenv("KAFKA_PASSWORD", "x")
-	for _, v := range kafkaViews(t) {
-		if len(v.Examples) == 0 {
-			t.Errorf("%s has no example", v.Name)
-		}
-		for _, e := range v.Examples {
-			text := e.Config + buffer + "output:\n  file_rows: { path: ./out/example.jsonl }\n"
-			if v.Type == "output" {
-				text = "input:\n  file_lines: { paths: [x] }\n" + buffer + e.Config
-			}
-			if _, found := Check("example.yaml", []byte(text)); len(found) > 0 {
-				t.Errorf("%s\n%v", text, found)
-			}
-		}
-	}
-}
+var update = flag.Bool("update", false, "rewrite what tests compare with: testdata/graph")
 
 // What Benthos parses is what the decoder reads from the file.
 func TestKafkaConfig(t *testing.T) {

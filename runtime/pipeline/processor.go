@@ -20,9 +20,31 @@ import (
 
 func init() {
 	spec := service.NewConfigSpec().Summary("Judges messages by plugins: detection rules as WebAssembly modules, in a sandbox.").
-		Description("With `on_hit: annotate` messages stay as they are; those that rules hit get the metadata `detect_rules`, `detect_severity` and `detect_count`. " +
+		Description("With `on_hit: annotate` messages stay as they are; those that rules hit get the metadata `detect_rules`, `detect_severity` and `detect_count`. "+
 			"With `on_hit: alert` a message is replaced by its alerts, none if no rule hits. A message that is no JSON object, or that a plugin fails on, is an error that `catch` sees.").
-		Field(service.NewAnyField(""))
+		Fields(
+			service.NewAnyListField("plugins").Description("The modules that judge each message, each as the operator [plugin](../pipelines.md#operators) has it: module, config, fields, where, rules, limits, on_failure, digest. "+
+				"One that remembers, or has a limit of CPU, must be an operator of the buffer `detect`.").
+				Example([]any{map[string]any{"module": "plugins/encoded_powershell/encoded_powershell.wasm"}}),
+			service.NewStringEnumField("on_hit", "annotate", "alert").Description("What becomes of a message that rules hit.").Default("annotate"),
+			service.NewAnyField("time").Description("When an event happened, as in [streams](../pipelines.md#time). `on_hit: alert` needs it.").
+				Optional().Example(map[string]any{"field": "time"}),
+			service.NewStringField("name").Description("A name that ids of alerts are made of; `detect` without it.").Optional(),
+		).
+		Example("Encoded PowerShell commands", runs, `input:
+  file_lines:
+    paths: [pipelines/data/processes.jsonl]
+pipeline:
+  processors:
+    - detect:
+        plugins:
+          - module: plugins/encoded_powershell/encoded_powershell.wasm
+            fields: { process.command_line: CommandLine, process.executable: Image, host.name: Computer, user.name: User }
+        on_hit: alert
+        time: { field: UtcTime }
+output:
+  file_rows: { path: ./out/commands.jsonl }
+`)
 	err := service.RegisterBatchProcessor("detect", spec, func(conf *service.ParsedConfig, mgr *service.Resources) (service.BatchProcessor, error) {
 		return newProcessor(conf, mgr)
 	})

@@ -18,19 +18,45 @@ import (
 // formatsRest is what both say about everything else.
 const formatsRest = " Messages that are no alerts (metadata `kind`) pass unchanged. An alert that something has changed before is an error that `catch` sees, and stays as it is."
 
+// formatExample is a pipeline with an alert and a processor.
+func formatExample(name, processor string) string {
+	return `input:
+  file_lines:
+    paths: [pipelines/data/logins.jsonl]
+buffer:
+  detect:
+    name: ` + name + `
+    state: ./state/` + name + `
+    streams:
+      logins: { time: { field: login_time } }
+    operators:
+      failures:
+        window: { from: logins, tumbling: 1m, key: source_ip, where: { status: failure }, aggregate: { n: count }, having: { n|gte: 5 } }
+        alert:
+          title: "{n} failures from {source_ip}"
+          severity: medium
+          entities: [ { field: source_ip, type: ip, role: source } ]
+          attack: [T1110]
+output:
+  file_rows: { path: ./out/` + name + `.jsonl }
+  processors:
+    - ` + processor + `
+`
+}
+
 func ocsfSpec() *service.ConfigSpec {
 	newest := alert.OCSFVersions[len(alert.OCSFVersions)-1]
 	return service.NewConfigSpec().Categories("Mapping").Summary("Turns alerts into OCSF Detection Findings (class 2004).").
 		Description("The finding's uid is the alert's id, a revision is an Update of it; `entities` become observables and, by their roles, parties of the evidence; `attack` becomes attacks with their tactics."+formatsRest).
 		Field(service.NewStringField("version").Description("The version of the schema: "+strings.Join(alert.OCSFVersions, ", ")+".").Default(newest)).
-		Example("Findings for a security lake", "", "pipeline:\n  processors:\n    - ocsf: { version: 1.4.0 }\n")
+		Example("Findings for a security lake", runs, formatExample("ocsf", "ocsf: { version: 1.4.0 }"))
 }
 
 func ecsSpec() *service.ConfigSpec {
 	return service.NewConfigSpec().Categories("Mapping").Summary("Turns alerts into documents of the Elastic Common Schema (event.kind: alert).").
 		Description("`entities` set source, destination, host, user, file, process, url and email by their types and roles, and related.*; what the schema has no field for stands under `tocsin`."+formatsRest).
 		Field(service.NewStringField("version").Description("The version of the schema: "+alert.ECSVersion+".").Default(alert.ECSVersion).Advanced()).
-		Example("Alerts for Elasticsearch", "", "pipeline:\n  processors:\n    - ecs: {}\n")
+		Example("Alerts for Elasticsearch", runs, formatExample("ecs", "ecs: {}"))
 }
 
 func init() {

@@ -18,8 +18,23 @@ func init() {
 	spec := service.NewConfigSpec().Categories("Parsing").Summary("Reads lines of logs in the formats that streams know; messages become JSON objects.").
 		Description("`format` and `fields` are written as in `streams`: json, csv (with its `fields`), syslog, cef, leef, logfmt, combined, regex; `fields` makes ints, floats and bools of texts. "+
 			"The object has the line's fields and, except for json, the line as `raw`; metadata stay. A line that its format does not know stays as it is, with an error that `catch` sees and that says at which byte.").
-		Field(service.NewAnyField("")).
-		Example("The log of sshd", "", "pipeline:\n  processors:\n    - parse:\n        format: { syslog: { message: '^(?P<result>Failed|Accepted) \\S+ for (?P<user>\\S+) from (?P<ip>\\S+) port (?P<port>\\d+)' } }\n        fields: { port: int }\n")
+		Fields(
+			service.NewAnyField("format").Description("How lines are written, as in [streams](../pipelines.md#formats): a name, or a name with settings.").
+				Example("logfmt").Example(map[string]any{"csv": map[string]any{"fields": []any{"time", "user"}}}),
+			service.NewAnyField("fields").Description("A mapping of what texts become, by field: int, float or bool, where they are such. Of JSON none: it has types of its own.").
+				Optional().Example(map[string]any{"port": "int"}),
+		).
+		Example("The log of sshd", runs, `input:
+  file_lines:
+    paths: [pipelines/data/auth.log]
+pipeline:
+  processors:
+    - parse:
+        format: { syslog: { message: '^(?P<result>Failed|Accepted) \S+ for (?P<user>\S+) from (?P<ip>\S+) port (?P<port>\d+)' } }
+        fields: { port: int }
+output:
+  file_rows: { path: ./out/sshd.jsonl }
+`)
 	err := service.RegisterBatchProcessor("parse", spec, func(conf *service.ParsedConfig, _ *service.Resources) (service.BatchProcessor, error) {
 		c, err := decodeParsed(conf, "parse", decodeParse)
 		return c, err

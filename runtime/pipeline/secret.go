@@ -69,7 +69,7 @@ func tlsField() *service.ConfigField {
 		service.NewStringField("key_file").Description("PEM file of its key.").Optional(),
 		service.NewStringField("server_name").Description("The name that the server's certificate must have, instead of its host.").Optional(),
 		service.NewBoolField("skip_verify").Description("Takes any certificate: anybody may pose as the server.").Default(false),
-	).Description("Of https connections.").Optional().Advanced()
+	).Description("Files and names of https connections.").Optional().Advanced()
 }
 
 func (d *decoder) tlsFiles(n *yaml.Node) (t tlsFiles) {

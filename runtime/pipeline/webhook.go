@@ -51,20 +51,20 @@ so, also after a crash.
 Rows of other kinds than `+"`kinds`"+` are passed over: put an output beside it that keeps them, error rows above all.`).
 		Fields(urls...).
 		Fields(
-			service.NewStringEnumField("method", "POST", "PUT", "PATCH", "DELETE", "GET").Description("The method.").Default("POST"),
-			service.NewAnyField("headers").Description("Headers: texts, or `{ env: NAME }` or `{ file: PATH }` for those that are secrets.").Optional().
+			service.NewStringEnumField("method", "POST", "PUT", "PATCH", "DELETE", "GET").Description("The method of requests.").Default("POST"),
+			service.NewAnyField("headers").Description("Headers, at most 64: texts, or `{ env: NAME }` or `{ file: PATH }` for those that are secrets.").Optional().
 				Example(map[string]any{"X-Severity": "{severity}", "X-Api-Key": map[string]any{"env": "FIREWALL_KEY"}}),
 			service.NewAnyField("body").Description("The body: a mapping or a list, sent as JSON, or a text.").Optional().
 				Example(map[string]any{"text": "{title}", "risk": "{risk_score}"}),
 			service.NewObjectField("auth", auth...).Description("Who we are: a user with a password, or a token.").Optional().Advanced(),
 			tlsField(),
 			service.NewObjectField("signature", secretFields("secret", "the secret that the receiver shares; after `whsec_` it is base64")...).
-				Description("Signs requests.").Optional(),
+				Description("The secret that requests are signed with; without it they are not.").Optional(),
 			service.NewStringListField("kinds").Description("The rows that are acted on: alert, row, late, error.").Default([]any{"alert"}),
 			service.NewStringEnumField("delivery", "at_least_once", "at_most_once").Description("What may happen when nobody knows whether a request was heard: once more, or never again.").Default("at_least_once"),
 			service.NewStringField("journal").Description("The file that remembers what was done and, with at_most_once, what was tried. `--fresh` moves it to PATH.old.").Optional().Example("./state/firewall.sent"),
 			service.NewObjectField("limit",
-				service.NewStringField("key").Description("Whom to count by.").Example("{row.source_ip}"),
+				service.NewStringField("key").Description("Whom to count by, a text with fields.").Example("{row.source_ip}"),
 				service.NewIntField("max").Description("How many actions, at most 10000."),
 				service.NewStringField("per").Description("In any span of time this long, by the clock, from 1s to 30d."),
 				service.NewStringEnumField("over", "error", "drop").Description("What becomes of one too many: an error row, or nothing; it is counted in the log.").Default("error"),
@@ -74,6 +74,25 @@ Rows of other kinds than `+"`kinds`"+` are passed over: put an output beside it 
 			service.NewIntField("max_in_flight").Description("Requests at the same time, at most 256; with 1 they are in the order of the rows.").Default(8),
 			service.NewBoolField("dry_run").Description("Whether requests are only printed.").Default(false),
 		).
+		Example("Tells of an address that fails to log in", runs+" It prints the requests; without `dry_run` it makes them.", `input:
+  file_lines:
+    paths: [pipelines/data/logins.jsonl]
+buffer:
+  detect:
+    name: webhook
+    state: ./state/webhook
+    streams:
+      logins: { time: { field: login_time } }
+    operators:
+      failures:
+        window: { from: logins, tumbling: 1m, key: source_ip, where: { status: failure }, aggregate: { n: count }, having: { n|gte: 5 } }
+        alert: { title: "{n} failures from {source_ip}", severity: medium }
+output:
+  webhook:
+    url: http://127.0.0.1:18080/hook
+    body: { text: "{severity}: {title}" }
+    dry_run: true
+`).
 		Example("A message to a chat for each alert, at most three an address in ten minutes", "", "output:\n  webhook:\n    url_env: CHAT_URL\n    body: { text: \"{severity}: {title}\" }\n"+
 			"    limit: { key: \"{row.source_ip}\", max: 3, per: 10m, over: drop }\n").
 		Example("A port is closed, once", "", "output:\n  webhook:\n    url: https://firewall.example.com/api/hosts/{row.host}/ports/{row.port}\n    method: DELETE\n    headers: { X-Api-Key: { env: FIREWALL_KEY } }\n"+
