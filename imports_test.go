@@ -43,6 +43,7 @@ var outside = map[string][]string{
 	"github.com/santhosh-tekuri":       {"/runtime/wasm", "/runtime/event"},
 	"github.com/bufbuild/protocompile": {"/runtime/event"},
 	"github.com/hamba/avro":            {"/runtime/event"},
+	"github.com/elastic/go-grok":       {"/runtime/event"},
 	"github.com/oschwald":              {"/runtime/table"},
 }
 

@@ -2,6 +2,7 @@ package event
 
 import (
 	"bytes"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -16,7 +17,7 @@ type Format struct {
 	Name  string
 	read  lineReader
 	by    *bySchema         // of records with a schema: instead of read
-	kind  map[string]Kind   // declared: Number or Bool
+	kind  map[string]Kind   // by the format, or declared: Number or Bool
 	types map[string]string // likewise, as they are written
 }
 
@@ -29,11 +30,16 @@ type lineReader interface {
 
 func newFormat(name string, read lineReader) *Format { return &Format{Name: name, read: read} }
 
-// Typed declares fields as int, float or bool: their texts become numbers and booleans where they are such.
+// Typed declares fields as int, float or bool: their texts become numbers and booleans where they are such. What the format itself says
+// of other fields stays.
 func (f *Format) Typed(types map[string]string) *Format {
 	out := *f
-	out.kind, out.types = map[string]Kind{}, types
+	out.kind, out.types = maps.Clone(f.kind), types
+	if out.kind == nil {
+		out.kind = map[string]Kind{}
+	}
 	for path, t := range types {
+		delete(out.kind, flat(path))
 		switch t {
 		case "int", "float":
 			out.kind[flat(path)] = Number

@@ -1,10 +1,13 @@
 package pipeline
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -18,10 +21,10 @@ var plainFormats = map[string]func() *event.Format{
 	"cef": event.CEF, "leef": event.LEEF, "logfmt": event.Logfmt, "combined": event.Combined,
 }
 
-var formatNames = []string{"json", "csv", "syslog", "cef", "leef", "logfmt", "combined", "regex", event.KindAvro, event.KindProtobuf, event.KindJSONSchema}
+var formatNames = []string{"json", "csv", "syslog", "cef", "leef", "logfmt", "combined", "regex", "grok", event.KindAvro, event.KindProtobuf, event.KindJSONSchema}
 
 // settled are the formats that may have settings.
-var settled = []string{"csv", "regex", "syslog", event.KindAvro, event.KindProtobuf, event.KindJSONSchema}
+var settled = []string{"csv", "regex", "grok", "syslog", event.KindAvro, event.KindProtobuf, event.KindJSONSchema}
 
 // timestamp is the field of an event's time where the format has one.
 const timestamp = "timestamp"
@@ -111,6 +114,10 @@ func (d *decoder) formatOf(n *yaml.Node, name string, body *mapping) *event.Form
 		return d.regex(body)
 	case name == "regex":
 		d.wrong(n, `format regex needs its pattern: write { regex: { pattern: "^(?P<user>\\S+) ..." } }`)
+	case name == "grok" && body != nil:
+		return d.grok(body)
+	case name == "grok":
+		d.wrong(n, `format grok needs its pattern: write { grok: { pattern: "^%%{IP:client} ..." } }`)
 	case plainFormats[name] != nil:
 		return plainFormats[name]()
 	case n.Kind != yaml.ScalarNode || n.Tag != "!!str":
@@ -242,6 +249,60 @@ func (d *decoder) regex(m *mapping) *event.Format {
 		d.wrong(n, "pattern: %v", err)
 	}
 	return f
+}
+
+// grok reads { pattern, patterns }: a grok pattern, and those of one's own by name.
+func (d *decoder) grok(m *mapping) *event.Format {
+	n := m.need("pattern", `a grok pattern, such as "^%{IP:client} %{WORD:method}"`)
+	at, own := map[string]*yaml.Node{}, map[string]string{}
+	if x := m.get("patterns"); x != nil {
+		if p := d.mapping(x, "patterns"); p != nil {
+			for _, e := range p.entries {
+				at[e.key.Value] = e.value
+				if own[e.key.Value] = d.text(e.value, "a pattern"); !grokName.MatchString(e.key.Value) {
+					d.wrong(e.key, "a pattern's name has letters, digits and _, not %s", shown(e.key))
+				}
+			}
+			if len(own) > event.GrokOwnMax {
+				d.wrong(x, "%d patterns, the limit is %d", len(own), event.GrokOwnMax)
+			}
+		}
+	}
+	m.done()
+	pattern := d.text(n, "pattern")
+	if pattern == "" {
+		return nil
+	}
+	f, err := event.Grok(pattern, own)
+	if err != nil {
+		d.grokFault(n, at, err)
+	}
+	return f
+}
+
+var grokName = regexp.MustCompile(`^\w{1,100}$`)
+
+// grokFault says what is wrong with a pattern, and which name was perhaps meant.
+func (d *decoder) grokFault(n *yaml.Node, own map[string]*yaml.Node, err error) {
+	what, text := "pattern", err.Error()
+	var fault *event.GrokError
+	if errors.As(err, &fault) {
+		if x := own[fault.In]; x != nil {
+			n, what = x, fault.In
+		}
+		if fault.Name != "" {
+			known := append(slices.Collect(maps.Keys(own)), event.GrokNames()...)
+			meant := suggest(fault.Name, known)
+			if upper := strings.ToUpper(fault.Name); slices.Contains(known, upper) {
+				meant = fmt.Sprintf("; did you mean %q?", upper)
+			}
+			if !strings.HasPrefix(meant, "; did you mean") { // there are hundreds
+				meant = "; define it under `patterns`"
+			}
+			text += meant
+		}
+	}
+	d.wrong(n, "%s: %s", what, text)
 }
 
 // noField says that a stream's lines cannot have a field.

@@ -16,7 +16,7 @@ import (
 
 func init() {
 	spec := service.NewConfigSpec().Categories("Parsing").Summary("Reads lines of logs in the formats that streams know; messages become JSON objects.").
-		Description("`format` and `fields` are written as in `streams`: json, csv (with its `fields`), syslog, cef, leef, logfmt, combined, regex; `fields` makes ints, floats and bools of texts. "+
+		Description("`format` and `fields` are written as in `streams`: json, csv (with its `fields`), syslog, cef, leef, logfmt, combined, regex, grok; `fields` makes ints, floats and bools of texts. "+
 			"The object has the line's fields and, except for json, the line as `raw`; metadata stay. A line that its format does not know stays as it is, with an error that `catch` sees and that says at which byte.").
 		Fields(
 			service.NewAnyField("format").Description("How lines are written, as in [streams](../pipelines.md#formats): a name, or a name with settings.").
@@ -34,6 +34,16 @@ pipeline:
         fields: { port: int }
 output:
   file_rows: { path: ./out/sshd.jsonl }
+`).
+		Example("An access log, by a grok pattern", runs, `input:
+  file_lines:
+    paths: [pipelines/data/access.log]
+pipeline:
+  processors:
+    - parse:
+        format: { grok: { pattern: '^%{HTTPD_COMBINEDLOG}' } }
+output:
+  file_rows: { path: ./out/access.jsonl }
 `)
 	err := service.RegisterBatchProcessor("parse", spec, func(conf *service.ParsedConfig, _ *service.Resources) (service.BatchProcessor, error) {
 		c, err := decodeParsed(conf, "parse", decodeParse)
