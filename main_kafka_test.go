@@ -238,20 +238,20 @@ func TestIntegrationKafka(t *testing.T) {
 	t.Run("example", func(t *testing.T) { kafkaExample(t, broker) })
 	server("wipe")
 	server("up")
-	t.Run("killed", func(t *testing.T) {
-		kafkaKilled(t, broker, 150_000, *kills, func(r *rand.Rand) {
-			switch r.IntN(4) {
-			case 0:
-				server("stop")
-			case 1:
-				server("kill")
-			default:
-				return
-			}
-			time.Sleep(time.Duration(r.IntN(2000)) * time.Millisecond)
-			server("up")
-		})
-	})
+	disturb := func(r *rand.Rand) {
+		switch r.IntN(4) {
+		case 0:
+			server("stop")
+		case 1:
+			server("kill")
+		default:
+			return
+		}
+		time.Sleep(time.Duration(r.IntN(2000)) * time.Millisecond)
+		server("up")
+	}
+	t.Run("killed", func(t *testing.T) { kafkaKilled(t, broker, 150_000, *kills, disturb) })
+	t.Run("members", func(t *testing.T) { membersKilled(t, broker, 20_000, (*kills+1)/2, disturb) })
 }
 
 // kafkaKilled produces records while the pipeline runs, kills it at random moments and lets disturb do what it likes between; at the end

@@ -1,7 +1,7 @@
 // Package kafka reads topics as blocks of records and writes rows as records, over franz-go. It knows nothing of Benthos, graphs or
 // storage: where reading goes on is told to it, and how far it came stands in the blocks.
 //
-// Partitions are assigned explicitly, since state on a disk cannot follow a group's rebalance. What no retry mends is a *Stop, with
+// Partitions are assigned explicitly, since state on a disk cannot follow a group's rebalance; member.go is for pipelines without state. What no retry mends is a *Stop, with
 // the reason and the next step; everything else is retried for ever. Read reader.go first; plan.go decides where reading begins,
 // writer.go is the other direction.
 package kafka

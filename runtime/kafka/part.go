@@ -58,19 +58,19 @@ func (p *part) mark(m event.Mark, live bool) *event.Block {
 // recordSize is what a record counts for in memory.
 func recordSize(r *kgo.Record) int { return len(r.Key) + len(r.Value) + 200 }
 
-// ahead are the records of the next block.
-func (p *part) ahead() []*kgo.Record {
+// ahead are the records of the next block of a queue.
+func ahead(queue []*kgo.Record) []*kgo.Record {
 	n, bytes := 0, 0
-	for n < len(p.queue) && n < blockLines && (n == 0 || bytes+len(p.queue[n].Value) <= blockBytes) {
-		bytes += len(p.queue[n].Value)
+	for n < len(queue) && n < blockLines && (n == 0 || bytes+len(queue[n].Value) <= blockBytes) {
+		bytes += len(queue[n].Value)
 		n++
 	}
-	return p.queue[:n:n]
+	return queue[:n:n]
 }
 
 // cut takes them off the queue.
 func (p *part) cut() []*kgo.Record {
-	recs := p.ahead()
+	recs := ahead(p.queue)
 	for _, r := range recs {
 		p.size -= recordSize(r)
 	}
@@ -99,17 +99,22 @@ func (b *block) fill(p *part, recs []*kgo.Record, live bool, valueMax int) {
 	b.Partition, b.Meta, b.Origin, b.Live, b.Mark = p.name, p.meta, p.origin, live, event.NoMark
 	b.Data, b.Lines = b.Data[:0], b.Lines[:0]
 	for _, r := range recs {
-		value, fault := r.Value, ""
-		switch {
-		case value == nil:
-			fault = faultTombstone
-		case len(value) > valueMax:
-			value, fault = value[:min(len(value), faultBytes)], faultTooLong
-		}
+		value, fault := valueOf(r, valueMax)
 		from := uint32(len(b.Data))
 		b.Data = append(b.Data, value...)
 		b.Lines = append(b.Lines, event.Line{Off: r.Offset, Next: r.Offset + 1, Start: from, End: uint32(len(b.Data)), Fault: fault})
 	}
+}
+
+// valueOf is a record's value, and what is wrong with it.
+func valueOf(r *kgo.Record, max int) (value []byte, fault string) {
+	switch {
+	case r.Value == nil:
+		return nil, faultTombstone
+	case len(r.Value) > max:
+		return r.Value[:min(len(r.Value), faultBytes)], faultTooLong
+	}
+	return r.Value, ""
 }
 
 // beside gives what of a record is not its value (event.Beside): _key, _timestamp in epoch milliseconds, _topic, _partition, _offset,

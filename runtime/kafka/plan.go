@@ -28,6 +28,7 @@ type Input struct {
 	Lost      string    // what becomes of a partition whose position is gone: stop, earliest or latest
 	UntilEnd  bool      // end where the partitions end now
 	Group     string    // whose offsets are published; empty: nobody's
+	Member    string    // the group that deals partitions out, of OpenMember; empty: Share says which, and positions are told to Open
 	RecordMax int       // longest value, bytes
 	Registry  *Registry // of records that begin with the id of a schema; nil: there are none
 }
@@ -173,7 +174,15 @@ func (in Input) place(topic string, num int32, id kadm.TopicID, b bounds, positi
 		in.Log.warn("kafka_records: %s; going on at offset %d, the latest", why, b.end)
 		return gen, b.end, nil
 	}
-	return 0, 0, stopf("%s; %s", why, lostSteps)
+	return 0, 0, stopf("%s; %s", why, in.lostSteps())
+}
+
+// lostSteps is what to do about records that are gone.
+func (in Input) lostSteps() string {
+	if in.Member != "" {
+		return "to go on without what is gone set `on_lost: earliest` (all that is there) or `latest`"
+	}
+	return lostSteps
 }
 
 const lostSteps = "to go on without what is gone set `on_lost: earliest` (all that is there) or `latest`, or start over with --fresh"
@@ -258,14 +267,8 @@ func (in Input) locate(ctx context.Context, adm *kadm.Client, topics kadm.TopicD
 	}
 	first, err := adm.ListStartOffsets(ctx, names...)
 	end, err2 := adm.ListCommittedOffsets(ctx, names...)
-	begin := first
-	var err3 error
-	switch {
-	case start == Latest:
-		begin = end
-	case start >= 0:
-		begin, err3 = adm.ListOffsetsAfterMilli(ctx, int64(start), names...)
-	}
+	in.Start = start
+	begin, err3 := in.starts(ctx, adm, names)
 	if err := errors.Join(err, err2, err3); err != nil {
 		return nil, lookError(err)
 	}
@@ -292,6 +295,17 @@ func (in Input) locate(ctx context.Context, adm *kadm.Client, topics kadm.TopicD
 		}
 	}
 	return parts, nil
+}
+
+// starts are where partitions without a position begin.
+func (in Input) starts(ctx context.Context, adm *kadm.Client, topics []string) (kadm.ListedOffsets, error) {
+	switch {
+	case in.Start == Latest:
+		return adm.ListCommittedOffsets(ctx, topics...)
+	case in.Start >= 0:
+		return adm.ListOffsetsAfterMilli(ctx, int64(in.Start), topics...)
+	}
+	return adm.ListStartOffsets(ctx, topics...)
 }
 
 // hasTopic asks whether a topic is there and may be written to.

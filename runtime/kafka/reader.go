@@ -202,7 +202,7 @@ func (r *Reader) ask(p *part) bool {
 		return false
 	}
 	ids := r.schemas.missing(func(yield func([]byte) bool) {
-		for _, rec := range p.ahead() {
+		for _, rec := range ahead(p.queue) {
 			if len(rec.Value) <= r.in.RecordMax && !yield(rec.Value) {
 				return
 			}
@@ -356,36 +356,45 @@ func (r *Reader) take(f kgo.FetchTopicPartition) {
 	}
 }
 
-// fault stops the reader for what no retry mends. The client retries everything else, and says so.
+// fault stops the reader for what no retry mends.
 func (r *Reader) fault(p *part, f kgo.FetchTopicPartition) {
-	err, at := f.Err, int64(-1)
+	at := int64(-1)
 	if p != nil {
 		r.mu.Lock()
 		at = p.next
 		r.mu.Unlock()
 	}
+	if err := r.in.fault(r.health, f, at); err != nil {
+		r.stop(err)
+	}
+}
+
+// fault says why the error of a fetch, at an offset, stops reading; nil: the client tries again, which is said.
+func (in Input) fault(h *health, f kgo.FetchTopicPartition, at int64) error {
+	err := f.Err
 	where := fmt.Sprintf("topic %s, partition %d, offset %d", f.Topic, f.Partition, at)
 	var loss *kgo.ErrDataLoss
 	var large *kgo.ErrDecompressTooLarge
 	switch {
 	case errors.Is(err, context.Canceled), errors.Is(err, kgo.ErrClientClosed):
 	case errors.Is(err, kerr.OffsetOutOfRange):
-		r.stop(stopf("%s: the offset is not there any more: it was deleted before it was read (retention), or the cluster has lost records; %s", where, lostSteps))
+		return stopf("%s: the offset is not there any more: it was deleted before it was read (retention), or the cluster has lost records; %s", where, in.lostSteps())
 	case errors.As(err, &loss):
-		r.stop(stopf("%s: the cluster has lost records: %w; %s", where, err, lostSteps))
+		return stopf("%s: the cluster has lost records: %w; %s", where, err, in.lostSteps())
 	case errors.Is(err, kerr.UnknownTopicID):
-		r.stop(stopf("topic %s was deleted, and perhaps made anew; %s", f.Topic, lostSteps))
+		return stopf("topic %s was deleted, and perhaps made anew; %s", f.Topic, in.lostSteps())
 	case errors.As(err, &large):
-		r.stop(stopf("%s: a batch grows to more than %d MiB when it is decompressed: %w", where, decompressMax>>20, err))
+		return stopf("%s: a batch grows to more than %d MiB when it is decompressed: %w", where, decompressMax>>20, err)
 	case forbidden(err):
-		r.stop(stopf("%s: %w", where, lookError(err)))
+		return stopf("%s: %w", where, lookError(err))
 	case kerr.IsRetriable(err), !isKafka(err):
-		if r.health.first(where + err.Error()) {
-			r.in.Log.warn("kafka_records: %s: %v; trying again", where, err)
+		if h.first(where + err.Error()) {
+			in.Log.warn("kafka_records: %s: %v; trying again", where, err)
 		}
 	default:
-		r.stop(stopf("%s: %w", where, err))
+		return stopf("%s: %w", where, err)
 	}
+	return nil
 }
 
 // isKafka says whether a broker has answered with the error.

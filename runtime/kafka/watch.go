@@ -71,20 +71,26 @@ func (r *Reader) look(missing map[string]int) error {
 	if err != nil {
 		return nil
 	}
+	if err := r.in.gone(topics, missing); err != nil {
+		return err
+	}
 	for _, name := range r.in.Topics {
-		t, ok := topics[name]
-		if !ok || errors.Is(t.Err, kerr.UnknownTopicOrPartition) {
-			if missing[name]++; missing[name] >= missingMax {
-				return stopf("topic %s was deleted; correct `topics`, or make it anew: %s", name, lostSteps)
+		if t, ok := topics[name]; ok && t.Err == nil {
+			if err := r.compare(ctx, t); err != nil {
+				return err
 			}
-			continue
 		}
-		missing[name] = 0
-		if t.Err != nil {
-			continue
-		}
-		if err := r.compare(ctx, t); err != nil {
-			return err
+	}
+	return nil
+}
+
+// gone says which topic was not there too often; missing counts how often each was not.
+func (in Input) gone(topics kadm.TopicDetails, missing map[string]int) error {
+	for _, name := range in.Topics {
+		if t, ok := topics[name]; ok && !errors.Is(t.Err, kerr.UnknownTopicOrPartition) {
+			missing[name] = 0
+		} else if missing[name]++; missing[name] >= missingMax {
+			return stopf("topic %s was deleted; correct `topics`, or make it anew: %s", name, in.lostSteps())
 		}
 	}
 	return nil

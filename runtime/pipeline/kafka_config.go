@@ -70,6 +70,10 @@ func (d *decoder) kafkaRecords(in *kafka.Input, m *mapping) {
 	in.UntilEnd = d.enum(m.get("until"), "until", "stopped", "stopped", "end") == "end"
 	in.Lost = d.enum(m.get("on_lost"), "on_lost", "stop", "stop", "earliest", "latest")
 	in.Group = d.text(m.get("consumer_group"), "consumer_group")
+	if n := m.get("group"); n != nil {
+		in.Member = d.text(n, "group")
+		d.ofMember(m)
+	}
 	in.RecordMax = 1 << 20
 	if n := m.get("max_record"); n != nil {
 		max, err := parseSize("max_record", n.Value, 1, lineLimit)
@@ -84,6 +88,20 @@ func (d *decoder) kafkaRecords(in *kafka.Input, m *mapping) {
 		}
 	}
 	m.done()
+}
+
+// ofMember says what a member of a group has no use for, but for defaults, which Benthos writes out.
+func (d *decoder) ofMember(m *mapping) {
+	for _, x := range []struct{ name, usual, why string }{
+		{"partitions", "all", "the group deals partitions out"},
+		{"until", "stopped", "a group's records have no end"},
+		{"consumer_group", "", "its offsets are those of `group`"},
+		{"schema_registry", "", "records are decoded for the streams of a `detect` buffer"},
+	} {
+		if n := peek(m.node, x.name); n != nil && (x.usual == "" || n.Value != x.usual) {
+			d.wrong(m.key(x.name), "%s does not go with group: %s; remove it", x.name, x.why)
+		}
+	}
 }
 
 // decodeKafkaRows reads the mapping under an output's `kafka_rows`.

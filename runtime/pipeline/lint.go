@@ -281,8 +281,12 @@ func (c *checker) connector(key, n *yaml.Node) bool {
 	}
 	switch key.Value {
 	case "kafka_records":
-		if _, problems = decodeKafkaRecords(substituted(n)); c.from == 0 {
+		group := peek(n, "group")
+		switch _, problems = decodeKafkaRecords(substituted(n)); {
+		case c.from == 0 && group == nil:
 			c.at(key, "kafka_records %v", errNoDetect)
+		case c.from > 0 && group != nil:
+			c.at(group, "kafka_records %v", errTwice)
 		}
 	case "kafka_rows":
 		_, problems = decodeKafkaRows(substituted(n))
