@@ -213,6 +213,10 @@ func (e *env) together(f runFlags, all []*stream) (status int) {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	defer signal.Stop(signals)
+	kept, committed := "", "" // without a detect buffer there is no state
+	if slices.ContainsFunc(all, func(s *stream) bool { return s.conf != nil }) {
+		kept, committed = ": the state is kept, and the next start goes on here", "; what was committed is kept"
+	}
 	ended := make(chan *stream, len(all))
 	left := 0
 	for _, s := range all {
@@ -249,10 +253,10 @@ func (e *env) together(f runFlags, all []*stream) (status int) {
 		case <-signals:
 			show.clear()
 			if slices.ContainsFunc(all, func(s *stream) bool { return !s.over && s.run.Stopped() }) {
-				e.say("tocsin run: stopped at once; what was committed is kept")
+				e.say("tocsin run: stopped at once%s", committed)
 				return failed
 			}
-			e.say("stopping: the state is kept, and the next start goes on here (again: stop at once)")
+			e.say("stopping%s (again: stop at once)", kept)
 			e.stopAll(all)
 		}
 	}

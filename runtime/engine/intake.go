@@ -31,8 +31,8 @@ type intake struct {
 	used  []*decoded                   // used up in this engine block: recycled after it
 	await []func()                     // to call after the next commit
 	idler idler
-	begun int     // partitions that begin somewhere, to be committed
-	halts []error // of partitions that stopped, to be said
+	begun int    // partitions that begin somewhere, to be committed
+	halts []Halt // of partitions that stopped, to be said
 
 	stats Stats
 }
@@ -579,7 +579,7 @@ func (in *intake) take(d *decoded, items []Item, faults []fault) ([]Item, []faul
 func (in *intake) halt(d *decoded) {
 	p, l := d.part, &d.lines[d.at]
 	p.halted = true
-	in.halts = append(in.halts, fmt.Errorf("%s stops at position %d: %s; correct `fields` or the schema and start again; everything else goes on", p.name, d.block.Lines[d.at].Off, l.detail))
+	in.halts = append(in.halts, Halt{p.name, d.block.Lines[d.at].Off, l.detail})
 	if p.isLive {
 		in.live = slices.DeleteFunc(slices.Clone(in.live), func(x *decoded) bool { return x.part == p })
 		return

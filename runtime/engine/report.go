@@ -27,6 +27,19 @@ type Report struct {
 	Commits   Histogram        // from the hand-over of an epoch to its end, disk included
 	Keys      KeyMemory
 	Outbox    OutboxReport
+	Halts     []Halt
+}
+
+// Halt is a partition of which nothing more is taken in this run, before the record at a position, since it does not fit its stream; a run
+// that comes to its end has failed by it.
+type Halt struct {
+	Partition string
+	Position  int64
+	Why       string
+}
+
+func (h Halt) Error() string {
+	return fmt.Sprintf("%s stops at position %d: %s; correct `fields` or the schema and start again; everything else goes on", h.Partition, h.Position, h.Why)
 }
 
 // StreamReport is a stream. Its watermark is ms, operator.NegInf before any row, operator.PosInf after the end.
@@ -139,12 +152,27 @@ func (r *Runner) Taking() error {
 	return nil
 }
 
+// Halts are the partitions that have stopped so far, in the order in which they did.
+func (r *Runner) Halts() []Halt {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.halts)
+}
+
+// halted are the same as errors.
+func (r *Runner) halted() (out []error) {
+	for _, h := range r.Halts() {
+		out = append(out, h)
+	}
+	return out
+}
+
 // report is made by the loop, which owns everything in it.
 func (r *Runner) report() *Report {
 	g := r.graph
 	u := g.usage()
 	rep := &Report{Pipeline: r.spec.Name, At: r.opt.Now(), Position: g.p, Stats: r.Stats(), Blocks: g.meter.blocks, Busy: g.meter.total, Searching: g.meter.indexed,
-		Errors: maps.Clone(map[string]int64(g.errors)), Commits: r.commits, Keys: KeyMemory{u.hot, u.tails, u.rest, u.stored}}
+		Errors: maps.Clone(map[string]int64(g.errors)), Commits: r.commits, Keys: KeyMemory{u.hot, u.tails, u.rest, u.stored}, Halts: r.Halts()}
 	r.mu.Lock()
 	rep.Outbox = OutboxReport{Rows: int64(len(r.box.rows) + r.box.resting), Bytes: int64(r.box.size), Sent: int64(r.box.flying)}
 	r.mu.Unlock()

@@ -59,7 +59,6 @@ type Runner struct {
 	written chan error
 	moved   int // rows that were taken since the last epoch
 	last    time.Time
-	halted  error            // partitions that stopped, at which the run will have failed
 	flight  []*Out           // of the epoch being written
 	after   []func()         // likewise: what to call when it is on disk
 	read    map[string]int64 // likewise: the positions in it, if somebody wants to know
@@ -68,6 +67,7 @@ type Runner struct {
 	inbox   []*event.Block
 	ended   bool // no more blocks: the input is exhausted
 	stopped bool // no more blocks: the process stops
+	halts   []Halt
 	box     outbox
 	stats   Stats
 	err     error
@@ -256,7 +256,7 @@ func (r *Runner) work() error {
 			return err
 		}
 		if atEnd && !r.writing && r.moved == 0 && r.box.empty(&r.mu) {
-			return errors.Join(r.finish(), r.halted)
+			return errors.Join(append([]error{r.finish()}, r.halted()...)...)
 		}
 		if !drew && empty {
 			if err := r.wait(); err != nil {
@@ -284,9 +284,13 @@ func (r *Runner) advance() (drew bool, err error) {
 	r.items, r.faults = r.intake.draw(r.items[:0], r.faults[:0], r.opt.BlockRows)
 	for _, err := range r.intake.halts {
 		r.opt.Warn("%v", err)
-		r.halted = errors.Join(r.halted, err)
 	}
-	r.intake.halts = r.intake.halts[:0]
+	if len(r.intake.halts) > 0 {
+		r.mu.Lock()
+		r.halts = append(r.halts, r.intake.halts...)
+		r.mu.Unlock()
+		r.intake.halts = r.intake.halts[:0]
+	}
 	if len(r.items) == 0 {
 		r.intake.recycle()
 		return false, nil

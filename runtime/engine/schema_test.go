@@ -89,6 +89,9 @@ func TestSchemaThatDoesNotFit(t *testing.T) {
 		if err.Error() != why || !slices.Equal(said, []string{why}) {
 			t.Errorf("live %v: %v, said %q", live, err, said)
 		}
+		if want := []Halt{{"a1", 2, "schema 2 does not fit the stream: field v is declared to be of type int, and is string there"}}; !slices.Equal(run.Halts(), want) {
+			t.Errorf("live %v: %v", live, run.Halts())
+		}
 		if err := run.Close(); err == nil || errors.Is(err, io.EOF) {
 			t.Errorf("live %v: the run ended without an error: %v", live, err)
 		}

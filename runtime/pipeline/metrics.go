@@ -37,6 +37,8 @@ var (
 	mDelay         = metric("stream_watermark_delay_seconds", "How far the watermark is behind the clock.", "stream")
 	mParts         = metric("stream_partitions", "Partitions (files, topics' partitions) that feed a stream.", "stream")
 
+	mStopped = metric("stopped_partitions", "Partitions of which nothing more is taken, since their records do not fit their stream.")
+
 	mSeen   = metric("operator_source_rows_total", "Rows that the sources of an operator have said.", "operator", "kind")
 	mTaken  = metric("operator_taken_rows_total", "Rows of them that its conditions, and the patterns of its plugin, let through.", "operator", "kind")
 	mOut    = metric("operator_rows_total", "Rows that an operator has said.", "operator", "kind")
@@ -77,7 +79,7 @@ var (
 	mSearch  = metric("engine_search_seconds_total", "Of that, searching rows for the literals of all conditions at once.")
 	mAge     = metric("report_age_seconds", "How old these figures are: more than a moment if the engine does not answer, or has ended.")
 	mLag     = metric("kafka_lag_records", "Records of a partition that were not handed over yet, as of the last fetch.", "topic", "partition")
-	everyOne = []*prometheus.Desc{mPipeline, mRecords, mBytes, mSkipped, mDropped, mErrors, mLateBefore, mStreamRecords, mWatermark, mDelay, mParts, mSeen, mTaken, mOut, mAlerts, mLate,
+	everyOne = []*prometheus.Desc{mPipeline, mRecords, mBytes, mSkipped, mDropped, mErrors, mLateBefore, mStreamRecords, mWatermark, mDelay, mParts, mStopped, mSeen, mTaken, mOut, mAlerts, mLate,
 		mTime, mKeys, mCalls, mRows, mFuel, mCallTime, mFailures, mPoisoned, mUnjudged, mInstances, mPeak, mKept, mOff, mOpenings, mReplaced, mKeptOld, mHits, mOutbox, mFlying, mOutBytes, mSent, mSentA, mRejected, mRefused,
 		mCommit, mMemory, mStored, mBlocks, mBusy, mSearch, mAge, mLag}
 )
@@ -147,7 +149,7 @@ func (c *scrape) whole(rep *engine.Report) {
 		mRejected: s.Rejected, mRefused: s.Refused, mBlocks: rep.Blocks} {
 		c.count(d, float64(n))
 	}
-	for d, n := range map[*prometheus.Desc]int64{mOutbox: rep.Outbox.Rows, mFlying: rep.Outbox.Sent, mOutBytes: rep.Outbox.Bytes, mStored: rep.Keys.Stored} {
+	for d, n := range map[*prometheus.Desc]int64{mOutbox: rep.Outbox.Rows, mFlying: rep.Outbox.Sent, mOutBytes: rep.Outbox.Bytes, mStored: rep.Keys.Stored, mStopped: int64(len(rep.Halts))} {
 		c.gauge(d, float64(n))
 	}
 	c.count(mBusy, rep.Busy.Seconds())

@@ -134,7 +134,8 @@ func answer(w http.ResponseWriter, err error) {
 	fmt.Fprintln(w, "ok")
 }
 
-// ready says why the pipeline takes no events: it has not recovered its state yet, it has failed, it stops, or its input has ended.
+// ready says why the pipeline takes no events, or not all of them: it has not recovered its state yet, it has failed, it stops, its input has
+// ended, or partitions have stopped.
 func (m *Monitor) ready() error {
 	if m.fails() != nil {
 		return errors.New("the run has failed; its log says why")
@@ -145,6 +146,11 @@ func (m *Monitor) ready() error {
 		return errors.New("the input has ended, or the run is being stopped")
 	case r == nil && m.detect:
 		return errors.New("no run: the state is being recovered, or the run has ended")
+	case r == nil:
+		return nil
+	}
+	if all := r.Halts(); len(all) > 0 {
+		return fmt.Errorf("partitions that have stopped: %d; %w", len(all), all[0])
 	}
 	return nil
 }

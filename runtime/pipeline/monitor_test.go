@@ -239,6 +239,47 @@ func TestMonitor(t *testing.T) {
 	}
 }
 
+// A partition whose records have come to another schema is in all answers, with the reason.
+func TestMonitorStopped(t *testing.T) {
+	run := startEngine(t, decodedDetect(t, `
+name: stopped
+state: unused
+streams: { s: { format: avro, time: { field: t, format: epoch_ms }, fields: { n: int } } }
+operators: { all: { filter: { from: s, where: { n|gte: 0 } } } }
+`), engine.Options{})
+	m := &Monitor{runner: func() *engine.Runner { return run }, fails: func() error { return nil }, lags: func() []kafka.Lag { return nil }, detect: true, now: time.Now}
+	run.Push(announced("logins/0"))
+	b := linesBlock("logins/0", 7, []string{"\x00\x00\x00\x00\x01\x02\x04", "\x00\x00\x00\x00\x02\x02\x02x"})
+	b.Live = true
+	b.Schemas = func(id uint32) (*event.Schema, error) {
+		kind := map[uint32]string{1: "long", 2: "string"}[id]
+		return event.NewSchema(int(id), event.KindAvro, `{"type":"record","name":"R","fields":[{"name":"t","type":"long"},{"name":"n","type":"`+kind+`"}]}`, nil), nil
+	}
+	if code, body := get(t, m, "/ready"); code != 200 {
+		t.Errorf("%d %s", code, body)
+	}
+	run.Push(b)
+	for len(run.Halts()) == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	const why = "schema 2 does not fit the stream: field n is declared to be of type int, and is string there"
+	if code, body := get(t, m, "/ready"); code != 503 || !strings.HasPrefix(body, "partitions that have stopped: 1; logins/0 stops at position 8: "+why) {
+		t.Errorf("%d %s", code, body)
+	}
+	if code, body := get(t, m, "/live"); code != 200 {
+		t.Errorf("%d %s", code, body)
+	}
+	_, text := get(t, m, "/metrics")
+	if v, n := sumOf(scraped(t, text)["tocsin_stopped_partitions"]); v != 1 || n != 1 {
+		t.Errorf("%v, %d series", v, n)
+	}
+	_, stats := get(t, m, "/stats")
+	var doc statsDoc
+	if err := json.Unmarshal([]byte(stats), &doc); err != nil || doc.Ready || len(doc.Stopped) != 1 || doc.Stopped[0] != (haltDoc{"logins/0", 8, why}) {
+		t.Errorf("%v: %s", err, stats)
+	}
+}
+
 // A loop that does not turn is not alive; one without anything to do turns.
 func TestLive(t *testing.T) {
 	var run *engine.Runner

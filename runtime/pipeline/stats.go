@@ -31,6 +31,7 @@ type statsDoc struct {
 	Errors    map[string]int64 `json:"errors"`
 	Engine    engineDoc        `json:"engine"`
 	Streams   []streamDoc      `json:"streams"`
+	Stopped   []haltDoc        `json:"stopped,omitempty"`
 	Operators []operatorDoc    `json:"operators"`
 	Commits   commitsDoc       `json:"commits"`
 	State     stateDoc         `json:"state"`
@@ -53,6 +54,13 @@ type streamDoc struct {
 	Partitions int    `json:"partitions"`
 	Watermark  string `json:"watermark,omitempty"`
 	DelayMS    *int64 `json:"delay_ms,omitempty"`
+}
+
+// haltDoc is a partition of which nothing more is taken.
+type haltDoc struct {
+	Partition string `json:"partition"`
+	Position  int64  `json:"position"`
+	Reason    string `json:"reason"`
 }
 
 type operatorDoc struct {
@@ -190,6 +198,9 @@ func statsOf(rep *engine.Report, lags []kafka.Lag, now time.Time) *statsDoc {
 			d.Watermark, d.DelayMS = string(event.AppendTime(nil, x.Watermark)), &delay
 		}
 		doc.Streams = append(doc.Streams, d)
+	}
+	for _, h := range rep.Halts[:min(len(rep.Halts), seriesMax)] {
+		doc.Stopped = append(doc.Stopped, haltDoc{h.Partition, h.Position, h.Why})
 	}
 	for i := range rep.Operators {
 		o := &rep.Operators[i]
