@@ -16,12 +16,13 @@ var layers = []struct {
 	why  string
 }{
 	{"/runtime/cli", []string{"/runtime/pipeline", "/runtime/engine", "/runtime/event"}, "commands put Benthos and our components together; they decide nothing about events"},
-	{"/runtime/pipeline", []string{"/runtime/engine", "/runtime/kafka", "/runtime/elastic", "/runtime/wasm", "/abi", "/runtime/operator", "/runtime/state", "/runtime/table", "/runtime/match", "/runtime/alert", "/runtime/event"}, "Benthos components and YAML; the one place that knows both Benthos and the engine"},
+	{"/runtime/pipeline", []string{"/runtime/engine", "/runtime/kafka", "/runtime/elastic", "/runtime/credential", "/runtime/wasm", "/abi", "/runtime/operator", "/runtime/state", "/runtime/table", "/runtime/match", "/runtime/alert", "/runtime/event"}, "Benthos components and YAML; the one place that knows both Benthos and the engine"},
 	{"/runtime/engine", []string{"/runtime/operator", "/runtime/state", "/runtime/wasm", "/abi", "/runtime/table", "/runtime/match", "/runtime/alert", "/runtime/event"}, "must run without Benthos, so that it can be tested and embedded without it"},
 	{"/runtime/operator", []string{"/runtime/match", "/runtime/event"}, "pure functions on one key's state: no goroutine, no clock, no storage"},
 	{"/runtime/state", []string{"/runtime/event"}, "knows bytes and Badger, and nothing of what the bytes mean"},
 	{"/runtime/wasm", []string{"/runtime/event", "/abi"}, "the sandbox: rows in, hits out; it knows neither graphs nor storage"},
-	{"/runtime/kafka", []string{"/runtime/event"}, "records in and out as blocks and rows; what they mean, and where positions are kept, others know"},
+	{"/runtime/kafka", []string{"/runtime/event", "/runtime/credential"}, "records in and out as blocks and rows; what they mean, and where positions are kept, others know"},
+	{"/runtime/credential", nil, "where secrets are; nobody's business but of those who connect"},
 	{"/runtime/elastic", nil, "documents in, what became of them out; what they mean others know"},
 	{"/runtime/elastic/double", nil, "a server for tests; what it is must not come from what it tests"},
 	{"/runtime/table", []string{"/runtime/match", "/runtime/event"}, "what files know: it reads addresses as conditions do, and knows nothing of operators"},

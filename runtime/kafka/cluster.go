@@ -9,10 +9,8 @@ package kafka
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"time"
 
@@ -22,57 +20,28 @@ import (
 	"github.com/twmb/franz-go/pkg/sasl/oauth"
 	"github.com/twmb/franz-go/pkg/sasl/plain"
 	"github.com/twmb/franz-go/pkg/sasl/scram"
+
+	"github.com/seed-98920119/tocsin/runtime/credential"
 )
 
 // Cluster says how to reach the brokers.
 type Cluster struct {
-	Seeds []string // host:port
-	TLS   *TLS     // nil: none
-	SASL  *SASL    // nil: none
+	Seeds []string        // host:port
+	TLS   *credential.TLS // nil: none
+	SASL  *SASL           // nil: none
 	Log   Log
-}
-
-// TLS names the files that a connection needs. They are read again for each connection, so they may be renewed in place.
-type TLS struct {
-	CAFile            string // PEM; empty: the system's
-	CertFile, KeyFile string // PEM; of the client, both or none
-	ServerName        string // empty: the broker's host
-	SkipVerify        bool   // anybody may pose as the broker
 }
 
 // SASL says who we are. Secrets are read for each authentication and never kept; Secret's errors name where it looked, not
 // what it found.
 type SASL struct {
-	Mechanism string // PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER
-	User      string // not with OAUTHBEARER
-	Secret    Secret // the password, or the token
+	Mechanism string            // PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER
+	User      string            // not with OAUTHBEARER
+	Secret    credential.Secret // the password, or the token
 }
 
 // Mechanisms are those of SASL.
 var Mechanisms = []string{"PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"}
-
-// Secret is where a secret stands: a variable of the environment or a file, one of them.
-type Secret struct{ Env, File string }
-
-// read returns the secret without the newline that editors put after it.
-func (s Secret) read() (string, error) {
-	if s.Env != "" {
-		v, ok := os.LookupEnv(s.Env)
-		if !ok || v == "" {
-			return "", fmt.Errorf("the environment has no variable %s", s.Env)
-		}
-		return v, nil
-	}
-	b, err := os.ReadFile(s.File)
-	if err != nil {
-		return "", err
-	}
-	v := strings.TrimRight(string(b), "\r\n")
-	if v == "" {
-		return "", fmt.Errorf("file %s is empty", s.File)
-	}
-	return v, nil
-}
 
 // Log is where the client says what people should know; nil functions say nothing.
 type Log struct {
@@ -118,7 +87,7 @@ func (c Cluster) connect(ctx context.Context, more ...kgo.Opt) (*kgo.Client, *he
 	opts := []kgo.Opt{kgo.SeedBrokers(c.Seeds...), kgo.ClientID("tocsin"), kgo.SoftwareNameAndVersion("tocsin", "1"), kgo.WithHooks(h), kgo.WithLogger(h),
 		kgo.BrokerMaxReadBytes(answerMax), kgo.MaxDecompressBatchBytes(decompressMax), kgo.DisableClientMetrics(), kgo.RetryTimeout(patience)}
 	if c.TLS != nil {
-		conf, err := c.TLS.config()
+		conf, err := c.TLS.Config()
 		if err != nil {
 			return nil, nil, &Stop{err}
 		}
@@ -146,7 +115,7 @@ func (c Cluster) check() error {
 	if c.SASL == nil {
 		return nil
 	}
-	_, err := c.SASL.Secret.read()
+	_, err := c.SASL.Secret.Read()
 	return wrap("sasl", err)
 }
 
@@ -176,33 +145,6 @@ func (c Cluster) explain(err error, h *health) error {
 	return fmt.Errorf("%s: no broker answers: %w", seeds, err)
 }
 
-// config reads the files once, to find what is wrong with them, and again whenever the broker asks for our certificate.
-func (t *TLS) config() (*tls.Config, error) {
-	conf := &tls.Config{ServerName: t.ServerName, InsecureSkipVerify: t.SkipVerify, MinVersion: tls.VersionTLS12}
-	if t.CAFile != "" {
-		pem, err := os.ReadFile(t.CAFile)
-		if err != nil {
-			return nil, fmt.Errorf("tls: ca_file: %w", err)
-		}
-		conf.RootCAs = x509.NewCertPool()
-		if !conf.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("tls: ca_file: %s holds no certificate in PEM", t.CAFile)
-		}
-	}
-	if t.CertFile == "" {
-		return conf, nil
-	}
-	load := func() (*tls.Certificate, error) {
-		cert, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile)
-		return &cert, wrap("tls: cert_file and key_file", err)
-	}
-	if _, err := load(); err != nil {
-		return nil, err
-	}
-	conf.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return load() }
-	return conf, nil
-}
-
 func (s *SASL) mechanism() sasl.Mechanism {
 	switch s.Mechanism {
 	case "SCRAM-SHA-256":
@@ -211,17 +153,17 @@ func (s *SASL) mechanism() sasl.Mechanism {
 		return scram.Sha512(s.scram)
 	case "OAUTHBEARER":
 		return oauth.Oauth(func(context.Context) (oauth.Auth, error) {
-			token, err := s.Secret.read()
+			token, err := s.Secret.Read()
 			return oauth.Auth{Token: token}, err
 		})
 	}
 	return plain.Plain(func(context.Context) (plain.Auth, error) {
-		pass, err := s.Secret.read()
+		pass, err := s.Secret.Read()
 		return plain.Auth{User: s.User, Pass: pass}, err
 	})
 }
 
 func (s *SASL) scram(context.Context) (scram.Auth, error) {
-	pass, err := s.Secret.read()
+	pass, err := s.Secret.Read()
 	return scram.Auth{User: s.User, Pass: pass}, err
 }

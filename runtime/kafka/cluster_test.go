@@ -20,6 +20,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/seed-98920119/tocsin/runtime/credential"
 )
 
 const secret = "hunter2-must-not-be-said"
@@ -45,7 +47,7 @@ func TestSASL(t *testing.T) {
 			t.Cleanup(c.Close)
 			var log logged
 			in := Input{Cluster: Cluster{Seeds: c.ListenAddrs(), Log: Log{Warn: log.say, Info: log.say}}, Topics: []string{"logins"}, UntilEnd: true}
-			for _, s := range []Secret{{Env: "RIGHT"}, {File: file}} {
+			for _, s := range []credential.Secret{{Env: "RIGHT"}, {File: file}} {
 				in.SASL = &SASL{Mechanism: mechanism, User: "tocsin", Secret: s}
 				r, err := Open(t.Context(), in, nil)
 				if err != nil {
@@ -54,7 +56,7 @@ func TestSASL(t *testing.T) {
 				readAll(t, r, -1)
 				r.Close()
 			}
-			in.SASL = &SASL{Mechanism: mechanism, User: "tocsin", Secret: Secret{Env: "WRONG"}}
+			in.SASL = &SASL{Mechanism: mechanism, User: "tocsin", Secret: credential.Secret{Env: "WRONG"}}
 			_, err = Open(t.Context(), in, nil) // kfake only hangs up
 			if err == nil || strings.Contains(err.Error()+log.String(), secret) {
 				t.Errorf("%v\n%s", err, log.String())
@@ -65,7 +67,7 @@ func TestSASL(t *testing.T) {
 			if !errors.As(err, &stop) || !strings.Contains(err.Error(), "correct `sasl`") || strings.Contains(err.Error()+log.String(), secret) {
 				t.Errorf("%v\n%s", err, log.String())
 			}
-			in.SASL.Secret = Secret{Env: "NOBODY_HAS_SET_THIS"}
+			in.SASL.Secret = credential.Secret{Env: "NOBODY_HAS_SET_THIS"}
 			if _, err = Open(t.Context(), in, nil); err == nil || err.Error() != "sasl: the environment has no variable NOBODY_HAS_SET_THIS" {
 				t.Errorf("%v", err)
 			}
@@ -82,7 +84,7 @@ func TestOAuthBearer(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	f.in.SASL = &SASL{Mechanism: "OAUTHBEARER", Secret: Secret{File: file}}
+	f.in.SASL = &SASL{Mechanism: "OAUTHBEARER", Secret: credential.Secret{File: file}}
 	f.in.UntilEnd = true
 	good := true
 	var sent []string
@@ -158,18 +160,18 @@ func TestTLS(t *testing.T) {
 	pool.AppendCertsFromPEM(pem)
 	f := newFakeTLS(t, &tls.Config{Certificates: []tls.Certificate{cert}, ClientCAs: pool, ClientAuth: tls.RequireAndVerifyClientCert})
 	for name, c := range map[string]struct {
-		tls  *TLS
+		tls  *credential.TLS
 		want string // in the error; empty: it works
 		stop bool
 	}{
-		"right":              {&TLS{CAFile: certFile, CertFile: certFile, KeyFile: keyFile}, "", false},
-		"anybody":            {&TLS{SkipVerify: true, CertFile: certFile, KeyFile: keyFile}, "", false},
-		"unknown authority":  {&TLS{CertFile: certFile, KeyFile: keyFile}, "name the authority that signed it with `tls: { ca_file }`", true},
-		"another name":       {&TLS{CAFile: certFile, ServerName: "elsewhere", CertFile: certFile, KeyFile: keyFile}, "or the name in it with `server_name`", true},
-		"no certificate":     {&TLS{CAFile: certFile}, "no broker answers", false},
-		"no file":            {&TLS{CAFile: "missing.pem"}, "tls: ca_file: open missing.pem", true},
-		"no certificates":    {&TLS{CAFile: keyFile}, "holds no certificate in PEM", true},
-		"key without a file": {&TLS{CAFile: certFile, CertFile: certFile, KeyFile: "missing.pem"}, "tls: cert_file and key_file: open missing.pem", true},
+		"right":              {&credential.TLS{CAFile: certFile, CertFile: certFile, KeyFile: keyFile}, "", false},
+		"anybody":            {&credential.TLS{SkipVerify: true, CertFile: certFile, KeyFile: keyFile}, "", false},
+		"unknown authority":  {&credential.TLS{CertFile: certFile, KeyFile: keyFile}, "name the authority that signed it with `tls: { ca_file }`", true},
+		"another name":       {&credential.TLS{CAFile: certFile, ServerName: "elsewhere", CertFile: certFile, KeyFile: keyFile}, "or the name in it with `server_name`", true},
+		"no certificate":     {&credential.TLS{CAFile: certFile}, "no broker answers", false},
+		"no file":            {&credential.TLS{CAFile: "missing.pem"}, "tls: ca_file: open missing.pem", true},
+		"no certificates":    {&credential.TLS{CAFile: keyFile}, "holds no certificate in PEM", true},
+		"key without a file": {&credential.TLS{CAFile: certFile, CertFile: certFile, KeyFile: "missing.pem"}, "tls: cert_file and key_file: open missing.pem", true},
 		"not at all":         {nil, "do the brokers want `tls`", false},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -202,7 +204,7 @@ func newFakeTLS(t *testing.T, conf *tls.Config) []string {
 // A certificate that has expired is named.
 func TestExpired(t *testing.T) {
 	cert, certFile, _ := authority(t, time.Now().Add(-time.Minute))
-	in := Input{Cluster: Cluster{Seeds: newFakeTLS(t, &tls.Config{Certificates: []tls.Certificate{cert}}), TLS: &TLS{CAFile: certFile}}, Topics: []string{"logins"}}
+	in := Input{Cluster: Cluster{Seeds: newFakeTLS(t, &tls.Config{Certificates: []tls.Certificate{cert}}), TLS: &credential.TLS{CAFile: certFile}}, Topics: []string{"logins"}}
 	if _, err := Open(t.Context(), in, nil); err == nil || !strings.Contains(err.Error(), "expired") {
 		t.Errorf("%v", err)
 	}

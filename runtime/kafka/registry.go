@@ -17,15 +17,16 @@ import (
 
 	"github.com/twmb/franz-go/pkg/sr"
 
+	"github.com/seed-98920119/tocsin/runtime/credential"
 	"github.com/seed-98920119/tocsin/runtime/event"
 )
 
 // Registry says how to reach a schema registry with Confluent's API.
 type Registry struct {
-	URLs  []string // asked in turn
-	TLS   *TLS     // files for https; nil: the system's
-	User  string   // with Secret as the password; empty: Secret, if there is one, is a bearer token
-	Login *Secret  // nil: nobody asks who we are
+	URLs  []string           // asked in turn
+	TLS   *credential.TLS    // files for https; nil: the system's
+	User  string             // with Secret as the password; empty: Secret, if there is one, is a bearer token
+	Login *credential.Secret // nil: nobody asks who we are
 	Log   Log
 }
 
@@ -68,13 +69,13 @@ func (c Registry) open() (*registry, error) {
 	g := &registry{Registry: c, health: &health{}}
 	g.known.Store(&map[uint32]answer{})
 	if c.Login != nil {
-		if _, err := c.Login.read(); err != nil {
+		if _, err := c.Login.Read(); err != nil {
 			return nil, &Stop{wrap("schema_registry", err)}
 		}
 	}
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	if c.TLS != nil {
-		conf, err := c.TLS.config()
+		conf, err := c.TLS.Config()
 		if err != nil {
 			return nil, &Stop{wrap("schema_registry", err)}
 		}
@@ -94,7 +95,7 @@ func (g *registry) authorize(req *http.Request) error {
 	if g.Login == nil {
 		return nil
 	}
-	secret, err := g.Login.read()
+	secret, err := g.Login.Read()
 	if err != nil {
 		return err
 	}

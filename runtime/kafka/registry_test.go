@@ -15,6 +15,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/seed-98920119/tocsin/runtime/credential"
 	"github.com/seed-98920119/tocsin/runtime/event"
 )
 
@@ -243,11 +244,11 @@ func TestRegistryStops(t *testing.T) {
 	t.Setenv("REGISTRY_PASSWORD", "wrong-secret")
 	for _, x := range []struct {
 		fault func(w http.ResponseWriter, r *http.Request)
-		login *Secret
+		login *credential.Secret
 		want  string
 	}{
 		{status(401), nil, "wants to know who we are: status 401; set `username` and `password_env`, or `token_env`, in `schema_registry`"},
-		{status(401), &Secret{Env: "REGISTRY_PASSWORD"}, "does not let us in: status 401; correct who we are in `schema_registry`"},
+		{status(401), &credential.Secret{Env: "REGISTRY_PASSWORD"}, "does not let us in: status 401; correct who we are in `schema_registry`"},
 		{status(403), nil, "does not give us schema 7: status 403; let the user read schemas"},
 		{func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(404); _, _ = w.Write([]byte("not here")) }, nil, "has no Confluent API: HTTP status 404; correct `url`, such as http://localhost:8081"},
 	} {
@@ -268,7 +269,7 @@ func TestRegistryStops(t *testing.T) {
 		}
 	}
 	f := newFake(t, 1, []string{"users"})
-	f.in.Registry = &Registry{URLs: []string{"http://127.0.0.1:1"}, Login: &Secret{Env: "NO_SUCH_VARIABLE"}}
+	f.in.Registry = &Registry{URLs: []string{"http://127.0.0.1:1"}, Login: &credential.Secret{Env: "NO_SUCH_VARIABLE"}}
 	if got := f.refused(nil); got != "schema_registry: the environment has no variable NO_SUCH_VARIABLE" {
 		t.Error(got)
 	}
@@ -283,7 +284,7 @@ func TestRegistryUnknown(t *testing.T) {
 	g.set(9, "PROTOBUF", `syntax = "proto3"; message User { string name = 1; }`)
 	f := newFake(t, 1, []string{"users"})
 	f.in.Registry = g.registry()
-	f.in.Registry.User, f.in.Registry.Login = "tocsin", &Secret{Env: "REGISTRY_PASSWORD"}
+	f.in.Registry.User, f.in.Registry.Login = "tocsin", &credential.Secret{Env: "REGISTRY_PASSWORD"}
 	f.put(userRecord("users", 0, 8, "x"), userRecord("users", 0, 7, "ann"), userRecord("users", 0, 8, "y"), userRecord("users", 0, 9, "z"))
 	want := []string{"no_schema: schema 8 of " + g.URL + ": Schema not found", "ann", "no_schema: schema 8 of " + g.URL + ": Schema not found",
 		"not_avro: schema 9 cannot be used: it is of type protobuf, and the stream's format is avro"}

@@ -11,6 +11,7 @@ import (
 	"github.com/redpanda-data/benthos/v4/public/service"
 	"gopkg.in/yaml.v3"
 
+	"github.com/seed-98920119/tocsin/runtime/credential"
 	"github.com/seed-98920119/tocsin/runtime/match"
 )
 
@@ -36,7 +37,7 @@ type elasticConfig struct {
 	timestamp  string
 	metadata   bool
 	auth       elasticAuth
-	tls        tlsFiles
+	tls        credential.TLS
 	gzip       bool
 	requestMax int
 	timeout    time.Duration
@@ -47,12 +48,12 @@ type elasticConfig struct {
 // elasticAuth is who we are: by kind basic, api_key or token; empty: nobody.
 type elasticAuth struct {
 	kind, user string
-	secret     secret
+	secret     credential.Secret
 }
 
 // header is the value of Authorization.
 func (a elasticAuth) header() (string, error) {
-	v, err := a.secret.read()
+	v, err := a.secret.Read()
 	switch {
 	case err != nil:
 		return "", err

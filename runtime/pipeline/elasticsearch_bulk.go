@@ -118,7 +118,7 @@ func newElasticBulk(conf *service.ParsedConfig, res *service.Resources) (*elasti
 	if err != nil {
 		return nil, err
 	}
-	tls, err := c.tls.config()
+	tls, err := c.tls.Config()
 	if err != nil {
 		return nil, fmt.Errorf("elasticsearch_bulk: %w", err)
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/redpanda-data/benthos/v4/public/service"
 
+	"github.com/seed-98920119/tocsin/runtime/credential"
 	"github.com/seed-98920119/tocsin/runtime/elastic/double"
 	"github.com/seed-98920119/tocsin/runtime/engine"
 	"github.com/seed-98920119/tocsin/runtime/event"
@@ -89,14 +90,14 @@ func TestElasticDocuments(t *testing.T) {
 // What Benthos parses is what the decoder reads from the file, with and without what may be left out.
 func TestElasticConfig(t *testing.T) {
 	c := newBulk(t, "urls: [http://a:9200/x]\nindex: a\n").conf
-	if len(c.hosts) != 1 || c.hosts[0].String() != "http://a:9200/x" || c.stream || c.timestamp != "@timestamp" || c.metadata || c.auth.kind != "" || c.tls != (tlsFiles{}) || !c.gzip ||
+	if len(c.hosts) != 1 || c.hosts[0].String() != "http://a:9200/x" || c.stream || c.timestamp != "@timestamp" || c.metadata || c.auth.kind != "" || c.tls != (credential.TLS{}) || !c.gzip ||
 		c.requestMax != 5<<20 || c.timeout != 30*time.Second || c.retryFor != 30*time.Second || c.inFlight != 4 {
 		t.Errorf("%+v", c)
 	}
 	t.Setenv("ELASTIC_PASSWORD", "geheim")
 	c = newBulk(t, "urls: [http://a, http://b]\nindex: a\ndata_stream: true\nmetadata: true\nauth: { username: u, password_env: ELASTIC_PASSWORD }\n"+
 		"tls: { server_name: s, skip_verify: true }\ncompression: none\nrequest_max: 1MiB\ntimeout: 5s\nretry_for: 0s\nmax_in_flight: 2\n").conf
-	if len(c.hosts) != 2 || !c.stream || !c.metadata || c.auth != (elasticAuth{"basic", "u", secret{env: "ELASTIC_PASSWORD"}}) || c.tls != (tlsFiles{server: "s", skipVerify: true}) || c.gzip ||
+	if len(c.hosts) != 2 || !c.stream || !c.metadata || c.auth != (elasticAuth{"basic", "u", credential.Secret{Env: "ELASTIC_PASSWORD"}}) || c.tls != (credential.TLS{ServerName: "s", SkipVerify: true}) || c.gzip ||
 		c.requestMax != 1<<20 || c.timeout != 5*time.Second || c.retryFor != 0 || c.inFlight != 2 {
 		t.Errorf("%+v", c)
 	}

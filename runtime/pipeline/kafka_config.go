@@ -12,6 +12,7 @@ import (
 	"github.com/redpanda-data/benthos/v4/public/service"
 	"gopkg.in/yaml.v3"
 
+	"github.com/seed-98920119/tocsin/runtime/credential"
 	"github.com/seed-98920119/tocsin/runtime/event"
 	"github.com/seed-98920119/tocsin/runtime/kafka"
 	"github.com/seed-98920119/tocsin/runtime/match"
@@ -247,14 +248,9 @@ func (d *decoder) tls(c *kafka.Cluster, n *yaml.Node) {
 		return
 	}
 	enabled := m.need("enabled", "true, or false to leave it off for now")
-	t := &kafka.TLS{CAFile: d.text(m.get("ca_file"), "ca_file"), CertFile: d.text(m.get("cert_file"), "cert_file"), KeyFile: d.text(m.get("key_file"), "key_file"),
-		ServerName: d.text(m.get("server_name"), "server_name"), SkipVerify: d.bool(m.get("skip_verify"), "skip_verify")}
-	if (t.CertFile == "") != (t.KeyFile == "") {
-		d.wrong(n, "tls needs cert_file and key_file together, or neither")
-	}
-	m.done()
+	t := d.tlsOf(m)
 	if d.bool(enabled, "enabled") {
-		c.TLS = t
+		c.TLS = &t
 	}
 }
 
@@ -289,7 +285,7 @@ func (d *decoder) sasl(c *kafka.Cluster, n *yaml.Node) {
 		d.wrong(m.key("username"), "OAUTHBEARER has no username: the token says who we are")
 	}
 	env, file := m.get(kind+"_env"), m.get(kind+"_file")
-	s.Secret = kafka.Secret{Env: d.text(env, kind+"_env"), File: d.text(file, kind+"_file")}
+	s.Secret = credential.Secret{Env: d.text(env, kind+"_env"), File: d.text(file, kind+"_file")}
 	if (env == nil) == (file == nil) && m.get(kind) == nil {
 		d.wrong(m.node, "sasl needs %s_env or %s_file, one of them", kind, kind)
 	}

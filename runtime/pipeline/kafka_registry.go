@@ -56,13 +56,13 @@ func (d *decoder) registry(m *mapping) *kafka.Registry {
 	case user != nil && !hasPassword:
 		d.wrong(m.key("username"), "username needs password_env or password_file")
 	case hasPassword:
-		r.Login = &kafka.Secret{Env: password.env, File: password.file}
+		r.Login = &password
 	case hasToken:
-		r.Login = &kafka.Secret{Env: token.env, File: token.file}
+		r.Login = &token
 	}
 	if n := m.get("tls"); n != nil {
 		t := d.tlsFiles(n)
-		r.TLS = &kafka.TLS{CAFile: t.ca, CertFile: t.cert, KeyFile: t.key, ServerName: t.server, SkipVerify: t.skipVerify}
+		r.TLS = &t
 	}
 	return r
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/redpanda-data/benthos/v4/public/service"
 
+	"github.com/seed-98920119/tocsin/runtime/credential"
 	"github.com/seed-98920119/tocsin/runtime/kafka"
 )
 
@@ -40,8 +41,8 @@ sasl: { mechanism: SCRAM-SHA-512, username: u, password_env: KAFKA_PASSWORD }
 	}
 	got := in.conf
 	got.Log = kafka.Log{}
-	want := kafka.Input{Cluster: kafka.Cluster{Seeds: []string{"a:9092", "b:9093"}, TLS: &kafka.TLS{CAFile: "ca.pem", ServerName: "kafka"},
-		SASL: &kafka.SASL{Mechanism: "SCRAM-SHA-512", User: "u", Secret: kafka.Secret{Env: "KAFKA_PASSWORD"}}},
+	want := kafka.Input{Cluster: kafka.Cluster{Seeds: []string{"a:9092", "b:9093"}, TLS: &credential.TLS{CAFile: "ca.pem", ServerName: "kafka"},
+		SASL: &kafka.SASL{Mechanism: "SCRAM-SHA-512", User: "u", Secret: credential.Secret{Env: "KAFKA_PASSWORD"}}},
 		Topics: []string{"logins", "ids"}, Share: kafka.Share{List: []int32{0, 3}}, Start: kafka.Start(time.Date(2026, 3, 2, 8, 0, 0, 0, time.UTC).UnixMilli()),
 		UntilEnd: true, Lost: "latest", Group: "g", RecordMax: 2048}
 	if a, b := shownJSON(t, got), shownJSON(t, want); a != b {

@@ -22,6 +22,8 @@ import (
 	"time"
 
 	"github.com/redpanda-data/benthos/v4/public/service"
+
+	"github.com/seed-98920119/tocsin/runtime/credential"
 )
 
 func webhookSpec() *service.ConfigSpec {
@@ -132,7 +134,7 @@ func newWebhook(conf *service.ParsedConfig, res *service.Resources) (*webhook, e
 		return nil, err
 	}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
-	if transport.TLSClientConfig, err = c.tls.config(); err != nil {
+	if transport.TLSClientConfig, err = c.tls.Config(); err != nil {
 		return nil, fmt.Errorf("webhook: %w", err)
 	}
 	transport.ForceAttemptHTTP2, transport.MaxIdleConnsPerHost = true, c.inFlight
@@ -140,7 +142,7 @@ func newWebhook(conf *service.ParsedConfig, res *service.Resources) (*webhook, e
 	o := &webhook{conf: c, link: l, log: res.Logger(), fresh: l.run.Fresh, now: time.Now, pause: 200 * time.Millisecond,
 		http: &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
 	for _, s := range o.secrets() {
-		if _, err := s.read(); err != nil {
+		if _, err := s.Read(); err != nil {
 			return nil, fmt.Errorf("webhook: %w", err)
 		}
 	}
@@ -148,12 +150,12 @@ func newWebhook(conf *service.ParsedConfig, res *service.Resources) (*webhook, e
 }
 
 // secrets are those that the configuration names.
-func (o *webhook) secrets() []secret {
-	all := []secret{o.conf.secretURL, o.conf.signature, o.conf.auth.secret}
+func (o *webhook) secrets() []credential.Secret {
+	all := []credential.Secret{o.conf.secretURL, o.conf.signature, o.conf.auth.secret}
 	for _, h := range o.conf.headers {
 		all = append(all, h.secret)
 	}
-	return slices.DeleteFunc(all, func(s secret) bool { return s == secret{} })
+	return slices.DeleteFunc(all, func(s credential.Secret) bool { return s == credential.Secret{} })
 }
 
 // Connect opens the journal.
@@ -253,12 +255,12 @@ func (o *webhook) fill(a *action, row hookRow, payload []byte) (err error) {
 		a.header.Set("Content-Type", kind)
 	}
 	for _, h := range o.conf.headers {
-		if h.secret == (secret{}) {
+		if h.secret == (credential.Secret{}) {
 			a.header.Set(h.name, headerText(string(h.text.Fill(nil, row))))
 		}
 	}
 	a.key = string(o.conf.limitKey.Fill(nil, row))
-	if o.conf.secretURL == (secret{}) {
+	if o.conf.secretURL == (credential.Secret{}) {
 		a.url, err = fillURL(&o.conf.url, row)
 	}
 	return err
@@ -461,7 +463,7 @@ func retryAfter(s string, now time.Time) time.Duration {
 func (o *webhook) request(ctx context.Context, a *action) (*http.Request, error) {
 	at := a.url
 	if at == nil {
-		text, err := o.conf.secretURL.read()
+		text, err := o.conf.secretURL.Read()
 		if err != nil {
 			return nil, err
 		}
@@ -477,10 +479,10 @@ func (o *webhook) request(ctx context.Context, a *action) (*http.Request, error)
 	req.Header.Set("User-Agent", "tocsin")
 	req.Header.Set("Webhook-Id", a.id)
 	for _, h := range o.conf.headers {
-		if h.secret == (secret{}) {
+		if h.secret == (credential.Secret{}) {
 			continue
 		}
-		v, err := h.secret.read()
+		v, err := h.secret.Read()
 		if err != nil {
 			return nil, err
 		}
@@ -498,10 +500,10 @@ func (o *webhook) request(ctx context.Context, a *action) (*http.Request, error)
 
 // sign adds the signature, if there is one.
 func (o *webhook) sign(req *http.Request, a *action) error {
-	if o.conf.signature == (secret{}) {
+	if o.conf.signature == (credential.Secret{}) {
 		return nil
 	}
-	text, err := o.conf.signature.read()
+	text, err := o.conf.signature.Read()
 	if err != nil {
 		return err
 	}

@@ -11,21 +11,22 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"github.com/seed-98920119/tocsin/runtime/alert"
+	"github.com/seed-98920119/tocsin/runtime/credential"
 	"github.com/seed-98920119/tocsin/runtime/match"
 )
 
 // webhookConfig is the configuration of webhook, checked.
 type webhookConfig struct {
 	url        alert.Text
-	secretURL  secret // where the URL is, if it is a secret itself
+	secretURL  credential.Secret // where the URL is, if it is a secret itself
 	method     string
 	headers    []hookHeader
 	body       *template // nil: the payload
 	plain      bool      // the body is text, not JSON
 	fields     *hookFields
 	auth       elasticAuth
-	tls        tlsFiles
-	signature  secret
+	tls        credential.TLS
+	signature  credential.Secret
 	kinds      []string
 	once       bool
 	journal    string
@@ -42,7 +43,7 @@ type webhookConfig struct {
 type hookHeader struct {
 	name   string
 	text   alert.Text
-	secret secret
+	secret credential.Secret
 }
 
 // The limits of webhook.
@@ -115,7 +116,7 @@ func (d *decoder) hookURL(c *webhookConfig, m *mapping) {
 			given++
 		}
 	}
-	if c.secretURL = (secret{d.text(env, "url_env"), d.text(file, "url_file")}); given != 1 {
+	if c.secretURL = (credential.Secret{Env: d.text(env, "url_env"), File: d.text(file, "url_file")}); given != 1 {
 		d.wrong(m.node, "webhook needs url, or url_env or url_file if it is a secret: one of them")
 	}
 	if n == nil || d.text(n, "url") == "" {
@@ -170,10 +171,10 @@ func (d *decoder) hookHeaders(c *webhookConfig, n *yaml.Node) {
 }
 
 // headerSecret reads { env: NAME } or { file: PATH }.
-func (d *decoder) headerSecret(e *entry) secret {
+func (d *decoder) headerSecret(e *entry) credential.Secret {
 	m := d.mapping(e.value, "header "+e.key.Value)
-	s := secret{d.text(m.get("env"), "env"), d.text(m.get("file"), "file")}
-	if (s.env == "") == (s.file == "") {
+	s := credential.Secret{Env: d.text(m.get("env"), "env"), File: d.text(m.get("file"), "file")}
+	if (s.Env == "") == (s.File == "") {
 		d.wrong(e.value, "a header is a text, { env: NAME } or { file: PATH }")
 	}
 	m.done()

@@ -24,6 +24,7 @@ import (
 
 	"github.com/redpanda-data/benthos/v4/public/service"
 
+	"github.com/seed-98920119/tocsin/runtime/credential"
 	"github.com/seed-98920119/tocsin/runtime/engine"
 	"github.com/seed-98920119/tocsin/runtime/event"
 )
@@ -523,7 +524,7 @@ func TestWebhookDryRun(t *testing.T) {
 func TestWebhookConfig(t *testing.T) {
 	c := newHook(t, "url: http://a\n").conf
 	if c.method != "POST" || c.body != nil || !slices.Equal(c.kinds, []string{"alert"}) || c.once || c.limit != nil || c.timeout != 10*time.Second || c.retryFor != 10*time.Second ||
-		c.inFlight != 8 || c.dryRun || c.auth.kind != "" || c.signature != (secret{}) || c.tls != (tlsFiles{}) || len(c.headers) != 0 {
+		c.inFlight != 8 || c.dryRun || c.auth.kind != "" || c.signature != (credential.Secret{}) || c.tls != (credential.TLS{}) || len(c.headers) != 0 {
 		t.Errorf("%+v", c)
 	}
 	c = newHook(t, "url: http://a\nlimit: { key: 'x{a}', max: 7, per: 2h, over: drop }\nkinds: [row, error]\nmax_in_flight: 1\nretry_for: 1m\ntimeout: 2s\n").conf
