@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -26,7 +25,7 @@ import (
 )
 
 const collectPipeline = `
-input: { file_lines: { paths: ["LOGS/*.log*"], follow: true, poll_interval: 20ms, quiet_after: 300ms, positions: POSITIONS } }
+input: { file_lines: { paths: ["LOGS/*.log*"], follow: true, poll_interval: 20ms, quiet_after: 300ms, positions: KEPT } }
 pipeline:
   threads: 1
   processors:
@@ -42,46 +41,9 @@ func TestCollectedWhileKilled(t *testing.T) {
 }
 
 func collectedWhile(t *testing.T, signal syscall.Signal) {
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
-	rnd := rand.New(rand.NewPCG(seed, 1))
-	binary, dir := build(t), t.TempDir()
-	logs, rows, pipeline := mkdir(t, dir, "logs"), filepath.Join(dir, "rows.jsonl"), filepath.Join(dir, "pipeline.yaml")
-	text := strings.NewReplacer("LOGS", logs, "POSITIONS", filepath.Join(dir, "p.json"), "ROWS", rows).Replace(collectPipeline)
-	if err := os.WriteFile(pipeline, []byte(text), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	path, n := filepath.Join(logs, "a.log"), 0
-	write := func() {
-		f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
-		if err != nil {
-			t.Fatal(err)
-		}
-		fmt.Fprintf(f, "n=%d\n", n)
-		f.Close()
-		n++
-	}
-	write()
-	var said bytes.Buffer
-	begin := func() *exec.Cmd {
-		cmd := exec.Command(binary, "run", "--quiet", pipeline)
-		cmd.Stderr = &said
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		return cmd
-	}
-	end := func(cmd *exec.Cmd, signal syscall.Signal) {
-		if err := cmd.Process.Signal(signal); err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Wait(); (err == nil) != (signal == syscall.SIGTERM) || cmd.ProcessState.Exited() != (signal == syscall.SIGTERM) {
-			t.Fatalf("%v\n%s", err, said.String())
-		}
-	}
-	lines := func() (times map[int]int) {
-		times = map[int]int{}
-		for _, line := range strings.SplitAfter(readAll(rows), "\n") {
+	times := func(rows string) map[int]int {
+		times := map[int]int{}
+		for _, line := range strings.SplitAfter(rows, "\n") {
 			var row struct{ N *int }
 			if strings.HasSuffix(line, "\n") {
 				if err := json.Unmarshal([]byte(line), &row); err != nil || row.N == nil {
@@ -92,31 +54,8 @@ func collectedWhile(t *testing.T, signal syscall.Signal) {
 		}
 		return times
 	}
-	for range 6 {
-		cmd := begin()
-		for end := time.Now().Add(time.Minute); len(lines()) == 0 && time.Now().Before(end); {
-			time.Sleep(20 * time.Millisecond) // a signal before it listens would end it
-		}
-		for range 5 + rnd.IntN(80) {
-			time.Sleep(time.Duration(rnd.IntN(30)) * time.Millisecond)
-			if write(); rnd.IntN(15) == 0 {
-				if err := os.Rename(path, fmt.Sprintf("%s.%d", path, n)); err != nil {
-					t.Fatal(err)
-				}
-				write()
-			}
-		}
-		end(cmd, signal)
-		write()
-	}
-	cmd := begin()
-	for end := time.Now().Add(time.Minute); len(lines()) < n; time.Sleep(50 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("%d of %d lines\n%s", len(lines()), n, said.String())
-		}
-	}
-	end(cmd, syscall.SIGTERM)
-	got, again := lines(), 0
+	rows, n := grownWhile(t, collectPipeline, signal, func(n int) string { return fmt.Sprint("n=", n) }, func(rows string) int { return len(times(rows)) })
+	got, again := times(rows), 0
 	for i := range n {
 		if got[i] == 0 || got[i] > 1 && signal == syscall.SIGTERM {
 			t.Errorf("line %d is there %d times", i, got[i])
@@ -240,24 +179,7 @@ func articleExample(t *testing.T, broker string, a gen.Article, kills int, distu
 		}
 		wrote <- nil
 	}
-	for n := range kills {
-		cmd := exec.Command(binary, "run", "--quiet", live)
-		var said bytes.Buffer
-		cmd.Stderr = &said
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(time.Duration(300+r.IntN(2500)) * time.Millisecond)
-		if r.IntN(2) == 0 {
-			disturb(r)
-		}
-		if err := cmd.Process.Kill(); err != nil {
-			t.Fatal(err)
-		}
-		if cmd.Wait(); cmd.ProcessState.Exited() { // by itself, which a kill is not
-			t.Fatalf("after %d kills it ended:\n%s", n, said.String())
-		}
-	}
+	killedLive(t, r, binary, live, kills, 300, 2800, disturb)
 	if err := <-wrote; err != nil {
 		t.Fatal(err)
 	}
@@ -399,20 +321,7 @@ func TestArticle(t *testing.T) {
 
 // The same with a real broker, and again while the logs grow, the binary is killed and the broker stopped. `make integration` asks for it.
 func TestIntegrationArticle(t *testing.T) {
-	if !*integration {
-		t.Skip("needs a real broker: make integration")
-	}
-	t.Setenv("KAFKA_PORT", "19592")
-	server := func(verb string) string {
-		out, err := exec.Command("servers/kafka.sh", verb).Output()
-		if err != nil {
-			t.Fatalf("servers/kafka.sh %s: %v", verb, err)
-		}
-		return strings.TrimSpace(string(out))
-	}
-	server("wipe")
-	broker := server("up")
-	t.Cleanup(func() { server("wipe") })
+	broker, server := realServer(t, "kafka", "19592")
 	t.Run("example", func(t *testing.T) { articleExample(t, broker, gen.Article{Seed: 8, Events: 20_000}, 0, nil) })
 	server("wipe")
 	server("up")

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
@@ -159,30 +158,6 @@ func TestKilledOnElastic(t *testing.T) {
 	}
 	requests, _ := s.Requests()
 	t.Logf("%d documents, %d requests, %d kills", all, requests, n)
-}
-
-// killedOften runs a pipeline to its end, with at most so many kills before, each within so many ms of the start, and says how many there were.
-func killedOften(t *testing.T, r *rand.Rand, binary, pipeline string, most, from, to int) (n int) {
-	t.Helper()
-	for {
-		cmd := exec.Command(binary, "run", "--quiet", pipeline)
-		var said bytes.Buffer
-		cmd.Stderr = &said
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		if n < most {
-			timer := time.AfterFunc(time.Duration(from+r.IntN(to-from))*time.Millisecond, func() { _ = cmd.Process.Kill() })
-			defer timer.Stop()
-		}
-		err := cmd.Wait()
-		if err == nil {
-			return n
-		}
-		if n++; cmd.ProcessState.Exited() { // by itself, which a kill is not
-			t.Fatalf("after %d kills: %v\n%s", n-1, err, said.String())
-		}
-	}
 }
 
 // A cluster that is too old, or does not let us in, ends the run with the reason; nothing is lost, and the next start goes on.

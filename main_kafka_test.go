@@ -219,22 +219,31 @@ func TestKilledOnKafka(t *testing.T) {
 	kafkaKilled(t, broker, 20_000, (*kills+1)/2, func(*rand.Rand) {})
 }
 
-// The same with a real broker, which is stopped, killed and started meanwhile. `make integration` asks for it.
-func TestIntegrationKafka(t *testing.T) {
+// realServer starts servers/NAME.sh on a port, and says its address and how to do more with it. Only `make integration` has such servers.
+func realServer(t *testing.T, name, port string) (address string, server func(verb string) string) {
+	t.Helper()
 	if !*integration {
-		t.Skip("needs a real broker: make integration")
+		t.Skip("needs real servers, hence a JDK and Maven: make integration")
 	}
-	t.Setenv("KAFKA_PORT", "19492")
-	server := func(verb string) string {
-		out, err := exec.Command("servers/kafka.sh", verb).Output()
+	t.Setenv(strings.ToUpper(name)+"_PORT", port)
+	server = func(verb string) string {
+		cmd := exec.Command("servers/"+name+".sh", verb)
+		var said bytes.Buffer
+		cmd.Stderr = &said
+		out, err := cmd.Output()
 		if err != nil {
-			t.Fatalf("servers/kafka.sh %s: %v", verb, err)
+			t.Fatalf("servers/%s.sh %s: %v\n%s", name, verb, err, said.String())
 		}
 		return strings.TrimSpace(string(out))
 	}
 	server("wipe")
-	broker := server("up")
 	t.Cleanup(func() { server("wipe") })
+	return server("up"), server
+}
+
+// The same with a real broker, which is stopped, killed and started meanwhile. `make integration` asks for it.
+func TestIntegrationKafka(t *testing.T) {
+	broker, server := realServer(t, "kafka", "19492")
 	t.Run("example", func(t *testing.T) { kafkaExample(t, broker) })
 	server("wipe")
 	server("up")
@@ -273,24 +282,7 @@ func kafkaKilled(t *testing.T, broker string, events, kills int, disturb func(r 
 	want, bad := counted{}, 0
 	var producing sync.WaitGroup
 	producing.Go(func() { want, bad = arriving(t, rand.New(rand.NewPCG(seed, 2)), client, events) })
-	for n := range kills {
-		cmd := exec.Command(binary, "run", "--quiet", live)
-		var said bytes.Buffer
-		cmd.Stderr = &said
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(time.Duration(50+r.IntN(1200)) * time.Millisecond)
-		if r.IntN(2) == 0 {
-			disturb(r)
-		}
-		if err := cmd.Process.Kill(); err != nil {
-			t.Fatal(err)
-		}
-		if cmd.Wait(); cmd.ProcessState.Exited() { // by itself, which a kill is not
-			t.Fatalf("seed %d, after %d kills it ended:\n%s", seed, n, said.String())
-		}
-	}
+	killedLive(t, r, binary, live, kills, 50, 1250, disturb)
 	producing.Wait()
 	if out, err := exec.Command(binary, "run", bounded).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)

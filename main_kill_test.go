@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -43,24 +44,7 @@ func killed(t *testing.T, pipeline string, most int) {
 	for kills, folder := 0, 0; kills < most; folder++ {
 		there := mkdir(t, dir, fmt.Sprint("torn", folder))
 		torn, tornRows := moved(t, pipeline, there, append(change, "    name: everything\n", "    name: everything\n    memory: 16MiB\n")...)
-		for over := false; !over; {
-			cmd := exec.Command(binary, "run", "--quiet", torn)
-			var said bytes.Buffer
-			cmd.Stderr = &said
-			if err := cmd.Start(); err != nil {
-				t.Fatal(err)
-			}
-			if kills < most {
-				timer := time.AfterFunc(time.Duration(r.Int64N(int64(took/5))), func() { _ = cmd.Process.Kill() })
-				defer timer.Stop()
-			}
-			err := cmd.Wait()
-			if over = err == nil; !over {
-				if kills++; cmd.ProcessState.Exited() || kills > most { // by itself, which a kill is not
-					t.Fatalf("seed %d, after %d kills: %v\n%s", seed, kills-1, err, said.String())
-				}
-			}
-		}
+		kills += killedOften(t, r, binary, torn, most-kills, 0, max(1, int(took.Milliseconds()/5)))
 		got := byID(t, tornRows)
 		for id, line := range want {
 			if got[id] != line {
@@ -74,6 +58,65 @@ func killed(t *testing.T, pipeline string, most int) {
 		if strings.HasSuffix(pipeline, "everything.yaml") {
 			paged(t, filepath.Join(there, "state"))
 		}
+	}
+}
+
+// process is a run of a pipeline that a test ends.
+type process struct {
+	cmd  *exec.Cmd
+	said bytes.Buffer
+}
+
+func started(t *testing.T, binary, pipeline string) *process {
+	t.Helper()
+	p := &process{cmd: exec.Command(binary, "run", "--quiet", pipeline)}
+	p.cmd.Stderr = &p.said
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// end sends SIGTERM, after which it ends with status 0, or SIGKILL, before which it must not have ended by itself.
+func (p *process) end(t *testing.T, signal syscall.Signal) {
+	t.Helper()
+	if err := p.cmd.Process.Signal(signal); err != nil {
+		t.Fatalf("%v\n%s", err, p.said.String())
+	}
+	if err := p.cmd.Wait(); (err == nil) != (signal == syscall.SIGTERM) || p.cmd.ProcessState.Exited() != (signal == syscall.SIGTERM) {
+		t.Fatalf("%v: %v\n%s", signal, err, p.said.String())
+	}
+}
+
+// killedOften runs a pipeline to its end, with at most so many kills before, each within so many ms of the start, and says how many there were.
+func killedOften(t *testing.T, r *rand.Rand, binary, pipeline string, most, from, to int) (n int) {
+	t.Helper()
+	for {
+		p := started(t, binary, pipeline)
+		if n < most {
+			timer := time.AfterFunc(time.Duration(from+r.IntN(to-from))*time.Millisecond, func() { _ = p.cmd.Process.Kill() })
+			defer timer.Stop()
+		}
+		err := p.cmd.Wait()
+		if err == nil {
+			return n
+		}
+		if n++; p.cmd.ProcessState.Exited() { // by itself, which a kill is not
+			t.Fatalf("after %d kills: %v\n%s", n-1, err, p.said.String())
+		}
+	}
+}
+
+// killedLive kills a pipeline that does not end so many times, each within so many ms of the start; disturb does what it likes before.
+func killedLive(t *testing.T, r *rand.Rand, binary, pipeline string, kills, from, to int, disturb func(r *rand.Rand)) {
+	t.Helper()
+	for range kills {
+		p := started(t, binary, pipeline)
+		time.Sleep(time.Duration(from+r.IntN(to-from)) * time.Millisecond)
+		if r.IntN(2) == 0 {
+			disturb(r)
+		}
+		p.end(t, syscall.SIGKILL)
 	}
 }
 

@@ -1,12 +1,10 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -26,22 +24,10 @@ output: { file_rows: { path: ROWS } }
 // Processes share a topic, come, go and are killed, while records arrive: each record is with one of them at least, and the group is at the end.
 func TestMembersKilled(t *testing.T) { membersKilled(t, fakeBroker(t), 3000, 4, func(*rand.Rand) {}) }
 
-// memberProcess is a process that is a member.
+// memberProcess is a process that is a member, with rows of its own.
 type memberProcess struct {
-	cmd  *exec.Cmd
-	said bytes.Buffer
+	*process
 	rows string
-}
-
-// end sends a signal; of one that stops by SIGTERM the exit status is 0, and one that is killed has not ended by itself.
-func (p *memberProcess) end(t *testing.T, signal syscall.Signal) {
-	t.Helper()
-	if err := p.cmd.Process.Signal(signal); err != nil {
-		t.Fatal(err)
-	}
-	if err := p.cmd.Wait(); (err == nil) != (signal == syscall.SIGTERM) || p.cmd.ProcessState.Exited() != (signal == syscall.SIGTERM) {
-		t.Fatalf("%v: %v\n%s", signal, err, p.said.String())
-	}
 }
 
 func membersKilled(t *testing.T, broker string, events, rounds int, disturb func(r *rand.Rand)) {
@@ -57,10 +43,7 @@ func membersKilled(t *testing.T, broker string, events, rounds int, disturb func
 		if err := os.WriteFile(pipeline, []byte(strings.NewReplacer("BROKER", broker, "ROWS", p.rows).Replace(memberPipeline)), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		p.cmd = exec.Command(binary, "run", "--quiet", pipeline)
-		if p.cmd.Stderr = &p.said; p.cmd.Start() != nil {
-			t.Fatal("it does not start")
-		}
+		p.process = started(t, binary, pipeline)
 		all = append(all, p)
 		for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) { // a signal before it listens would end it: it has written, or joined
 			if _, err := os.Stat(p.rows); err == nil {

@@ -227,25 +227,9 @@ func TestSchemas(t *testing.T) {
 }
 
 func TestIntegrationSchemas(t *testing.T) {
-	if !*integration {
-		t.Skip("needs a real broker and a real registry: make integration")
-	}
-	t.Setenv("KAFKA_PORT", "19592")
-	t.Setenv("REGISTRY_PORT", "19481")
-	up := func(server string) string {
-		out, err := exec.Command(server, "up").Output()
-		if err != nil {
-			t.Fatalf("%s up: %v", server, err)
-		}
-		t.Cleanup(func() { _ = exec.Command(server, "wipe").Run() })
-		return strings.TrimSpace(string(out))
-	}
-	for _, server := range []string{"servers/kafka.sh", "servers/registry.sh"} {
-		if err := exec.Command(server, "wipe").Run(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	schemaExample(t, up("servers/kafka.sh"), up("servers/registry.sh"))
+	broker, _ := realServer(t, "kafka", "19592")
+	registry, _ := realServer(t, "registry", "19481")
+	schemaExample(t, broker, registry)
 }
 
 func schemaExample(t *testing.T, broker, registry string) {

@@ -71,22 +71,7 @@ func searched(t *testing.T, url, pattern string) map[string]map[string]double.St
 // The example, a data stream, rows that do not fit, and kill -9 of both sides at random moments, against a real OpenSearch.
 // `make integration` asks for it.
 func TestIntegrationSearch(t *testing.T) {
-	if !*integration {
-		t.Skip("needs a real OpenSearch, hence a JDK and Maven: make integration")
-	}
-	t.Setenv("OPENSEARCH_PORT", "19620")
-	server := func(verb string) string {
-		out, err := exec.Command("servers/opensearch.sh", verb).Output()
-		if err != nil {
-			t.Fatalf("servers/opensearch.sh %s: %v", verb, err)
-		}
-		return strings.TrimSpace(string(out))
-	}
-	server("wipe")
-	lines := strings.Split(server("up"), "\n")
-	url := lines[len(lines)-1]
-	url = url[strings.Index(url, "http://"):]
-	t.Cleanup(func() { server("wipe") })
+	url, server := realServer(t, "opensearch", "19620")
 	binary := build(t)
 	t.Run("example", func(t *testing.T) {
 		pipeline := onElastic(t, t.TempDir(), url)

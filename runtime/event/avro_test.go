@@ -676,13 +676,16 @@ func FuzzAvro(f *testing.F) {
 
 // Records of 97 bytes by the id of their schema, four fields of eight read.
 func BenchmarkAvro(b *testing.B) {
-	s := NewSchema(300, KindAvro, loginAvro, nil)
+	benchmarkRecords(b, NewSchema(300, KindAvro, loginAvro, nil), KindAvro, framed(300, login("203.0.113.66")))
+}
+
+// benchmarkRecords appends one record again and again.
+func benchmarkRecords(b *testing.B, s *Schema, kind string, record []byte) {
 	fields := &Fields{}
 	want := []Field{fields.Add("time"), fields.Add("user"), fields.Add("source_ip"), fields.Add("status")}
-	p := BySchema(KindAvro).Projection(fields, want)
+	p := BySchema(kind).Projection(fields, want)
 	batch := p.NewBatch()
 	batch.Source = &Block{Schemas: registered(s)}
-	record := framed(300, login("203.0.113.66"))
 	b.ReportAllocs()
 	for b.Loop() {
 		if batch.Rows == 4096 {

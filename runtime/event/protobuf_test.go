@@ -363,12 +363,6 @@ func FuzzProtobuf(f *testing.F) {
 
 // Records of 112 bytes by the id of their schema, four fields of eight read.
 func BenchmarkProtobuf(b *testing.B) {
-	s := NewSchema(300, KindProtobuf, loginProto, nil)
-	fields := &Fields{}
-	want := []Field{fields.Add("time"), fields.Add("user"), fields.Add("source_ip"), fields.Add("status")}
-	p := BySchema(KindProtobuf).Projection(fields, want)
-	batch := p.NewBatch()
-	batch.Source = &Block{Schemas: registered(s)}
 	body := protowire.AppendBytes(protowire.AppendTag([]byte{0}, 1, protowire.BytesType), protowire.AppendVarint([]byte{8}, 1_772_438_401))
 	for i, v := range []string{"ann", "web1.example.com", "203.0.113.66"} {
 		body = protowire.AppendString(protowire.AppendTag(body, protowire.Number(i+2), protowire.BytesType), v)
@@ -377,15 +371,5 @@ func BenchmarkProtobuf(b *testing.B) {
 	body = protowire.AppendVarint(protowire.AppendTag(body, 6, protowire.VarintType), 4242)
 	body = protowire.AppendString(protowire.AppendTag(body, 7, protowire.BytesType), "1772438401-0000-4a7c-9e53-b3d1c8a2f604")
 	body = protowire.AppendString(protowire.AppendTag(body, 8, protowire.BytesType), "password")
-	record := framed(300, body)
-	b.ReportAllocs()
-	for b.Loop() {
-		if batch.Rows == 4096 {
-			batch.Reset()
-			batch.Source = &Block{Schemas: registered(s)}
-		}
-		if err := p.Append(batch, record); err != nil {
-			b.Fatal(err)
-		}
-	}
+	benchmarkRecords(b, NewSchema(300, KindProtobuf, loginProto, nil), KindProtobuf, framed(300, body))
 }
