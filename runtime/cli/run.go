@@ -276,7 +276,7 @@ func (e *env) stopAll(all []*stream) {
 			continue
 		}
 		go func() {
-			if err := s.stream.StopWithin(stopWithin); err != nil {
+			if err := s.stop(stopWithin); err != nil {
 				e.say("tocsin run: %s%v", s.before(len(all)), err)
 			}
 		}()

@@ -69,7 +69,17 @@ func (s *stream) failing() {
 	}
 	if s.fails++; s.fails == endsWithin {
 		s.run.Stop()
-		go func() { _ = s.stream.StopWithin(endsWithin * time.Second) }()
+		go func() { _ = s.stop(endsWithin * time.Second) }()
+	}
+}
+
+// stop has the stream end within a time, also one that is about to start: nothing stops it before it has.
+func (s *stream) stop(within time.Duration) error {
+	for end := time.Now().Add(within); ; time.Sleep(20 * time.Millisecond) {
+		err := s.stream.StopWithin(max(time.Until(end), time.Second))
+		if err == nil || !strings.Contains(err.Error(), "has not been run yet") || time.Now().After(end) {
+			return err
+		}
 	}
 }
 
