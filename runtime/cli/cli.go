@@ -1,4 +1,4 @@
-// Package cli is the command line: run, lint, graph, state and plugin are Tocsin's own; create, list, streams and test are Benthos's.
+// Package cli is the command line: run, lint, graph, state, elasticsearch and plugin are Tocsin's own; create, list, streams and test are Benthos's.
 //
 // Exit status: 0 done, 1 failed, 2 wrong usage or configuration. Alerts and rows go to standard output, everything said
 // about the run to standard error.
@@ -41,6 +41,8 @@ Commands:
   state PIPELINE             what the pipeline's state holds, also while it runs: positions, watermarks, keys, their sizes and ages
   state backup PIPELINE FILE, state restore PIPELINE FILE
                              the whole state to one file, also while the pipeline runs, and back
+  elasticsearch templates PIPELINE
+                             index templates for what it writes to Elasticsearch or OpenSearch, to print or to install
   plugin inspect MODULE...   what a rule in WebAssembly is, what it may do, what a row costs
   plugin test MODULE...      run the cases that stand beside it
   plugin pack ... MODULE     give a module its manifest
@@ -79,6 +81,8 @@ func Main(args []string, stdout, stderr io.Writer) int {
 		return e.state(args)
 	case "graph":
 		return e.graph(args)
+	case "elasticsearch":
+		return e.elastic(args)
 	case "version", "--version", "-v":
 		fmt.Fprintln(stdout, "tocsin "+version())
 		return done
@@ -107,6 +111,8 @@ func (e *env) help(args []string) int {
 		fmt.Fprint(e.out, stateHelp)
 	case "graph":
 		fmt.Fprint(e.out, graphHelp)
+	case "elasticsearch":
+		fmt.Fprint(e.out, elasticHelp)
 	default:
 		return e.benthos([]string{args[0], "--help"})
 	}
@@ -136,7 +142,7 @@ func version() string {
 
 // nearest suggests the command that was perhaps meant.
 func nearest(name string) string {
-	for _, c := range []string{"run", "lint", "graph", "state", "plugin", "help", "list", "create", "test", "streams"} {
+	for _, c := range []string{"run", "lint", "graph", "state", "elasticsearch", "plugin", "help", "list", "create", "test", "streams"} {
 		if strings.HasPrefix(c, name) || strings.HasPrefix(name, c) || sameLetters(c, name) {
 			return fmt.Sprintf("; did you mean %q?", c)
 		}

@@ -96,22 +96,29 @@ func (s *Stop) Unwrap() error { return s.Err }
 // Probe asks a host who it is. It returns a Stop for a cluster that does not let us in or is too old; a host that may not tell, or knows
 // no such question, is taken as it is.
 func (c *Client) Probe(ctx context.Context) error {
+	_, err := c.Distribution(ctx)
+	return err
+}
+
+// Distribution is Probe that also says what the cluster is: "opensearch" or another distribution's name, or empty for Elasticsearch and
+// for who may not tell.
+func (c *Client) Distribution(ctx context.Context) (string, error) {
 	a := c.do(ctx, http.MethodGet, "/", nil)
 	switch {
 	case a.err != nil:
-		return explain(a)
+		return "", explain(a)
 	case a.status == http.StatusUnauthorized:
-		return &Stop{fmt.Errorf("%s does not let us in: %s; correct `auth`", a.host, a.reason())}
+		return "", &Stop{fmt.Errorf("%s does not let us in: %s; correct `auth`", a.host, a.reason())}
 	case a.status == http.StatusTooManyRequests || a.status >= 500:
-		return fmt.Errorf("%s: %s", a.host, a.reason())
+		return "", fmt.Errorf("%s: %s", a.host, a.reason())
 	case a.status != http.StatusOK:
-		return nil
+		return "", nil
 	}
 	var who struct {
 		Version struct{ Number, Distribution string }
 	}
 	if json.Unmarshal(a.body, &who) != nil || who.Version.Number == "" {
-		return nil
+		return "", nil
 	}
 	name, least := "Elasticsearch", 8
 	if who.Version.Distribution != "" {
@@ -119,9 +126,9 @@ func (c *Client) Probe(ctx context.Context) error {
 	}
 	major, _, _ := strings.Cut(who.Version.Number, ".")
 	if n, err := strconv.Atoi(major); err == nil && n < least {
-		return &Stop{fmt.Errorf("%s is %s %s; this output needs Elasticsearch 8 or OpenSearch 2 or newer", a.host, name, who.Version.Number)}
+		return "", &Stop{fmt.Errorf("%s is %s %s; this output needs Elasticsearch 8 or OpenSearch 2 or newer", a.host, name, who.Version.Number)}
 	}
-	return nil
+	return who.Version.Distribution, nil
 }
 
 // explain says why a host did not answer, and what to do.
@@ -228,8 +235,12 @@ func (c *Client) request(ctx context.Context, method string, base *url.URL, path
 		return nil, err
 	}
 	req.Header.Set("User-Agent", "tocsin")
-	if len(body) > 0 {
+	switch {
+	case len(body) == 0:
+	case strings.HasPrefix(path, "/_bulk"):
 		req.Header.Set("Content-Type", "application/x-ndjson")
+	default:
+		req.Header.Set("Content-Type", "application/json")
 	}
 	if zipped {
 		req.Header.Set("Content-Encoding", "gzip")

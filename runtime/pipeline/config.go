@@ -37,6 +37,7 @@ type Config struct {
 
 	registered []*yaml.Node         // formats that need a schema registry
 	shapes     map[string]*rowShape // of the operators whose rows leave
+	leaves     []leaving            // what leaves, by operator and kind
 }
 
 // DecodeDetect reads the mapping under `buffer.detect`. It finds every problem, sorted by place; the Config is only good
@@ -46,7 +47,7 @@ func DecodeDetect(n *yaml.Node) (*Config, []match.Problem) {
 	d.conf.node = n
 	d.detect(n)
 	if len(d.problems) == 0 {
-		d.conf.shapes = d.shapes()
+		d.conf.shapes, d.conf.leaves = d.shapes(), d.leaving()
 	}
 	return d.conf, d.sorted()
 }

@@ -187,6 +187,9 @@ func (d *decoder) selects(s *source, j *operator.Join, n *yaml.Node, sides [2]*s
 // pairType is the type of source.field, if it is known.
 func pairType(path string, sides [2]*source) string {
 	for _, s := range sides {
+		if path == s.name { // its whole row
+			return "json"
+		}
 		if rest, ok := strings.CutPrefix(path, s.name+"."); ok {
 			return s.types[rest]
 		}
@@ -203,6 +206,10 @@ func (d *decoder) wholeRows(s, in *source, alias string, add func(name string, f
 	}
 	if in.whole {
 		show(alias, d.wholeOf(in))
+		s.typed(alias, "json")
+		for path, t := range in.types { // of the event's fields, which are no columns
+			s.typed(alias+"."+path, t)
+		}
 	}
 	for _, c := range in.cols {
 		f, _ := d.field(in, c)

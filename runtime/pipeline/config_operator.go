@@ -393,8 +393,10 @@ func (d *decoder) aggregateType(n *yaml.Node, name string, f operator.Func, of s
 		if of == "bool" {
 			d.wrong(n, "%s takes numbers and texts, and %s is of the type bool; count, count_distinct, first and last take any", name, n.Value)
 		}
-	case operator.Collect, operator.TopK:
+	case operator.Collect:
 		return ""
+	case operator.TopK:
+		return "json"
 	}
 	return of
 }

@@ -103,7 +103,7 @@ func (d *decoder) pluginBody(s *source, m *mapping) {
 	s.types = maps.Clone(d.sharedTypes(s))
 	s.typed("rule_id", "int")
 	s.typed("severity", "string")
-	s.typed("note", "")
+	s.typed("note", "json")
 	var pass []event.Field
 	resolve := d.fieldOf(s)
 	s.passes = func(path string) (event.Field, error) {

@@ -50,7 +50,7 @@ func (d *decoder) risk(s *source) {
 		d.wrong(most, "all alerts here are of one rule, which may hold %g: the threshold, %g, is never reached; make it at least that", o.RuleMax, o.Threshold)
 	}
 	s.cols = slices.Clone(operator.RiskColumns)
-	for column, t := range map[string]string{"entity_type": "string", "score": "float", "alerts": "int", "rules": "int", "first_time": "timestamp", "last_time": "timestamp", "truncated": "bool"} {
+	for column, t := range map[string]string{"entity_type": "string", "score": "float", "alerts": "int", "rules": "int", "first_time": "timestamp", "last_time": "timestamp", "contributions": "json", "truncated": "bool"} {
 		s.typed(column, t)
 	}
 	s.op.Risk, s.op.RiskBy = o, by

@@ -219,6 +219,8 @@ func (d *decoder) stepSelects(s *source, q *operator.Sequence, n *yaml.Node, ste
 				d.wrong(e.value, "%v", err)
 			} else if _, rest, dotted := strings.Cut(path, "."); dotted {
 				s.typed(e.key.Value, steps[step].in.types[rest])
+			} else {
+				s.typed(e.key.Value, "json") // a whole row
 			}
 			add(e.key.Value, step, f)
 		}

@@ -26,7 +26,7 @@ type source struct {
 	adds   bool                                   // it is a plugin that adds columns to rows
 	from   []*yaml.Node                           // names of its sources
 	cols   []string                               // of an operator's rows
-	types  map[string]string                      // of fields, where they are known: those of fieldTypes
+	types  map[string]string                      // of fields, where they are known: those of fieldTypes, or json of what has parts
 	print  []string                               // lines of the fingerprint
 	passes func(path string) (event.Field, error) // resolves what its rows have of its input
 	init   func(spec *engine.Spec)

@@ -118,19 +118,28 @@ func newElasticBulk(conf *service.ParsedConfig, res *service.Resources) (*elasti
 	if err != nil {
 		return nil, err
 	}
+	client, err := c.client(res.Logger().Warnf)
+	if err != nil {
+		return nil, err
+	}
+	return &elasticBulk{conf: c, client: client, link: linkOf(res)}, nil
+}
+
+// client makes the client of a cluster. It reads the secrets and certificates once, to find what is wrong with them.
+func (c *elasticConfig) client(warn func(format string, args ...any)) (*elastic.Client, error) {
 	tls, err := c.tls.Config()
 	if err != nil {
 		return nil, fmt.Errorf("elasticsearch_bulk: %w", err)
 	}
 	to := elastic.Config{Hosts: c.hosts, TLS: tls, Gzip: c.gzip, Timeout: c.timeout, RequestMax: c.requestMax, Patience: c.retryFor,
-		Warn: func(format string, args ...any) { res.Logger().Warnf("elasticsearch_bulk: "+format, args...) }}
+		Warn: func(format string, args ...any) { warn("elasticsearch_bulk: "+format, args...) }}
 	if c.auth.kind != "" {
 		if _, err := c.auth.header(); err != nil {
 			return nil, fmt.Errorf("elasticsearch_bulk: auth: %w", err)
 		}
 		to.Authorization = c.auth.header
 	}
-	return &elasticBulk{conf: c, client: elastic.NewClient(to), link: linkOf(res)}, nil
+	return elastic.NewClient(to), nil
 }
 
 // Connect asks who is there. Benthos says what is wrong and tries again what may pass; rows wait in the state meanwhile.

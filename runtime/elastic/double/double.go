@@ -1,5 +1,5 @@
 // Package double is a stand-in for Elasticsearch and OpenSearch in tests: _bulk with ids, external versions, create, data streams and
-// mappings that come of the first document, strict about the form of requests, and with faults to order. It counts what is written, so
+// mappings that come of the first document, index templates that are only kept, strict about the form of requests, and with faults to order. It counts what is written, so
 // that a test can tell a document that is there once from one that was written twice.
 package double
 
@@ -12,6 +12,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"path"
 	"regexp"
 	"strings"
 	"sync"
@@ -27,6 +28,9 @@ type Server struct {
 	Streams       map[string]bool         // names that are data streams
 	Closed        map[string]bool         // indexes that take nothing
 	Fault         func(request int) Fault // what goes wrong with a request to _bulk, by its number
+
+	Templates map[string]string // index templates by name, as they were put
+	Mappings  map[string]string // what GET .../_mapping says of an index
 
 	mu       sync.Mutex
 	indexes  map[string]map[string]Stored
@@ -95,8 +99,12 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, `{"version":{"number":%q,"distribution":%q}}`, s.Version, s.Distribution)
 	case r.Method == http.MethodPost && r.URL.Path == "/_bulk":
 		s.bulk(w, r)
+	case strings.HasPrefix(r.URL.Path, "/_index_template/"):
+		s.template(w, r, strings.TrimPrefix(r.URL.Path, "/_index_template/"))
+	case r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, "/_mapping"):
+		s.mapping(w, strings.TrimSuffix(r.URL.Path[1:], "/_mapping"))
 	default:
-		refuse(w, 405, "illegal", "only GET / and POST /_bulk are here")
+		refuse(w, 405, "illegal", "only GET /, POST /_bulk, _index_template and _mapping are here")
 	}
 }
 
@@ -138,20 +146,90 @@ func (s *Server) bulk(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// template keeps an index template and gives it back as the servers do: settings in order, as texts, and some members of the server's own.
+func (s *Server) template(w http.ResponseWriter, r *http.Request, name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	text, there := s.Templates[name]
+	switch {
+	case r.Method == http.MethodGet && !there:
+		refuse(w, 404, "resource_not_found_exception", "index template matching ["+name+"] not found")
+	case r.Method == http.MethodGet:
+		var body map[string]any
+		if err := json.Unmarshal([]byte(text), &body); err != nil {
+			panic(err) // it was read when it was put
+		}
+		if template, ok := body["template"].(map[string]any); ok {
+			template["settings"] = texts(template["settings"])
+		}
+		body["composed_of"] = []any{}
+		if body["data_stream"] != nil {
+			body["data_stream"] = map[string]any{"hidden": false, "allow_custom_routing": false}
+		}
+		_ = json.NewEncoder(w).Encode(map[string]any{"index_templates": []any{map[string]any{"name": name, "index_template": body}}})
+	case r.Method == http.MethodPut:
+		body, err := unzipped(r)
+		var got struct {
+			Patterns []string `json:"index_patterns"`
+		}
+		if r.Header.Get("Content-Type") != "application/json" || err != nil || json.Unmarshal(body, &got) != nil || len(got.Patterns) == 0 {
+			refuse(w, 400, "parse_exception", "no index template")
+			return
+		}
+		if s.Templates == nil {
+			s.Templates = map[string]string{}
+		}
+		s.Templates[name] = string(body)
+		io.WriteString(w, `{"acknowledged":true}`)
+	default:
+		refuse(w, 405, "illegal", r.Method)
+	}
+}
+
+// texts makes the numbers and booleans of an object texts.
+func texts(v any) any {
+	m, ok := v.(map[string]any)
+	if !ok {
+		return fmt.Sprint(v)
+	}
+	out := map[string]any{}
+	for name, x := range m {
+		out[name] = texts(x)
+	}
+	return out
+}
+
+func (s *Server) mapping(w http.ResponseWriter, pattern string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	found := map[string]json.RawMessage{}
+	for index, m := range s.Mappings {
+		if ok, _ := path.Match(pattern, index); ok {
+			found[index] = json.RawMessage(m)
+		}
+	}
+	_ = json.NewEncoder(w).Encode(found)
+}
+
 func (s *Server) body(r *http.Request) ([]byte, error) {
 	if got := r.Header.Get("Content-Type"); got != "application/x-ndjson" {
 		return nil, fmt.Errorf("content type %q", got)
 	}
-	var in io.Reader = r.Body
 	if r.Header.Get("Content-Encoding") == "gzip" {
 		s.zipped++
-		z, err := gzip.NewReader(r.Body)
-		if err != nil {
-			return nil, err
-		}
-		in = z
 	}
-	return io.ReadAll(in)
+	return unzipped(r)
+}
+
+func unzipped(r *http.Request) ([]byte, error) {
+	if r.Header.Get("Content-Encoding") != "gzip" {
+		return io.ReadAll(r.Body)
+	}
+	z, err := gzip.NewReader(r.Body)
+	if err != nil {
+		return nil, err
+	}
+	return io.ReadAll(z)
 }
 
 // op is an action with its document.
