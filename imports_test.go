@@ -17,6 +17,7 @@ var layers = []struct {
 }{
 	{"/runtime/cli", []string{"/runtime/pipeline", "/runtime/engine", "/runtime/event"}, "commands put Benthos and our components together; they decide nothing about events"},
 	{"/runtime/pipeline", []string{"/runtime/engine", "/runtime/kafka", "/runtime/elastic", "/runtime/credential", "/runtime/wasm", "/abi", "/runtime/operator", "/runtime/state", "/runtime/table", "/runtime/match", "/runtime/alert", "/runtime/event"}, "Benthos components and YAML; the one place that knows both Benthos and the engine"},
+	{"/runtime/pipeline/mailbox", nil, "a server for tests; what it is must not come from what it tests"},
 	{"/runtime/engine", []string{"/runtime/operator", "/runtime/state", "/runtime/wasm", "/abi", "/runtime/table", "/runtime/match", "/runtime/alert", "/runtime/event"}, "must run without Benthos, so that it can be tested and embedded without it"},
 	{"/runtime/operator", []string{"/runtime/match", "/runtime/event"}, "pure functions on one key's state: no goroutine, no clock, no storage"},
 	{"/runtime/state", []string{"/runtime/event"}, "knows bytes and Badger, and nothing of what the bytes mean"},
@@ -46,6 +47,7 @@ var outside = map[string][]string{
 	"github.com/hamba/avro":            {"/runtime/event"},
 	"github.com/elastic/go-grok":       {"/runtime/event"},
 	"github.com/oschwald":              {"/runtime/table"},
+	"github.com/wneessen/go-mail":      {"/runtime/pipeline"},
 }
 
 func TestImportsPointDown(t *testing.T) {

@@ -340,7 +340,7 @@ type bucket struct {
 
 // A real OpenSearch draws what the dashboards ask for: the sums are those of the logs.
 func TestIntegrationDashboards(t *testing.T) {
-	url, _ := realSearch(t, "19640")
+	url, _ := realServer(t, "opensearch", "19640")
 	binary := build(t)
 	values := searchedArticle(t, binary, url, func(pipeline string) {
 		if out, err := exec.Command(binary, "elasticsearch", "templates", "--install", pipeline).CombinedOutput(); err != nil {

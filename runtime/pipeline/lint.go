@@ -294,6 +294,8 @@ func (c *checker) connector(key, n *yaml.Node) bool {
 		_, problems = decodeElasticBulk(substituted(n))
 	case "webhook":
 		_, problems = decodeWebhook(substituted(n))
+	case "smtp":
+		_, problems = decodeSMTP(substituted(n))
 	case "parse":
 		_, problems = decodeParse(substituted(n))
 	default:

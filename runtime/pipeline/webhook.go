@@ -5,20 +5,15 @@ import (
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
-	"crypto/tls"
 	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/redpanda-data/benthos/v4/public/service"
@@ -62,20 +57,8 @@ Rows of other kinds than `+"`kinds`"+` are passed over: put an output beside it 
 			tlsField(),
 			service.NewObjectField("signature", secretFields("secret", "the secret that the receiver shares; after `whsec_` it is base64")...).
 				Description("The secret that requests are signed with; without it they are not.").Optional(),
-			service.NewStringListField("kinds").Description("The rows that are acted on: alert, row, late, error.").Default([]any{"alert"}),
-			service.NewStringEnumField("delivery", "at_least_once", "at_most_once").Description("What may happen when nobody knows whether a request was heard: once more, or never again.").Default("at_least_once"),
-			service.NewStringField("journal").Description("The file that remembers what was done and, with at_most_once, what was tried. `--fresh` moves it to PATH.old.").Optional().Example("./state/firewall.sent"),
-			service.NewObjectField("limit",
-				service.NewStringField("key").Description("Whom to count by, a text with fields.").Example("{row.source_ip}"),
-				service.NewIntField("max").Description("How many actions, at most 10000."),
-				service.NewStringField("per").Description("In any span of time this long, by the clock, from 1s to 30d."),
-				service.NewStringEnumField("over", "error", "drop").Description("What becomes of one too many: an error row, or nothing; it is counted in the log.").Default("error"),
-			).Description("Bounds actions by entity. A restart begins anew; beyond 100 000 keys at once all others are one.").Optional(),
-			service.NewStringField("timeout").Description("How long to wait for an answer, from 1s to 10m.").Default("10s"),
-			service.NewStringField("retry_for").Description("How long to try again before the row goes back to the state, at most 1h.").Default("10s"),
-			service.NewIntField("max_in_flight").Description("Requests at the same time, at most 256; with 1 they are in the order of the rows.").Default(8),
-			service.NewBoolField("dry_run").Description("Whether requests are only printed.").Default(false),
 		).
+		Fields(actingFields(8, "firewall", "a request")...).
 		Example("Tells of an address that fails to log in", runs+" It prints the requests; without `dry_run` it makes them.", `input:
   file_lines:
     paths: [pipelines/data/logins.jsonl]
@@ -114,18 +97,9 @@ func init() {
 
 // webhook is the output.
 type webhook struct {
-	conf  webhookConfig
-	http  *http.Client
-	link  *link
-	log   *service.Logger
-	sent  sent
-	fresh bool
-	print sync.Mutex
-	over  atomic.Int64 // actions that the limit dropped
-	quiet atomic.Int64 // until when the receiver wants to be left alone, in unix ms
-
-	now   func() time.Time // a test's clock
-	pause time.Duration    // the first between two tries
+	conf webhookConfig
+	http *http.Client
+	*actor
 }
 
 func newWebhook(conf *service.ParsedConfig, res *service.Resources) (*webhook, error) {
@@ -138,9 +112,8 @@ func newWebhook(conf *service.ParsedConfig, res *service.Resources) (*webhook, e
 		return nil, fmt.Errorf("webhook: %w", err)
 	}
 	transport.ForceAttemptHTTP2, transport.MaxIdleConnsPerHost = true, c.inFlight
-	l := linkOf(res)
-	o := &webhook{conf: c, link: l, log: res.Logger(), fresh: l.run.Fresh, now: time.Now, pause: 200 * time.Millisecond,
-		http: &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
+	o := &webhook{conf: c, http: &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
+	o.actor = newActor("webhook", &o.conf.acting, res, actorFuncs{o.fill, func(ctx context.Context, a *action) reply { return o.ask(ctx, a) }, o.shown})
 	for _, s := range o.secrets() {
 		if _, err := s.Read(); err != nil {
 			return nil, fmt.Errorf("webhook: %w", err)
@@ -158,19 +131,6 @@ func (o *webhook) secrets() []credential.Secret {
 	return slices.DeleteFunc(all, func(s credential.Secret) bool { return s == credential.Secret{} })
 }
 
-// Connect opens the journal.
-func (o *webhook) Connect(context.Context) error {
-	o.sent.close()
-	if !o.conf.dryRun {
-		o.sent.path = o.conf.journal
-	}
-	if err := o.sent.open(o.fresh, o.log); err != nil {
-		return fmt.Errorf("webhook: journal: %w", err)
-	}
-	o.fresh = false
-	return nil
-}
-
 // Close gives up connections and the journal.
 func (o *webhook) Close(context.Context) error {
 	o.http.CloseIdleConnections()
@@ -178,69 +138,9 @@ func (o *webhook) Close(context.Context) error {
 	return nil
 }
 
-// WriteBatch acts on each row of the batch and says of each that failed what is the matter.
-func (o *webhook) WriteBatch(ctx context.Context, batch service.MessageBatch) error {
-	fates := make([]fate, len(batch))
-	room := make(chan struct{}, o.conf.inFlight)
-	var all sync.WaitGroup
-	for i, msg := range batch {
-		a, f := o.action(msg)
-		if a != nil {
-			f = o.admit(a)
-		}
-		if a == nil || a.back == nil {
-			fates[i] = f
-			continue
-		}
-		room <- struct{}{}
-		all.Go(func() {
-			fates[i] = o.act(ctx, a)
-			<-room
-		})
-	}
-	all.Wait()
-	return o.link.report(batch, fates)
-}
-
-// action is a request that is to be made.
-type action struct {
-	id, key string
-	url     *url.URL
-	header  http.Header
-	body    []byte
-	back    func() // gives back its part of the limit; nil: it is not to be done
-}
-
-// action makes the request of a row, or says why there is none.
-func (o *webhook) action(msg *service.Message) (*action, fate) {
-	if kind, _ := msg.MetaGet("kind"); !slices.Contains(o.conf.kinds, kind) {
-		return nil, fate{}
-	}
-	a := &action{header: http.Header{}}
-	if a.id, _ = msg.MetaGet("result_id"); a.id == "" {
-		return nil, fate{refused, "the message has no result_id, which rows of `detect` have"}
-	}
-	if n, _ := msg.MetaGet("revision"); n != "" && n != "0" {
-		a.id += "." + n
-	}
-	switch was := o.sent.of(a.id); {
-	case was == done:
-		return nil, fate{}
-	case was == tried && o.conf.once:
-		return nil, fate{refused, "it was tried before, nobody knows with what outcome, and at_most_once does not try again"}
-	}
-	payload, err := msg.AsBytes()
-	if err == nil {
-		err = o.fill(a, o.conf.fields.row(msg, payload), payload)
-	}
-	if err != nil {
-		return nil, fate{refused, err.Error()}
-	}
-	return a, fate{}
-}
-
 // fill fills the templates.
 func (o *webhook) fill(a *action, row hookRow, payload []byte) (err error) {
+	a.header = http.Header{}
 	kind := "application/json"
 	switch b := o.conf.body; {
 	case o.conf.method == http.MethodGet:
@@ -259,173 +159,58 @@ func (o *webhook) fill(a *action, row hookRow, payload []byte) (err error) {
 			a.header.Set(h.name, headerText(string(h.text.Fill(nil, row))))
 		}
 	}
-	a.key = string(o.conf.limitKey.Fill(nil, row))
 	if o.conf.secretURL == (credential.Secret{}) {
 		a.url, err = fillURL(&o.conf.url, row)
 	}
 	return err
 }
 
-// admit lets an action pass, within the limit, or says what becomes of its row instead. It is asked in the order of the rows.
-func (o *webhook) admit(a *action) fate {
-	if o.conf.dryRun {
-		return o.show(a)
-	}
-	if o.conf.limit == nil {
-		a.back = func() {}
-		return fate{}
-	}
-	var ok bool
-	if a.back, ok = o.conf.limit.take(a.key, o.now()); !ok {
-		return o.tooMany(a)
-	}
-	return fate{}
-}
-
-// act makes a request as often as it takes, within what the configuration allows.
-func (o *webhook) act(ctx context.Context, a *action) fate {
-	f := o.try(ctx, a)
-	if f.verdict != delivered {
-		a.back()
-	}
-	return f
-}
-
-// tooMany is what becomes of an action beyond the limit.
-func (o *webhook) tooMany(a *action) fate {
-	l := o.conf.limit
-	if !o.conf.limitDrops {
-		return fate{refused, fmt.Sprintf("more than %d actions in %s for %q", l.most, l.per, a.key)}
-	}
-	if n := o.over.Add(1); n == 1 || n%1000 == 0 {
-		o.log.Warnf("webhook: the limit of %d in %s has dropped %d actions so far", l.most, l.per, n)
-	}
-	return fate{}
-}
-
-// show prints what would be asked for. Secrets are not in it.
-func (o *webhook) show(a *action) fate {
+// shown is what would be asked for. Secrets are not in it.
+func (o *webhook) shown(a *action) string {
 	at := "(a secret URL)"
 	if a.url != nil {
 		at = a.url.Redacted()
 	}
-	o.print.Lock()
-	defer o.print.Unlock()
-	_, err := fmt.Fprintf(consoleOut, "DRY RUN  %s %s  %s\n", o.conf.method, clean(at, len(at)), clean(string(a.body), len(a.body)))
-	if err != nil {
-		return fate{busy, err.Error()}
-	}
-	return fate{}
+	return fmt.Sprintf("%s %s  %s", o.conf.method, clean(at, len(at)), clean(string(a.body), len(a.body)))
 }
 
-// Pauses between tries: the longest, and the longest that a receiver may ask for.
-const (
-	pauseOfActions = time.Minute
-	retryAfterMost = time.Hour
-)
-
-// try asks until there is an answer that settles the matter.
-func (o *webhook) try(ctx context.Context, a *action) fate {
-	until := time.Now().Add(o.conf.retryFor)
-	for pause := o.pause; ; pause = min(2*pause, pauseOfActions) {
-		if quiet := time.UnixMilli(o.quiet.Load()); time.Now().Before(quiet) {
-			if wait(ctx, min(time.Until(quiet), time.Until(until))); time.Now().Before(quiet) {
-				return fate{busy, "the receiver wants to be left alone until " + quiet.UTC().Format(time.RFC3339)}
-			}
-		}
-		r, f := o.once(ctx, a)
-		if r.after > 0 {
-			o.quiet.Store(time.Now().Add(min(r.after, retryAfterMost)).UnixMilli())
-		}
-		d := pause/2 + rand.N(pause/2+1)
-		if f.verdict == delivered || f.verdict == refused || !r.passes() || time.Now().Add(d).After(until) || ctx.Err() != nil {
-			return f
-		}
-		wait(ctx, d)
-	}
-}
-
-// once asks once, and keeps the journal.
-func (o *webhook) once(ctx context.Context, a *action) (r reply, f fate) {
-	if o.conf.once {
-		if err := o.sent.try(a.id); err != nil {
-			return r, fate{blocked, "journal: " + err.Error()}
-		}
-	}
-	r = o.ask(ctx, a)
-	f = o.judge(r)
-	var err error
-	switch {
-	case f.verdict == delivered:
-		err = o.sent.end(a.id, done)
-	case o.conf.once && f.verdict != refused:
-		err = o.sent.end(a.id, untried)
-	}
-	if err != nil {
-		o.log.Warnf("webhook: journal: %v", err)
-	}
-	return r, f
-}
-
-func wait(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	}
-}
-
-// reply is what a receiver said, or why it said nothing.
-type reply struct {
+// httpReply is what a receiver said, or why it said nothing.
+type httpReply struct {
 	status int
-	after  time.Duration // Retry-After
+	wait   time.Duration // Retry-After
 	text   string
 	err    error
 }
 
+func (r httpReply) done() bool           { return r.err == nil && r.status >= 200 && r.status < 300 }
+func (r httpReply) full() bool           { return r.status == http.StatusTooManyRequests }
+func (r httpReply) after() time.Duration { return r.wait }
+
 // unheard says whether the request certainly was not done: there was no connection, or the receiver says that it would not.
-func (r reply) unheard() bool {
-	var op *net.OpError
-	var unknown *tls.CertificateVerificationError
+func (r httpReply) unheard() bool {
 	if r.err != nil {
-		return errors.As(r.err, &op) && op.Op == "dial" || errors.As(r.err, &unknown) || errors.Is(r.err, http.ErrSchemeMismatch) || errors.Is(r.err, errUnsent)
+		return undialed(r.err) || errors.Is(r.err, http.ErrSchemeMismatch) || errors.Is(r.err, errUnsent)
 	}
 	return slices.Contains([]int{401, 403, 404, 405, 429}, r.status)
 }
 
 // passes says whether the same request may soon be answered otherwise.
-func (r reply) passes() bool {
+func (r httpReply) passes() bool {
 	return r.err != nil || r.status >= 500 || slices.Contains([]int{408, 425, 429}, r.status)
 }
 
 // errUnsent is of requests that could not even be made.
 var errUnsent = errors.New("not sent")
 
-func (r reply) why() string {
+func (r httpReply) why() string {
 	if r.err != nil {
 		return r.err.Error()
 	}
 	return strings.TrimRight(fmt.Sprintf("HTTP %d: %s", r.status, r.text), ": ")
 }
 
-// judge says what a reply means for a row.
-func (o *webhook) judge(r reply) fate {
-	switch {
-	case r.err == nil && r.status >= 200 && r.status < 300:
-		return fate{}
-	case r.status == http.StatusTooManyRequests:
-		return fate{busy, r.why()}
-	case o.conf.once && !r.unheard():
-		return fate{refused, "it was tried, and at_most_once does not try again: " + r.why()}
-	case r.unheard() || r.passes():
-		return fate{blocked, r.why()}
-	}
-	return fate{refused, r.why()}
-}
-
 // ask makes the request once.
-func (o *webhook) ask(ctx context.Context, a *action) (r reply) {
+func (o *webhook) ask(ctx context.Context, a *action) (r httpReply) {
 	ctx, cancel := context.WithTimeout(ctx, o.conf.timeout)
 	defer cancel()
 	req, err := o.request(ctx, a)
@@ -444,7 +229,7 @@ func (o *webhook) ask(ctx context.Context, a *action) (r reply) {
 	}
 	defer res.Body.Close()
 	text, _ := io.ReadAll(io.LimitReader(res.Body, 4096))
-	r.status, r.text, r.after = res.StatusCode, clean(strings.Join(strings.Fields(string(text)), " "), 300), retryAfter(res.Header.Get("Retry-After"), o.now())
+	r.status, r.text, r.wait = res.StatusCode, clean(strings.Join(strings.Fields(string(text)), " "), 300), retryAfter(res.Header.Get("Retry-After"), o.now())
 	return r
 }
 

@@ -17,16 +17,21 @@ import (
 
 // webhookConfig is the configuration of webhook, checked.
 type webhookConfig struct {
-	url        alert.Text
-	secretURL  credential.Secret // where the URL is, if it is a secret itself
-	method     string
-	headers    []hookHeader
-	body       *template // nil: the payload
-	plain      bool      // the body is text, not JSON
-	fields     *hookFields
-	auth       elasticAuth
-	tls        credential.TLS
-	signature  credential.Secret
+	url       alert.Text
+	secretURL credential.Secret // where the URL is, if it is a secret itself
+	method    string
+	headers   []hookHeader
+	body      *template // nil: the payload
+	plain     bool      // the body is text, not JSON
+	auth      elasticAuth
+	tls       credential.TLS
+	signature credential.Secret
+	acting
+}
+
+// acting is what outputs that act have in common.
+type acting struct {
+	fields     *hookFields // that its templates read
 	kinds      []string
 	once       bool
 	journal    string
@@ -89,6 +94,12 @@ func (d *decoder) webhook(c *webhookConfig, m *mapping) {
 			s.done()
 		}
 	}
+	d.acting(&c.acting, m, 8)
+	m.done()
+}
+
+// acting reads what outputs that act have in common.
+func (d *decoder) acting(c *acting, m *mapping, inFlight int) {
 	c.kinds = []string{"alert"}
 	if n := m.get("kinds"); n != nil {
 		c.kinds = nil
@@ -102,9 +113,8 @@ func (d *decoder) webhook(c *webhookConfig, m *mapping) {
 	}
 	c.timeout = d.within(m.get("timeout"), "timeout", timeoutAction, timeoutLeast, timeoutMost)
 	c.retryFor = d.within(m.get("retry_for"), "retry_for", retryForAction, 0, retryForMost)
-	c.inFlight = d.int(m.get("max_in_flight"), "max_in_flight", 8, 1, inFlightMost)
+	c.inFlight = d.int(m.get("max_in_flight"), "max_in_flight", inFlight, 1, inFlightMost)
 	c.dryRun = d.bool(m.get("dry_run"), "dry_run")
-	m.done()
 }
 
 // hookURL reads `url`, or where it is.
@@ -188,7 +198,7 @@ func (d *decoder) hookAuth(a *elasticAuth, n *yaml.Node) {
 	}
 }
 
-func (d *decoder) hookDelivery(c *webhookConfig, m *mapping) {
+func (d *decoder) hookDelivery(c *acting, m *mapping) {
 	n := m.get("delivery")
 	c.once = d.enum(n, "delivery", "at_least_once", "at_least_once", "at_most_once") == "at_most_once"
 	j := m.get("journal")
@@ -197,7 +207,7 @@ func (d *decoder) hookDelivery(c *webhookConfig, m *mapping) {
 	}
 }
 
-func (d *decoder) hookLimit(c *webhookConfig, n *yaml.Node) {
+func (d *decoder) hookLimit(c *acting, n *yaml.Node) {
 	m := d.mapping(n, "limit")
 	if m == nil {
 		return

@@ -20,6 +20,7 @@ import (
 // An id whose try has no outcome is of an action of which nobody knows. What is forgotten is the oldest of two generations; the buffer
 // sends again what was under way and what was acknowledged in the last second, which is far less.
 type sent struct {
+	name string // of the output, for the log
 	path string
 
 	mu     sync.Mutex
@@ -58,7 +59,7 @@ func (s *sent) open(fresh bool, log *service.Logger) (err error) {
 		return fmt.Errorf("another output or process writes this file; give each its own path: %w", err)
 	}
 	if info, err := s.f.Stat(); err == nil && fresh && info.Size() > 0 {
-		log.Infof("webhook: starting over: %s is moved to %s.old", s.path, s.path)
+		log.Infof("%s: starting over: %s is moved to %s.old", s.name, s.path, s.path)
 		if err = errors.Join(os.Rename(s.path, s.path+".old"), remove(s.older())); err != nil {
 			return err
 		}
