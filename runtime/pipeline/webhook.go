@@ -35,7 +35,8 @@ func webhookSpec() *service.ConfigSpec {
 `+"`{@name}`"+`, metadata such as `+"`{@result_id}`; `{{`"+` is a brace. A body that is a mapping or a list is sent as JSON, whatever fills it; a text that is one field alone
 keeps the field's type. A body that is a text is sent as it is. Without `+"`body`"+` the payload is.
 
-Each request has a `+"`webhook-id`"+`, the result id, with `+"`.REVISION`"+` for a revision: the same however often it is tried, so that a receiver can tell. With `+"`signature`"+` it has
+Each request has a `+"`webhook-id`"+`, the result id, with `+"`.REVISION`"+` for a revision: the same however often it is tried, so that a receiver can tell; one that knows another header
+gets it as `+"`headers: { Idempotency-Key: \"{@result_id}\" }`"+`. With `+"`signature`"+` it has
 `+"`webhook-timestamp`"+` and `+"`webhook-signature`"+` as well, HMAC-SHA256 over id, timestamp and body joined by dots, in the form of standardwebhooks.com.
 
 What is answered 2xx is done. `+"`at_least_once`"+`: no answer, 408, 425, 429 and 5xx are tried again, with pauses that double or are as long as the receiver asks for, and after
