@@ -32,7 +32,7 @@ sdks:
 
 # the concurrent parts under the race detector, with fewer random cases than go test ./... runs
 race:
-	go test -race -run "DeepStacks|Collector|Breaker|Poison|Cache" ./runtime/wasm && go test -race -timeout 15m ./runtime/pipeline ./runtime/kafka ./runtime/elastic && go test -race -timeout 15m ./runtime/engine -cases=150 && go test -race -run 'Backups|Hung|Full' ./runtime/state
+	go test -race -run "DeepStacks|Collector|Breaker|Poison|Cache" ./runtime/wasm && go test -race -timeout 15m ./runtime/pipeline ./runtime/kafka ./runtime/elastic ./runtime/bigquery && go test -race -timeout 15m ./runtime/engine -cases=150 && go test -race -run 'Backups|Hung|Full' ./runtime/state
 
 tidy:
 	go mod tidy -diff
@@ -42,7 +42,7 @@ clean-tree:
 
 # a minute of fuzzing for every decoder of foreign bytes
 fuzz:
-	@for p in abi runtime/elastic runtime/event runtime/kafka runtime/match runtime/operator runtime/state runtime/engine runtime/pipeline runtime/wasm; do \
+	@for p in abi runtime/bigquery runtime/elastic runtime/event runtime/kafka runtime/match runtime/operator runtime/state runtime/engine runtime/pipeline runtime/wasm; do \
 	  for f in $$(grep -ho 'func Fuzz[A-Za-z]*' $$p/*_test.go | cut -c6-); do \
 	    go test ./$$p -run '^$$' -fuzz "^$$f\$$" -fuzztime 60s -fuzzminimizetime 10x || exit 1; done; done
 

@@ -16,7 +16,7 @@ var layers = []struct {
 	why  string
 }{
 	{"/runtime/cli", []string{"/runtime/pipeline", "/runtime/engine", "/runtime/event"}, "commands put Benthos and our components together; they decide nothing about events"},
-	{"/runtime/pipeline", []string{"/runtime/engine", "/runtime/kafka", "/runtime/elastic", "/runtime/credential", "/runtime/wasm", "/abi", "/runtime/operator", "/runtime/state", "/runtime/table", "/runtime/match", "/runtime/alert", "/runtime/event"}, "Benthos components and YAML; the one place that knows both Benthos and the engine"},
+	{"/runtime/pipeline", []string{"/runtime/engine", "/runtime/kafka", "/runtime/elastic", "/runtime/bigquery", "/runtime/credential", "/runtime/wasm", "/abi", "/runtime/operator", "/runtime/state", "/runtime/table", "/runtime/match", "/runtime/alert", "/runtime/event"}, "Benthos components and YAML; the one place that knows both Benthos and the engine"},
 	{"/runtime/pipeline/mailbox", nil, "a server for tests; what it is must not come from what it tests"},
 	{"/runtime/engine", []string{"/runtime/operator", "/runtime/state", "/runtime/wasm", "/abi", "/runtime/table", "/runtime/match", "/runtime/alert", "/runtime/event"}, "must run without Benthos, so that it can be tested and embedded without it"},
 	{"/runtime/operator", []string{"/runtime/match", "/runtime/event"}, "pure functions on one key's state: no goroutine, no clock, no storage"},
@@ -26,6 +26,8 @@ var layers = []struct {
 	{"/runtime/credential", nil, "where secrets are; nobody's business but of those who connect"},
 	{"/runtime/elastic", nil, "documents in, what became of them out; what they mean others know"},
 	{"/runtime/elastic/double", nil, "a server for tests; what it is must not come from what it tests"},
+	{"/runtime/bigquery", []string{"/runtime/event"}, "rows in, what became of them out; what they mean, and of which pipeline they are, others know"},
+	{"/runtime/bigquery/double", nil, "a server for tests; what it is must not come from what it tests"},
 	{"/runtime/table", []string{"/runtime/match", "/runtime/event"}, "what files know: it reads addresses as conditions do, and knows nothing of operators"},
 	{"/runtime/alert", []string{"/runtime/event"}, "a form, used by every kind of rule"},
 	{"/runtime/match", []string{"/runtime/event"}, "conditions are compiled once and read rows of any kind"},
@@ -48,6 +50,9 @@ var outside = map[string][]string{
 	"github.com/elastic/go-grok":       {"/runtime/event"},
 	"github.com/oschwald":              {"/runtime/table"},
 	"github.com/wneessen/go-mail":      {"/runtime/pipeline"},
+	"cloud.google.com/go/bigquery":     {"/runtime/bigquery", "/runtime/bigquery/double"},
+	"google.golang.org/grpc":           {"/runtime/bigquery", "/runtime/bigquery/double"},
+	"golang.org/x/oauth2":              {"/runtime/bigquery"},
 }
 
 func TestImportsPointDown(t *testing.T) {
