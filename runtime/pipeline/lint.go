@@ -44,6 +44,7 @@ func Check(file string, src []byte) (*Config, []Finding) {
 	c.variables()
 	conf := c.detect(top)
 	c.registered(top, conf)
+	c.bigqueryColumns(top, conf)
 	c.components(top)
 	c.benthos()
 	slices.SortStableFunc(c.found, func(a, b Finding) int { return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column)) })
@@ -292,6 +293,8 @@ func (c *checker) connector(key, n *yaml.Node) bool {
 		_, problems = decodeKafkaRows(substituted(n))
 	case "elasticsearch_bulk":
 		_, problems = decodeElasticBulk(substituted(n))
+	case "bigquery_rows":
+		_, problems = decodeBigqueryRows(substituted(n))
 	case "webhook":
 		_, problems = decodeWebhook(substituted(n))
 	case "smtp":
