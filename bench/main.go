@@ -8,6 +8,7 @@
 //	go run ./bench -only large         state larger than memory, and starts with much state: ten minutes, 2 GB of disk
 //	go run ./bench -only tables        what large tables take of memory, and a look-up of the processor: 400 MB of disk
 //	go run ./bench -only kafka         from Kafka to Kafka, with a real broker (servers/kafka.sh), if it can be had
+//	go run ./bench -only bigquery      into BigQuery's double, which runs beside what is measured
 //	go run ./bench -only pipelines     the rest
 //	go run ./bench -profile count      the same, and CPU profiles of the pipelines in bench/out
 //
@@ -84,8 +85,8 @@ func main() {
 		runLoop(*loop, flag.Arg(0))
 		return
 	}
-	if !slices.Contains([]string{"", "pipelines", "live", "plugins", "misbehave", "large", "tables", "kafka"}, *only) {
-		log.Fatalf("-only %s: pipelines, live, plugins, misbehave, large, tables or kafka", *only)
+	if !slices.Contains([]string{"", "pipelines", "live", "plugins", "misbehave", "large", "tables", "kafka", "bigquery"}, *only) {
+		log.Fatalf("-only %s: pipelines, live, plugins, misbehave, large, tables, kafka or bigquery", *only)
 	}
 	if *only == "tables" {
 		if err := benchTables(); err != nil {
@@ -99,7 +100,7 @@ func main() {
 		}
 		return
 	}
-	if *only != "plugins" && *only != "kafka" {
+	if *only != "plugins" && *only != "kafka" && *only != "bigquery" {
 		if err := bench(); err != nil {
 			log.Fatal(err)
 		}
@@ -111,6 +112,11 @@ func main() {
 	}
 	if *only == "" || *only == "kafka" {
 		if err := benchKafka(); err != nil {
+			log.Fatal(err)
+		}
+	}
+	if *only == "" || *only == "bigquery" {
+		if err := benchBigquery(); err != nil {
 			log.Fatal(err)
 		}
 	}

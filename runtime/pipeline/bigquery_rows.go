@@ -269,35 +269,46 @@ func (o *bigqueryRows) row(msg *service.Message) (r bigquery.Row, why string) {
 	text, _ := msg.MetaGet("revision")
 	revision, _ := strconv.ParseInt(text, 10, 64) // none is 0
 	r.ID = id + "." + strconv.FormatInt(revision, 10)
-	r.Own = make([][]byte, len(bigqueryOwn))
-	for i, m := range bigqueryMeta {
-		switch v, ok := msg.MetaGet(m.name); {
-		case m.name == "revision":
-			r.Own[i] = strconv.AppendInt(nil, revision, 10)
-		case !ok:
-		case m.name == "event_time_ms":
-			r.Own[i] = timeValue(v)
-		case m.number:
-			r.Own[i] = []byte(v)
-		default:
-			r.Own[i] = appendText(nil, v)
-		}
+	if r.Shape = o.shape(msg); r.Shape != nil {
+		r.Object, payload = payload, nil
 	}
-	if r.Shape = o.shape(msg); r.Shape == nil {
-		r.Own[payloadColumn] = appendText(nil, string(payload))
-	} else {
-		r.Object = payload
+	r.Own = make([][]byte, len(bigqueryOwn))
+	b := make([]byte, 0, bigqueryMetaUsual+len(payload)) // of all values, which keep their place if it grows
+	for i, m := range bigqueryMeta {
+		from := len(b)
+		if m.name == "revision" {
+			b = strconv.AppendInt(b, revision, 10)
+		} else if v, ok := msg.MetaGet(m.name); ok {
+			b = appendMetaValue(b, m.name, m.number, v)
+		}
+		r.Own[i] = b[from:len(b):len(b)]
+	}
+	if r.Shape == nil {
+		r.Own[payloadColumn] = appendText(b[len(b):], string(payload))
 	}
 	return r, ""
 }
 
-// timeValue is a time of metadata as a value; 0 is none.
-func timeValue(text string) []byte {
+// bigqueryMetaUsual is how many bytes the metadata of most rows takes.
+const bigqueryMetaUsual = 160
+
+func appendMetaValue(b []byte, name string, number bool, v string) []byte {
+	switch {
+	case name == "event_time_ms":
+		return appendTimeValue(b, v)
+	case number:
+		return append(b, v...)
+	}
+	return appendText(b, v)
+}
+
+// appendTimeValue appends a time of metadata as a value; 0 is none.
+func appendTimeValue(b []byte, text string) []byte {
 	ms, err := strconv.ParseInt(text, 10, 64)
 	if err != nil || ms == 0 {
-		return nil
+		return b
 	}
-	return append(event.AppendTime([]byte{'"'}, ms), '"')
+	return append(event.AppendTime(append(b, '"'), ms), '"')
 }
 
 // shape is that of a message's row; nil: its payload stands as one text.
