@@ -175,3 +175,35 @@ func runExample(t *testing.T, binary, dir, what string) {
 		t.Errorf("%s: %v, and it said %d bytes\n%s", what, err, out.Len(), errs.String())
 	}
 }
+
+// So are the lanes that it shows, with their outputs.
+func TestDocsLanesAreClean(t *testing.T) {
+	text, err := os.ReadFile("docs/pipelines.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	block := func(kind string) string {
+		m := regexp.MustCompile("(?s)```yaml " + kind + "\n(.*?)```").FindStringSubmatch(string(text))
+		if m == nil {
+			t.Fatalf("no block %s", kind)
+		}
+		return m[1]
+	}
+	path := filepath.Join(t.TempDir(), "docs.yaml")
+	pipeline := `input: { file_lines: { paths: [a.jsonl] } }
+buffer:
+  detect:
+    name: docs
+    state: ./state/docs
+    streams: { logins: { time: { field: time } } }
+    operators:
+      failures: { filter: { from: logins, where: { status: failure } }, alert: { title: "{username}" } }
+` + block("deliver") + block("lanes")
+	if err := os.WriteFile(path, []byte(pipeline), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if status := cli.Main([]string{"lint", path}, &out, &out); status != 0 || strings.Contains(out.String(), "warning") {
+		t.Errorf("status %d\n%s", status, out.String())
+	}
+}

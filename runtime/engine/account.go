@@ -43,12 +43,18 @@ func (b *outbox) refuse(o *Out, why string, now time.Time) (said string) {
 	p = event.AppendJSONString(append(p, `,"result_id":`...), []byte(o.ID.String()))
 	p = event.AppendJSONString(append(p, `,"raw":`...), o.Payload[:min(len(o.Payload), refusedMax)])
 	e.Payload = append(p, '}')
-	b.size += len(e.Payload) - len(o.Payload)
 	if o.Open {
 		delete(b.open, o.ID)
 	}
 	delete(b.tries, o.Seq)
-	b.rest(now, e)
+	if b.aside == nil || b.aside(e, o.Open) {
+		b.size += len(e.Payload) - len(o.Payload)
+		b.rest(now, e)
+	} else {
+		b.size -= len(o.Payload) + 200
+		b.mark(o.Seq)
+		b.changed = true
+	}
 	if b.refused++; b.refused%1000 == 1 {
 		said = fmt.Sprintf("as an error row, %d so far", b.refused)
 	}

@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/seed-98920119/tocsin/runtime/event"
+	"github.com/seed-98920119/tocsin/runtime/state"
 )
 
 // Rows that Next gives at once, and how long rejected ones wait: doubling from backoffMin to backoffMax.
@@ -19,8 +19,29 @@ const (
 	backoffMax = 10 * time.Second
 )
 
-// outbox is the committed rows that are not acknowledged, and the cursor that the next epoch keeps. All under Runner.mu.
+// outbox is the committed rows of a lane that are not acknowledged, and the cursor that the next epoch keeps. All under Runner.mu, but
+// that only the loop changes what is stored.
 type outbox struct {
+	lane int
+	name string
+	id   uint32 // of the lane in the state
+	kept keptLane
+
+	stored      []state.Stored // committed rows that are not in memory, in order
+	storedBytes int64
+	from        uint64 // when the run began, rows below were delivered, and those of done
+	done        runs
+	spills      bool  // it leaves rows on disk beyond memory bytes
+	memory      int   // bytes
+	most        int64 // bytes of all its rows, in memory or not, at which no more events are read
+	over        bool  // there are as many
+
+	credit    int                                 // batches that may be out; 0: any number
+	out       int                                 // batches that are
+	aside     func(e *Out, open bool) (mine bool) // gives an error row to other lanes (of a row that may be revised: open), and says whether this one has it too; nil: it has
+	lastError string
+	lastAt    int64 // ms
+
 	rows     []*Out // to be sent, in order
 	again    []retry
 	resting  int // rows of again
@@ -28,7 +49,7 @@ type outbox struct {
 	size     int // bytes of rows, again and flying
 	next     uint64
 	cursor   uint64 // everything below is acknowledged
-	beyond   map[uint64]bool
+	beyond   runs
 	changed  bool // acknowledgements since the last epoch
 	settled  bool // nothing is out and something changed: worth an epoch of its own
 	retries  int
@@ -69,6 +90,9 @@ func (b *outbox) add(rows []*Out) {
 // hold the others.
 func (b *outbox) take(now time.Time) ([]*Out, time.Duration) {
 	var wait time.Duration
+	if b.credit > 0 && b.out >= b.credit {
+		return nil, 0
+	}
 	for i, x := range b.again {
 		if d := x.at.Sub(now); d <= 0 {
 			b.again = slices.Delete(b.again, i, i+1)
@@ -82,14 +106,29 @@ func (b *outbox) take(now time.Time) ([]*Out, time.Duration) {
 	if n <= 0 || b.resting > flyingMax {
 		return nil, wait
 	}
+	if b.spills {
+		n = within(b.rows[:n], blockMax)
+	}
 	rows := slices.Clone(b.rows[:n])
 	b.rows = b.rows[n:]
 	return b.fly(rows), 0
 }
 
+// within is how many of the rows have no more bytes together, but at least one.
+func within(rows []*Out, most int) int {
+	for i, o := range rows {
+		if most -= len(o.Payload) + 200; most < 0 {
+			return max(i, 1)
+		}
+	}
+	return len(rows)
+}
+
 func (b *outbox) fly(rows []*Out) []*Out {
 	b.flying += len(rows)
+	b.out++
 	for _, o := range rows {
+		o.Lane = b.lane
 		b.leaves(o)
 	}
 	return rows
@@ -114,21 +153,34 @@ func (b *outbox) accept(rows []*Out) {
 	}
 	b.accepted += int64(len(rows))
 	b.flying -= len(rows)
+	b.out--
 	b.changed = true
-	b.settled = b.flying == 0 && len(b.rows) == 0 && len(b.again) == 0
+	b.settled = b.idle()
+}
+
+// idle says whether nothing of it is to be sent or on its way.
+func (b *outbox) idle() bool {
+	return b.flying == 0 && len(b.rows) == 0 && len(b.again) == 0 && len(b.stored) == 0
+}
+
+// number gives rows that are new to it their numbers.
+func (b *outbox) number(rows []*Out) {
+	for _, o := range rows {
+		o.Seq = b.next
+		b.next++
+	}
 }
 
 // mark moves the cursor over a row.
 func (b *outbox) mark(seq uint64) {
 	if seq != b.cursor {
-		if b.beyond == nil {
-			b.beyond = map[uint64]bool{}
-		}
-		b.beyond[seq] = true
+		b.beyond.add(seq)
 		return
 	}
-	for b.cursor++; b.beyond[b.cursor]; b.cursor++ {
-		delete(b.beyond, b.cursor)
+	b.cursor++
+	if len(b.beyond) > 0 && b.beyond[0].from == b.cursor {
+		b.cursor = b.beyond[0].till
+		b.beyond = slices.Delete(b.beyond, 0, 1)
 	}
 }
 
@@ -136,7 +188,9 @@ func (b *outbox) mark(seq uint64) {
 // output that gave an account, rows that it did not name go again together, and those that it refuses become error rows.
 func (b *outbox) reject(rows []*Out, err error, now time.Time) (said string) {
 	b.flying -= len(rows)
+	b.out--
 	b.rejected += int64(len(rows))
+	b.lastError, b.lastAt = cutText(err.Error(), lastErrorMax), now.UnixMilli()
 	if b.tries == nil {
 		b.tries = map[uint64]*tries{}
 	}
@@ -205,26 +259,32 @@ func (t *tries) said() string {
 
 // marks returns what the next epoch keeps of the acknowledgements, and takes them as kept.
 func (b *outbox) marks(dst []uint64) (cursor uint64, beyond []uint64) {
-	for seq := range b.beyond {
-		dst = append(dst, seq)
+	for _, x := range b.beyond {
+		for seq := x.from; seq < x.till; seq++ {
+			dst = append(dst, seq)
+		}
 	}
-	slices.Sort(dst)
 	b.changed, b.settled = false, false
 	return b.cursor, dst
 }
 
 // dirty says whether there are acknowledgements that no epoch has.
-func (b *outbox) dirty(mu *sync.Mutex) bool {
-	mu.Lock()
-	defer mu.Unlock()
-	return b.changed
+func (r *Runner) dirty() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.asides) > 0 || slices.ContainsFunc(r.boxes, func(b *outbox) bool { return b.changed })
 }
 
 // empty says whether everything was acknowledged.
-func (b *outbox) empty(mu *sync.Mutex) bool {
-	mu.Lock()
-	defer mu.Unlock()
-	return b.flying == 0 && len(b.rows) == 0 && len(b.again) == 0
+func (r *Runner) empty() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.asides) == 0 && !slices.ContainsFunc(r.boxes, func(b *outbox) bool { return !b.idle() })
+}
+
+// settled says whether a lane has delivered all that it had, since the last epoch. Under mu.
+func (r *Runner) settled() bool {
+	return slices.ContainsFunc(r.boxes, func(b *outbox) bool { return b.settled })
 }
 
 func rowsOf(n int) string {

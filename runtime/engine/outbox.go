@@ -27,6 +27,9 @@ type Out struct {
 	LateBy   int64 // late rows: ms behind the watermark
 	Payload  []byte
 	Open     bool // other revisions may be on their way; not kept
+	Lane     int  // of the Spec's, by which it leaves; not kept
+
+	to uint32 // the lanes that take it, a bit each, until they have their copies
 }
 
 // append is the row's form in the outbox.

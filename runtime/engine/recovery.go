@@ -81,13 +81,9 @@ func (r *Runner) recover() error {
 		return err
 	}
 	r.epoch = got.Epoch + 1
-	r.box.next, r.box.cursor = got.Next, got.Cursor
-	for _, seq := range got.Beyond {
-		r.box.mark(seq)
-	}
 	r.spec.reopen(rows)
-	r.box.add(rows)
-	r.stats.Resent = int64(len(rows))
+	r.resume(got, rows)
+	r.stats.Resent += int64(len(rows))
 	r.intake.stats.Resent = r.stats.Resent
 	return r.graph.Resume(marks)
 }
@@ -132,6 +128,9 @@ func (r *Runner) adopt(got state.Recovered) (m Marks, err error) {
 	head, err := readHeader(got.Header)
 	if err != nil {
 		return m, fmt.Errorf("%w; restore the folder, or start over with --fresh", err)
+	}
+	if err := r.adoptLanes(&head); err != nil {
+		return m, err
 	}
 	sp := &r.spaces
 	if sp.seed, sp.next = head.seed, max(head.next, 1); head.next == 0 {
@@ -265,19 +264,24 @@ func (r *Runner) note(name string, next int64) {
 	r.read[name] = next
 }
 
-// headerVersion is that of what an epoch keeps beside keys.
-const headerVersion = 3
+// headerVersion is that of what an epoch keeps beside keys, headerLanes that of one with lanes.
+const (
+	headerVersion = 3
+	headerLanes   = 4
+)
 
 // header is what an epoch keeps beside keys: names, spaces, fingerprints, watermarks.
 type header struct {
 	seed               [2]uint64
 	next               uint32 // the first space never used
 	streams, operators []saved
+	nextLane           uint32 // the first lane's number never used
+	lanes              []keptLane
 }
 
 func (r *Runner) header(dst []byte) []byte {
 	m := r.graph.Marks()
-	h := header{seed: r.spaces.seed, next: r.spaces.next}
+	h := header{seed: r.spaces.seed, next: r.spaces.next, nextLane: r.next, lanes: r.cut}
 	for i := range r.spec.Streams {
 		h.streams = append(h.streams, saved{name: r.spec.Streams[i].Name, w: m.Streams[i]})
 	}
@@ -290,7 +294,9 @@ func (r *Runner) header(dst []byte) []byte {
 }
 
 func (h *header) append(dst []byte) []byte {
-	dst = append(dst, headerVersion)
+	if dst = append(dst, headerVersion); len(h.lanes) > 0 {
+		dst[len(dst)-1] = headerLanes
+	}
 	dst = binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(dst, h.seed[0]), h.seed[1])
 	dst = binary.AppendUvarint(dst, uint64(h.next))
 	for _, list := range [][]saved{h.streams, h.operators} {
@@ -301,6 +307,13 @@ func (h *header) append(dst []byte) []byte {
 			dst = binary.AppendVarint(dst, s.began)
 		}
 	}
+	if len(h.lanes) == 0 {
+		return dst
+	}
+	dst = binary.AppendUvarint(binary.AppendUvarint(dst, uint64(h.nextLane)), uint64(len(h.lanes)))
+	for i := range h.lanes {
+		dst = h.lanes[i].append(dst)
+	}
 	return dst
 }
 
@@ -309,8 +322,9 @@ func readHeader(b []byte) (h header, err error) {
 		return h, nil
 	}
 	r := event.Reader{B: b}
-	if v := r.Byte(); v != headerVersion {
-		return h, fmt.Errorf("its header has version %d, this binary reads %d", v, headerVersion)
+	v := r.Byte()
+	if v != headerVersion && v != headerLanes {
+		return h, fmt.Errorf("its header has version %d, this binary reads %d and %d", v, headerVersion, headerLanes)
 	}
 	h.seed = [2]uint64{r.Uint64(), r.Uint64()}
 	h.next = uint32(r.Uint())
@@ -319,6 +333,12 @@ func readHeader(b []byte) (h header, err error) {
 			s := saved{name: string(r.Bytes()), fingerprint: string(r.Bytes())}
 			s.space, s.w, s.began = uint32(r.Uint()), r.Int(), r.Int()
 			*list = append(*list, s)
+		}
+	}
+	if v == headerLanes {
+		h.nextLane = uint32(r.Uint())
+		for n := r.Uint(); n > 0 && !r.Bad; n-- {
+			h.lanes = append(h.lanes, readLane(&r))
 		}
 	}
 	if !r.Done() {

@@ -28,6 +28,8 @@ type Report struct {
 	Keys      KeyMemory
 	Outbox    OutboxReport
 	Halts     []Halt
+	Lanes     []LaneReport // none without `deliver`
+	Untaken   int64        // rows that no lane took
 }
 
 // Halt is a partition of which nothing more is taken in this run, before the record at a position, since it does not fit its stream; a run
@@ -89,6 +91,26 @@ type KeyMemory struct{ Hot, Packed, Known, Stored int64 }
 
 // OutboxReport is the committed rows that no output has acknowledged.
 type OutboxReport struct{ Rows, Bytes, Sent int64 }
+
+// LaneReport is a lane: rows that wait, in memory or on disk, and their bytes, rows that its output has and has not acknowledged, and what
+// it has done in this run.
+type LaneReport struct {
+	Name                            string
+	Rows, Bytes, Flying             int64
+	Sent, Alerts, Rejected, Refused int64
+	LastError                       string    // of its output; "": none in this run
+	LastAt                          time.Time // when that was
+}
+
+// report is under mu.
+func (b *outbox) report() LaneReport {
+	l := LaneReport{Name: b.name, Rows: b.waits() - int64(b.flying), Bytes: int64(b.size) + b.storedBytes, Flying: int64(b.flying),
+		Sent: b.sent, Alerts: b.alerts, Rejected: b.rejected, Refused: b.refused, LastError: b.lastError}
+	if b.lastAt > 0 {
+		l.LastAt = time.UnixMilli(b.lastAt)
+	}
+	return l
+}
 
 // ErrNoReport is Report's error of a run whose loop does not answer in time: it works on a long block, or waits for a disk.
 var ErrNoReport = errors.New("the run does not answer: it works on a long block, or waits for its disk")
@@ -174,8 +196,15 @@ func (r *Runner) report() *Report {
 	rep := &Report{Pipeline: r.spec.Name, At: r.opt.Now(), Position: g.p, Stats: r.Stats(), Blocks: g.meter.blocks, Busy: g.meter.total, Searching: g.meter.indexed,
 		Errors: maps.Clone(map[string]int64(g.errors)), Commits: r.commits, Keys: KeyMemory{u.hot, u.tails, u.rest, u.stored}, Halts: r.Halts()}
 	r.mu.Lock()
-	rep.Outbox = OutboxReport{Rows: int64(len(r.box.rows) + r.box.resting), Bytes: int64(r.box.size), Sent: int64(r.box.flying)}
+	for _, b := range r.boxes {
+		l := b.report()
+		rep.Outbox.Rows, rep.Outbox.Bytes, rep.Outbox.Sent = rep.Outbox.Rows+l.Rows, rep.Outbox.Bytes+l.Bytes, rep.Outbox.Sent+l.Flying
+		if r.router != nil {
+			rep.Lanes = append(rep.Lanes, l)
+		}
+	}
 	r.mu.Unlock()
+	rep.Untaken = r.untook
 	for _, s := range g.src {
 		rep.Streams = append(rep.Streams, StreamReport{s.spec.Name, s.cur.w, s.cur.st.String(), s.seen, s.rows})
 	}

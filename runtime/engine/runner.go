@@ -23,6 +23,8 @@ type Options struct {
 	Warn      func(format string, args ...any) // what people should know; default: nobody
 	Now       func() time.Time
 	Committed func(at map[string]int64) // told how far partitions are read, by name, once an epoch that says so is on disk; must not wait
+
+	laneBytes int // tests: what a lane has in memory
 }
 
 // How often epochs are written: as soon as results wait, but at most every soon; otherwise every often. Results beyond
@@ -59,7 +61,9 @@ type Runner struct {
 	written chan error
 	moved   int // rows that were taken since the last epoch
 	last    time.Time
-	flight  []*Out           // of the epoch being written
+	flight  [][]*Out         // of the epoch being written, by lane
+	row     []byte           // scratch
+	writes  *state.Epoch     // the epoch being written
 	after   []func()         // likewise: what to call when it is on disk
 	read    map[string]int64 // likewise: the positions in it, if somebody wants to know
 
@@ -68,14 +72,14 @@ type Runner struct {
 	ended   bool // no more blocks: the input is exhausted
 	stopped bool // no more blocks: the process stops
 	halts   []Halt
-	box     outbox
-	stats   Stats
-	err     error
-	wake    chan struct{} // for the loop
-	ready   chan struct{} // for Next
-	done    chan struct{}
-	quit    bool
-	killed  bool // tests: end without a commit
+	lanes
+	stats  Stats
+	err    error
+	wake   chan struct{} // for the loop
+	ready  chan struct{} // for Next
+	done   chan struct{}
+	quit   bool
+	killed bool // tests: end without a commit
 
 	asks      chan chan *Report
 	replaces  chan *replacement
@@ -113,7 +117,7 @@ func Start(spec *Spec, store *state.Store, opt Options) (*Runner, error) {
 	r.turned.Store(opt.Now().UnixNano())
 	r.memory = memory{budget: opt.Memory, epochs: flushEpochs}
 	r.intake = newIntake(spec, r.graph, opt.Now)
-	r.box.retries, r.box.pipeline = opt.Retries, spec.Name
+	r.newBoxes()
 	if err := r.recover(); err != nil {
 		return nil, err
 	}
@@ -141,7 +145,7 @@ func (r *Runner) End(exhausted bool) {
 	signal(r.ready)
 }
 
-// Next waits for committed rows and returns some, in order, which the caller acknowledges or rejects by Settle. After the
+// Next waits for committed rows and returns some of one lane, in order, which the caller acknowledges or rejects by Settle. After the
 // end it returns io.EOF, or the error that ended the run.
 func (r *Runner) Next(ctx context.Context) ([]*Out, error) {
 	for {
@@ -150,7 +154,7 @@ func (r *Runner) Next(ctx context.Context) ([]*Out, error) {
 		var rows []*Out
 		var wait time.Duration
 		if !over {
-			rows, wait = r.box.take(r.opt.Now())
+			rows, wait = r.take(r.opt.Now())
 		}
 		r.mu.Unlock()
 		switch {
@@ -174,14 +178,15 @@ func (r *Runner) Next(ctx context.Context) ([]*Out, error) {
 	}
 }
 
-// Settle tells what became of rows that Next returned: nil, they are with the output; else they are sent again, how an Account says.
+// Settle tells what became of rows that Next returned, all of them: nil, they are with the output; else they are sent again, how an Account says.
 func (r *Runner) Settle(rows []*Out, err error) {
 	r.mu.Lock()
+	b := r.boxes[rows[0].Lane]
 	if err == nil {
-		r.box.accept(rows)
-	} else if said := r.box.reject(rows, err, r.opt.Now()); said != "" {
+		b.accept(rows)
+	} else if said := b.reject(rows, err, r.opt.Now()); said != "" {
 		r.mu.Unlock()
-		r.opt.Warn("an output rejected %s: %v; sent again %s", rowsOf(len(rows)), err, said)
+		r.opt.Warn("%s rejected %s: %v; sent again %s", b.output(), rowsOf(len(rows)), err, said)
 		r.mu.Lock()
 	}
 	r.mu.Unlock()
@@ -194,7 +199,10 @@ func (r *Runner) Stats() Stats {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s := r.stats
-	s.Sent, s.Alerts, s.Rejected, s.Refused, s.Waiting = r.box.sent, r.box.alerts, r.box.rejected, r.box.refused, int64(len(r.box.rows))
+	for _, b := range r.boxes {
+		s.Sent, s.Alerts, s.Rejected, s.Refused = s.Sent+b.sent, s.Alerts+b.alerts, s.Rejected+b.rejected, s.Refused+b.refused
+		s.Waiting += b.waits() - int64(b.flying)
+	}
 	return s
 }
 
@@ -239,7 +247,7 @@ func (r *Runner) work() error {
 			return err
 		}
 		r.mu.Lock()
-		ended, stopped, empty, settled := r.ended, r.stopped, len(r.inbox) == 0, r.box.settled
+		ended, stopped, empty, settled := r.ended, r.stopped, len(r.inbox) == 0, r.settled()
 		r.mu.Unlock()
 		if stopped {
 			return r.finish()
@@ -255,7 +263,7 @@ func (r *Runner) work() error {
 		if err := r.commitDue(drew, atEnd || settled); err != nil {
 			return err
 		}
-		if atEnd && !r.writing && r.moved == 0 && r.box.empty(&r.mu) {
+		if atEnd && !r.writing && r.moved == 0 && r.empty() {
 			return errors.Join(append([]error{r.finish()}, r.halted()...)...)
 		}
 		if !drew && empty {
@@ -268,8 +276,11 @@ func (r *Runner) work() error {
 
 // advance takes the inbox and runs one block of what can be drawn.
 func (r *Runner) advance() (drew bool, err error) {
+	if err := r.refill(); err != nil {
+		return false, err
+	}
 	r.mu.Lock()
-	inbox, full := r.inbox, r.box.size+r.outSize > outMax
+	inbox, full := r.inbox, r.full()
 	r.inbox = nil
 	r.mu.Unlock()
 	for _, b := range inbox {
@@ -301,6 +312,7 @@ func (r *Runner) advance() (drew bool, err error) {
 	r.graph.budgets(r.opt.Now())
 	from := len(r.outs)
 	r.outs = r.graph.leaving(r.outs, r.items, r.faults)
+	r.outs = r.outs[:from+len(r.routed(r.outs[from:]))]
 	for _, o := range r.outs[from:] {
 		r.outSize += len(o.Payload) + 200
 	}
@@ -338,7 +350,7 @@ func (r *Runner) commitDue(drew, now bool) error {
 	age := r.opt.Now().Sub(r.last)
 	switch {
 	case r.moved > 0 && (len(r.outs) > 0 && age >= soon || len(r.intake.await) > 0 && !drew || age >= often || r.outSize > epochMax || r.moved > movedMax):
-	case (r.moved > 0 || r.box.dirty(&r.mu)) && (now && !drew || age >= often):
+	case (r.moved > 0 || r.dirty()) && (now && !drew || age >= often):
 	default:
 		return nil
 	}
@@ -350,24 +362,12 @@ func (r *Runner) begin() error {
 	e, f := &r.epochs[r.turn], &r.flushes[r.turn]
 	r.turn = 1 - r.turn
 	e.Reset()
-	r.outs = newest(r.outs)
 	f.Reset()
+	r.flight, r.writes = r.deal(e), e
 	if err := r.save(e, f); err != nil {
 		return err
 	}
-	r.mu.Lock()
-	for _, o := range r.outs {
-		o.Seq = r.box.next
-		r.box.next++
-	}
-	e.Cursor, e.Beyond = r.box.marks(e.Beyond)
-	r.mu.Unlock()
-	var row []byte
-	for _, o := range r.outs {
-		row = o.append(row[:0])
-		e.Send(o.Seq, row)
-	}
-	r.flight, r.outs, r.outSize, r.moved = r.outs, nil, 0, 0
+	r.outs, r.outSize, r.moved = nil, 0, 0
 	r.after, r.intake.await = r.intake.await, nil
 	r.writing, r.last = true, r.opt.Now()
 	go func() {
@@ -398,10 +398,8 @@ func (r *Runner) wrote(err error) error {
 		r.opt.Committed(r.read)
 		r.read = nil
 	}
-	r.mu.Lock()
-	r.box.add(r.flight)
-	r.mu.Unlock()
-	r.flight, r.after = nil, nil
+	r.land()
+	r.flight, r.after, r.writes = nil, nil, nil
 	signal(r.ready)
 	return nil
 }
@@ -430,7 +428,7 @@ func (r *Runner) finish() error {
 			return err
 		}
 	}
-	if (r.moved > 0 || r.box.dirty(&r.mu)) && !r.killed {
+	if (r.moved > 0 || r.dirty()) && !r.killed {
 		if err := r.begin(); err != nil {
 			return err
 		}

@@ -19,6 +19,9 @@ type Spec struct {
 	Streams   []Stream
 	Operators []Operator
 	LateCount bool // `late: count`: late rows are counted and do not leave
+
+	Lanes      []Lane        // by which rows leave; none: all by one, which waits in memory
+	LaneFields *event.Fields // of the conditions of lanes
 }
 
 // Stream is one kind of event.

@@ -399,7 +399,8 @@ func (d *decoder) detect(n *yaml.Node) {
 	streams := m.need("streams", "what arrives, by name")
 	operators := m.need("operators", "what is worked out, by name")
 	tables := m.get("tables")
-	m.later("deliver", "id")
+	deliver := m.get("deliver")
+	m.later("id")
 	m.done()
 	d.tables(tables)
 	if streams != nil {
@@ -409,6 +410,7 @@ func (d *decoder) detect(n *yaml.Node) {
 		d.operators(operators)
 	}
 	d.outputs(outputs)
+	d.deliver(deliver)
 	d.keptStreams()
 	if n := c.Spec.Fields.Len(); n > fieldsMax {
 		d.wrong(m.node, "detect reads and makes %d fields; at most %d may be", n, fieldsMax)

@@ -32,6 +32,7 @@ func detectSpec() *service.ConfigSpec {
 			service.NewAnyMapField("streams").Description("What arrives, by name: [how it is told, its format, its time](../pipelines.md#time)."),
 			service.NewAnyMapField("operators").Description("What is worked out, by name: [windows, joins, sequences, plugins and others](../pipelines.md#operators)."),
 			service.NewAnyField("tables").Description("A mapping of what is known, by name: [files, or what streams keep](../pipelines.md#tables).").Optional(),
+			service.NewAnyField("deliver").Description("The lanes by which rows leave, by name: `{ where, max_in_flight, retries, block, max_waiting, was }`; see [Lanes](../pipelines.md#lanes). Without it there is one, `main`.").Optional(),
 			service.NewAnyField("outputs").Description("A list of operators whose rows leave though others read them and they raise no alert.").Optional(),
 			service.NewStringField("memory").Description("How much memory keys may take, from 16MiB to 1TiB; what is more is packed, and read from disk when it is needed.").Default("512MiB"),
 			service.NewStringEnumField("late", "rows", "count").Description("Whether late events leave as rows, or are only counted.").Default("rows"),
@@ -97,6 +98,9 @@ func newDetect(conf *service.ParsedConfig, mgr *service.Resources) (*detect, err
 		return nil, err
 	}
 	l.detect, l.shapes = true, c.shapes
+	for _, lane := range c.Spec.Lanes {
+		l.lanes = append(l.lanes, lane.Name)
+	}
 	b := &detect{conf: c, log: mgr.Logger(), link: l, count: map[string]int64{}}
 	b.room = sync.NewCond(&b.mu)
 	logPlugins(c.Spec, b.log)
@@ -298,18 +302,32 @@ func (b *detect) ReadBatch(ctx context.Context) (service.MessageBatch, service.A
 	case err != nil:
 		return nil, nil, err
 	}
-	batch := make(service.MessageBatch, 0, len(rows))
-	for _, o := range rows {
-		batch = append(batch, message(o))
-	}
-	return batch, func(_ context.Context, err error) error {
+	return b.messages(rows), func(_ context.Context, err error) error {
 		b.runner.Settle(rows, b.link.accounted(rows, err))
 		return nil
 	}, nil
 }
 
+// messages are rows of a lane for its output: a message each, or one block.
+func (b *detect) messages(rows []*engine.Out) (batch service.MessageBatch) {
+	lane, asBlock := mainLane, false
+	if lanes := b.conf.Spec.Lanes; len(lanes) > 0 {
+		lane, asBlock = lanes[rows[0].Lane].Name, lanes[rows[0].Lane].Block
+	}
+	if asBlock {
+		return service.MessageBatch{block(rows, lane)}
+	}
+	for _, o := range rows {
+		batch = append(batch, message(o, lane))
+	}
+	return batch
+}
+
+// mainLane is the metadata `lane` of a pipeline without lanes.
+const mainLane = "main"
+
 // message is a row as outputs see it.
-func message(o *engine.Out) *service.Message {
+func message(o *engine.Out, lane string) *service.Message {
 	m := service.NewMessage(o.Payload)
 	set := func(k, v string) {
 		if v != "" {
@@ -321,7 +339,7 @@ func message(o *engine.Out) *service.Message {
 	set("result_id", o.ID.String())
 	set("revision", strconv.FormatInt(o.Revision, 10))
 	set("event_time_ms", strconv.FormatInt(o.TS, 10))
-	set("lane", "main")
+	set("lane", lane)
 	set("stream", o.Stream)
 	set("reason", o.Reason)
 	set("position", o.Position)

@@ -170,7 +170,7 @@ func TestElasticAccounts(t *testing.T) {
 	var batch service.MessageBatch
 	for i, o := range []struct{ index, payload string }{{"fine", `{"n":1}`}, {"fine", `{"n":"one"}`}, {"closed", `{}`}, {"fine", `{}`}} {
 		row := &engine.Out{ID: event.ID{byte(i)}, Operator: o.index, Payload: []byte(o.payload)}
-		rows, batch = append(rows, row), append(batch, message(row))
+		rows, batch = append(rows, row), append(batch, message(row, mainLane))
 	}
 	err := out.WriteBatch(t.Context(), batch)
 	var failed *service.BatchError

@@ -39,6 +39,8 @@ func (l *link) report(batch service.MessageBatch, fates []fate) error {
 			first = f.why
 		}
 		id, _ := batch[i].MetaGet("result_id")
+		lane, _ := batch[i].MetaGet("lane")
+		id = accountOf(lane, id)
 		of[id] = nil
 		if f.verdict != busy {
 			of[id] = &engine.Verdict{Refused: f.verdict == refused, Why: f.why}

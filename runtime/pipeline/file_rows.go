@@ -20,7 +20,8 @@ func fileRowsSpec() *service.ConfigSpec {
 		Summary("Appends rows to a file of JSON lines, one write a batch, on disk before it is acknowledged.").
 		Description(`Each line is the row's columns and a member `+"`_tocsin`"+` with the row's metadata: operator, kind, result_id, revision,
 event_time_ms, lane, stream, reason, late_by_ms, position, as far as the row has them. A payload that is no JSON object, such as
-the line behind an error row, stands as text in the member `+"`raw`"+`.
+the line behind an error row, stands as text in the member `+"`raw`"+`. Blocks of rows, from a lane with `+"`block: true`"+`, are such
+lines already.
 
 The file never holds half a line: a last line that was cut off by a crash is removed at the next start, and a batch that could not be
 written whole, for instance on a full disk, is taken back and tried again. One process writes a file at a time. With `+"`--fresh`"+`
@@ -247,6 +248,10 @@ func appendRow(dst *bytes.Buffer, msg *service.Message) error {
 	payload, err := msg.AsBytes()
 	if err != nil {
 		return err
+	}
+	if kind, _ := msg.MetaGet("kind"); kind == blockKind { // rows of a lane, which are lines already
+		dst.Write(payload)
+		return nil
 	}
 	appendOpen(dst, payload)
 	dst.WriteString(`"_tocsin":`)

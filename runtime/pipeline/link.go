@@ -25,11 +25,12 @@ type link struct {
 	positions map[string]Position // by partition
 	err       error
 	detect    bool                 // there is a detect buffer behind
+	lanes     []string             // its lanes, if it has some
 	shapes    map[string]*rowShape // of the operators whose rows leave, by name
 
 	mu       sync.Mutex
 	follow   []follower
-	accounts map[string]*engine.Verdict // of rows that an output did not take, by result id; nil: it was busy
+	accounts map[string]*engine.Verdict // of rows that an output did not take, by lane and result id; nil: it was busy
 }
 
 // follower is an input that wants to know what is on disk: committed is told the positions of partitions, by name, after each epoch
@@ -98,6 +99,14 @@ func (l *link) end() {
 // accountsMax bounds what is remembered of rows that never come back under their id, as when a processor has changed it.
 const accountsMax = 1 << 16
 
+// accountOf is a row of a lane: several lanes may have a row.
+func accountOf(lane, id string) string {
+	if lane == "" || lane == mainLane {
+		return id
+	}
+	return lane + " " + id
+}
+
 // account is called by an output that knows of the single rows that it did not take, before it rejects their batch: Benthos tells the
 // buffer of the batch alone.
 func (l *link) account(of map[string]*engine.Verdict) {
@@ -121,7 +130,11 @@ func (l *link) accounted(rows []*engine.Out, err error) error {
 	}
 	a, given := &engine.Account{Err: err, Of: map[event.ID]engine.Verdict{}}, false
 	for _, o := range rows {
-		id := o.ID.String()
+		lane := ""
+		if len(l.lanes) > 0 {
+			lane = l.lanes[o.Lane]
+		}
+		id := accountOf(lane, o.ID.String())
 		v, ok := l.accounts[id]
 		given = given || ok
 		if delete(l.accounts, id); v != nil {

@@ -45,6 +45,7 @@ func Check(file string, src []byte) (*Config, []Finding) {
 	conf := c.detect(top)
 	c.registered(top, conf)
 	c.bigqueryColumns(top, conf)
+	c.lanes(top, conf)
 	c.components(top)
 	c.benthos()
 	slices.SortStableFunc(c.found, func(a, b Finding) int { return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column)) })

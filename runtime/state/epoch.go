@@ -21,8 +21,9 @@ type Epoch struct {
 	Cursor uint64
 	Beyond []uint64
 
-	body []byte // changes
-	rows []byte // outbox
+	body  []byte // changes
+	rows  []byte // outbox
+	lanes []*Lane
 
 	packed, packedRows []byte // as they are written
 	last               uint64 // number of the last outbox row
@@ -65,6 +66,9 @@ func (e *Epoch) Reset() {
 	e.Header, e.Beyond = e.Header[:0], e.Beyond[:0]
 	e.body, e.rows, e.n = e.body[:0], e.rows[:0], 0
 	e.changes = 0
+	for _, l := range e.lanes {
+		l.reset()
+	}
 }
 
 // record is what an epoch's record says.
@@ -103,8 +107,14 @@ func (s *Store) commit(e *Epoch) error {
 	w := writer{s: s}
 	w.pages('p', id, e.packed)
 	w.pages('o', id, e.packedRows)
+	for _, l := range e.lanes {
+		w.lane(id, l)
+	}
 	w.set(pageKey('e', id, -1), r.append(nil))
 	s.drained(e.Cursor, w.del)
+	for _, l := range e.lanes {
+		s.delivered(l, w.del)
+	}
 	if err := w.done(); err != nil {
 		return fmt.Errorf("state %s: commit of epoch %d: %w", s.opt.Dir, id.epoch, err)
 	}
@@ -113,6 +123,11 @@ func (s *Store) commit(e *Epoch) error {
 		s.pending = append(s.pending, outbox{id, r.rowPages, r.last})
 	}
 	s.stale = append(s.stale, staleEpoch{id, r.pages})
+	for _, l := range e.lanes {
+		if l.n > 0 {
+			s.lanes[l.ID] = append(s.lanes[l.ID], l.At)
+		}
+	}
 	return nil
 }
 

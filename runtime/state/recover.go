@@ -71,7 +71,10 @@ func (s *Store) Recover(v Visitor) (Recovered, error) {
 			}
 			s.stale = append(s.stale, staleEpoch{recs[i].epochKey, pages})
 		}
-		return s.orphans(txn, recs, &w)
+		if err := s.orphans(txn, recs, &w); err != nil {
+			return err
+		}
+		return s.stored(txn, recs, &w)
 	})
 	if err == nil {
 		err = w.done()

@@ -18,6 +18,7 @@
 //	                                      e epoch run               record of an epoch
 //	                                      p epoch run page          piece of its changes
 //	                                      o epoch run page          piece of its outbox
+//	                                      q lane epoch run end bytes page   piece of what it gave to a lane of the outbox
 //	                                      k space bucket            a page of state, with the epoch that it is as of
 //	                                      l space bucket epoch n    piece n of a long one
 //
@@ -70,9 +71,10 @@ type Store struct {
 	epoch   uint64 // the last one written
 	through uint64 // the log is not needed up to here
 	pending []outbox
-	stale   []staleEpoch       // whose records are on disk
-	long    map[pieces]version // pages that have pieces
-	packed  []byte             // scratch
+	lanes   map[uint32][]Stored // what is on disk of each lane, in order
+	stale   []staleEpoch        // whose records are on disk
+	long    map[pieces]version  // pages that have pieces
+	packed  []byte              // scratch
 	failed  error
 	hook    func() error // tests: called before each transaction
 	log     watch
@@ -124,7 +126,7 @@ func Open(opt Options) (*Store, error) {
 }
 
 func newStore(opt Options) *Store {
-	return &Store{opt: opt, long: map[pieces]version{}, log: watch{broken: make(chan struct{})}, stop: make(chan struct{})}
+	return &Store{opt: opt, long: map[pieces]version{}, lanes: map[uint32][]Stored{}, log: watch{broken: make(chan struct{})}, stop: make(chan struct{})}
 }
 
 func (s *Store) open() error {

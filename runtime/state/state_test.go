@@ -15,15 +15,22 @@ import (
 	"github.com/seed-98920119/tocsin/runtime/event"
 )
 
-// model is what a store must hold: the parts of each key, in pages of four keys a space and in the log, and unsent rows.
+// model is what a store must hold: the parts of each key, in pages of four keys a space and in the log, unsent rows, and those of lanes, by
+// lane and number.
 type model struct {
-	recs map[string]string
-	rows map[uint64]string
+	recs         map[string]string
+	rows         map[uint64]string
+	lanes        map[[2]uint64]string
+	next, cursor [3]uint64 // of lanes
 }
 
-func newModel() *model { return &model{map[string]string{}, map[uint64]string{}} }
+func newModel() *model {
+	return &model{recs: map[string]string{}, rows: map[uint64]string{}, lanes: map[[2]uint64]string{}}
+}
 
-func (m *model) clone() *model { return &model{maps.Clone(m.recs), maps.Clone(m.rows)} }
+func (m *model) clone() *model {
+	return &model{maps.Clone(m.recs), maps.Clone(m.rows), maps.Clone(m.lanes), m.next, m.cursor}
+}
 
 func name(space uint32, key string) string { return fmt.Sprint(space, " ", key) }
 
@@ -82,11 +89,54 @@ func readModel(t *testing.T, s *Store) (*model, Recovered, error) {
 		},
 		Row: func(seq uint64, row []byte) error { m.rows[seq] = string(row); return nil },
 	})
+	for lane := range uint32(3) {
+		for _, at := range s.Stored(lane) {
+			size := int64(0)
+			err = errors.Join(err, s.Rows(lane, at, func(seq uint64, row []byte) error {
+				m.lanes[[2]uint64{uint64(lane), seq}] = string(row)
+				if size += int64(len(row)); seq >= at.End {
+					t.Errorf("row %d of rows that end before %d", seq, at.End)
+				}
+				return nil
+			}))
+			if size != at.Bytes {
+				t.Errorf("%d bytes of rows, want %d", at.Bytes, size)
+			}
+		}
+	}
 	return m, got, err
 }
 
+// send gives each lane some rows, of which one may be long, and delivers some.
+func (m *model) send(r *rand.Rand, e *Epoch) {
+	for lane := uint64(1); lane < 3; lane++ {
+		l := e.Lane(uint32(lane))
+		for range r.IntN(3) {
+			text := fmt.Sprint("row ", m.next[lane])
+			if r.IntN(12) == 0 { // pages, transactions
+				b := make([]byte, r.IntN(1<<20))
+				for i := range b {
+					b[i] = byte(r.Uint32())
+				}
+				text = string(b)
+			}
+			l.Send(m.next[lane], []byte(text))
+			m.lanes[[2]uint64{lane, m.next[lane]}] = text
+			m.next[lane]++
+		}
+		if r.IntN(2) == 0 {
+			m.cursor[lane] += r.Uint64N(m.next[lane] - m.cursor[lane] + 1)
+		}
+		l.Cursor = m.cursor[lane]
+	}
+	maps.DeleteFunc(m.lanes, func(at [2]uint64, _ string) bool { return at[1] < m.cursor[at[0]] })
+}
+
+// equal says whether a store holds what it must; pages hold what lanes have delivered until all of them is.
 func (m *model) equal(o *model) bool {
-	return maps.Equal(m.rows, o.rows) && maps.Equal(m.recs, o.recs)
+	lanes := maps.Clone(m.lanes)
+	maps.DeleteFunc(lanes, func(at [2]uint64, _ string) bool { return at[1] < o.cursor[at[0]] })
+	return maps.Equal(m.rows, o.rows) && maps.Equal(m.recs, o.recs) && maps.Equal(lanes, o.lanes)
 }
 
 func open(t *testing.T, dir string) *Store {
@@ -110,7 +160,7 @@ func TestCrashesAtEveryTransaction(t *testing.T) {
 	want, maybe := newModel(), newModel()
 	epoch, cursor, next, crashes, resumed := uint64(0), uint64(0), uint64(0), 0, 0
 	first := map[[2]uint32]uint64{} // pages by the epoch of their first change
-	for range 24 {
+	for range 40 {
 		s := open(t, dir)
 		got, rec := recoverModel(t, s)
 		switch {
@@ -187,6 +237,7 @@ func TestCrashesAtEveryTransaction(t *testing.T) {
 				}
 			}
 			e.Cursor = cursor
+			maybe.send(r, e)
 			err := s.Commit(e)
 			if err == nil {
 				want = maybe.clone()
