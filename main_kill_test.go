@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -46,6 +47,7 @@ func killed(t *testing.T, pipeline string, most int) {
 		torn, tornRows := moved(t, pipeline, there, append(change, "    name: everything\n", "    name: everything\n    memory: 16MiB\n")...)
 		kills += killedOften(t, r, binary, torn, most-kills, 0, max(1, int(took.Milliseconds()/5)))
 		got := byID(t, tornRows)
+		some := laneOf(t, filepath.Join(there, "some.jsonl"), want)
 		for id, line := range want {
 			if got[id] != line {
 				t.Fatalf("seed %d, %d kills: %s\nwant %s\n got %s", seed, kills, id, line, got[id])
@@ -54,7 +56,7 @@ func killed(t *testing.T, pipeline string, most int) {
 		if len(got) != len(want) {
 			t.Fatalf("seed %d, %d kills: %d results, want %d", seed, kills, len(got), len(want))
 		}
-		t.Logf("%d results, %d kills so far", len(got), kills)
+		t.Logf("%d results, %d of them in a second lane, %d kills so far", len(got), some, kills)
 		if strings.HasSuffix(pipeline, "everything.yaml") {
 			paged(t, filepath.Join(there, "state"))
 		}
@@ -118,6 +120,31 @@ func killedLive(t *testing.T, r *rand.Rand, binary, pipeline string, kills, from
 		}
 		p.end(t, syscall.SIGKILL)
 	}
+}
+
+// laneOf checks the second lane of testdata/everything.yaml, if the pipeline has one: it has got those of its rows that the first has got,
+// as they are there.
+func laneOf(t *testing.T, path string, want map[string]string) (rows int) {
+	if _, err := os.Stat(path); err != nil {
+		return 0
+	}
+	got := byID(t, path)
+	for id, line := range want {
+		meta := line[strings.LastIndex(line, `"_tocsin":`):]
+		takes := strings.Contains(meta, `"kind":"row"`) || strings.Contains(meta, `"kind":"alert"`)
+		takes = takes && slices.ContainsFunc([]string{"at_risk", "bursts", "hops", "late", "visits"}, func(name string) bool { return strings.Contains(meta, `"operator":"`+name+`"`) })
+		line = strings.Replace(line, `"lane":"all"`, `"lane":"some"`, 1)
+		switch {
+		case takes && got[id] != line:
+			t.Fatalf("in the second lane: %s\nwant %s\n got %s", id, line, got[id])
+		case takes:
+			rows++
+		}
+	}
+	if rows != len(got) || rows == 0 {
+		t.Fatalf("the second lane has %d rows, want %d", len(got), rows)
+	}
+	return rows
 }
 
 // paged checks that memory was short: that keys were written as pages.

@@ -162,7 +162,7 @@ func moved(t *testing.T, path, dir string, change ...string) (pipeline, rows str
 	}
 	name := strings.TrimSuffix(filepath.Base(path), ".yaml")
 	rows, pipeline = filepath.Join(dir, "rows.jsonl"), filepath.Join(dir, "pipeline.yaml")
-	change = append(change, "./state/"+name, filepath.Join(dir, "state"), "./out/"+name+".jsonl", rows)
+	change = append(change, "./state/"+name, filepath.Join(dir, "state"), "./out/"+name+".jsonl", rows, "./out/"+name+".some.jsonl", filepath.Join(dir, "some.jsonl"))
 	if err := os.WriteFile(pipeline, []byte(strings.NewReplacer(change...).Replace(string(src))), 0o644); err != nil {
 		t.Fatal(err)
 	}

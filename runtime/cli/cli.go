@@ -1,4 +1,4 @@
-// Package cli is the command line: run, lint, graph, state, elasticsearch and plugin are Tocsin's own; create, list, streams and test are Benthos's.
+// Package cli is the command line: run, lint, graph, state, outbox, elasticsearch and plugin are Tocsin's own; create, list, streams and test are Benthos's.
 //
 // Exit status: 0 done, 1 failed, 2 wrong usage or configuration. Alerts and rows go to standard output, everything said
 // about the run to standard error.
@@ -43,6 +43,9 @@ Commands:
                              the whole state to one file, also while the pipeline runs, and back
   elasticsearch templates PIPELINE
                              index templates for what it writes to Elasticsearch or OpenSearch, to print or to install
+  outbox PIPELINE            what waits for outputs, by lane: rows, bytes, ages, errors
+  outbox retry PIPELINE, outbox drop --reason TEXT PIPELINE
+                             sends it now, or takes it out
   plugin inspect MODULE...   what a rule in WebAssembly is, what it may do, what a row costs
   plugin test MODULE...      run the cases that stand beside it
   plugin pack ... MODULE     give a module its manifest
@@ -79,6 +82,8 @@ func Main(args []string, stdout, stderr io.Writer) int {
 		return e.plugin(args)
 	case "state":
 		return e.state(args)
+	case "outbox":
+		return e.outbox(args)
 	case "graph":
 		return e.graph(args)
 	case "elasticsearch":
@@ -109,6 +114,8 @@ func (e *env) help(args []string) int {
 		fmt.Fprint(e.out, pluginHelp)
 	case "state":
 		fmt.Fprint(e.out, stateHelp)
+	case "outbox":
+		fmt.Fprint(e.out, outboxHelp)
 	case "graph":
 		fmt.Fprint(e.out, graphHelp)
 	case "elasticsearch":
@@ -142,7 +149,7 @@ func version() string {
 
 // nearest suggests the command that was perhaps meant.
 func nearest(name string) string {
-	for _, c := range []string{"run", "lint", "graph", "state", "elasticsearch", "plugin", "help", "list", "create", "test", "streams"} {
+	for _, c := range []string{"run", "lint", "graph", "state", "outbox", "elasticsearch", "plugin", "help", "list", "create", "test", "streams"} {
 		if strings.HasPrefix(c, name) || strings.HasPrefix(name, c) || sameLetters(c, name) {
 			return fmt.Sprintf("; did you mean %q?", c)
 		}

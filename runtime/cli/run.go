@@ -322,8 +322,29 @@ func (e *env) summary(f runFlags, x *stream, of int, took time.Duration) {
 		e.say("nothing new: every event was read before, and nothing was said twice\n  state   %s\n  to start over, add --fresh", dir)
 	} else {
 		e.counts(s, dir, took)
+		e.lanes(x.run.Report())
 	}
 	e.costs(x.run.Report(), f.top)
+}
+
+// lanes says what each lane has done, and what is left in it.
+func (e *env) lanes(rep *engine.Report) {
+	if rep == nil {
+		return
+	}
+	for _, l := range rep.Lanes {
+		left := ""
+		if n := l.Rows + l.Flying; n > 0 {
+			left = fmt.Sprintf(", %s wait", count(n))
+		}
+		if l.Rejected > 0 {
+			left += fmt.Sprintf(", rejected %s times, last: %s", count(l.Rejected), l.LastError)
+		}
+		e.say("  lane    %s: %s rows%s", l.Name, count(l.Sent), left)
+	}
+	if rep.Untaken > 0 {
+		e.say("  untaken %s rows that no lane takes: they did not leave", count(rep.Untaken))
+	}
 }
 
 func (e *env) counts(s engine.Stats, dir string, took time.Duration) {

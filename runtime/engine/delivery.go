@@ -191,6 +191,7 @@ func (b *outbox) reject(rows []*Out, err error, now time.Time) (said string) {
 	b.out--
 	b.rejected += int64(len(rows))
 	b.lastError, b.lastAt = cutText(err.Error(), lastErrorMax), now.UnixMilli()
+	b.changed = b.changed || b.spills // an epoch keeps the error of a lane
 	if b.tries == nil {
 		b.tries = map[uint64]*tries{}
 	}

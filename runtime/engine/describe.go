@@ -14,7 +14,7 @@ import (
 type StateReport struct {
 	Epoch        uint64
 	Running      bool  // another process uses it
-	Waiting      int   // rows that no output has acknowledged
+	Waiting      int   // rows that no output has acknowledged, in all lanes
 	WaitingBytes int64 // of them
 	Streams      []KeptStream
 	Operators    []KeptOperator
@@ -107,6 +107,16 @@ func Describe(spec *Spec, store *state.Store) (out StateReport, err error) {
 		return out, err
 	}
 	out.Epoch, out.Running = got.Epoch, store.Running()
+	box := &waitingRows{store: store}
+	for i := range head.lanes {
+		err := box.each(&head.lanes[i], func(_ *Out, size int) error {
+			out.Waiting, out.WaitingBytes = out.Waiting+1, out.WaitingBytes+int64(size)
+			return nil
+		})
+		if err != nil {
+			return out, err
+		}
+	}
 	for _, s := range head.streams {
 		out.Streams = append(out.Streams, KeptStream{s.name, s.w})
 	}

@@ -53,7 +53,7 @@ type Stats struct {
 
 	Resent   int64 // rows of the last run that were not acknowledged, sent again
 	Sent     int64 // rows that outputs have acknowledged
-	Alerts   int64 // alerts among them
+	Alerts   int64 // alerts among them; with lanes, alerts that were said, since several lanes may have one
 	Rejected int64 // times a row was rejected and sent again
 	Refused  int64 // rows that an output would not take; error rows went instead
 	Waiting  int64 // rows that wait for an output

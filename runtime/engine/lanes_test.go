@@ -145,6 +145,9 @@ func TestLanes(t *testing.T) {
 	spilled, refused := 0, 0
 	for round, specOf := range []func(t testing.TB) *Spec{runnerSpec, alertsSpec, latenessSpec, alertsSpec} {
 		files, all := randomFiles(r), randomLanes(r)
+		if round == 0 { // so that some are refused for sure
+			all[0].picky, all[0].where = true, laneWheres[0]
+		}
 		last := lastRevisions(t, r, specOf(t), files)
 		dir := filepath.Join(t.TempDir(), "s")
 		for starts, over := 0, false; !over; starts++ {

@@ -200,7 +200,10 @@ func (r *Runner) Stats() Stats {
 	defer r.mu.Unlock()
 	s := r.stats
 	for _, b := range r.boxes {
-		s.Sent, s.Alerts, s.Rejected, s.Refused = s.Sent+b.sent, s.Alerts+b.alerts, s.Rejected+b.rejected, s.Refused+b.refused
+		s.Sent, s.Rejected, s.Refused = s.Sent+b.sent, s.Rejected+b.rejected, s.Refused+b.refused
+		if r.router == nil {
+			s.Alerts = b.alerts
+		}
 		s.Waiting += b.waits() - int64(b.flying)
 	}
 	return s
@@ -442,6 +445,7 @@ func (r *Runner) total() Stats {
 	s := r.intake.stats
 	for _, n := range r.graph.ops {
 		s.Rows += n.left
+		s.Alerts += n.work.alerts
 		s.Revised += n.revised
 		s.Late += n.late
 		s.Errors += n.failed

@@ -68,6 +68,13 @@ var (
 	mOutBytes = metric("outbox_bytes", "Bytes of both.")
 	mSent     = metric("sent_rows_total", "Rows that outputs have acknowledged.")
 	mSentA    = metric("sent_alerts_total", "Alerts among them.")
+	mLaneRows = metric("lane_rows", "Rows that wait in a lane, in memory or on disk.", "lane")
+	mLaneSize = metric("lane_bytes", "Bytes of rows that wait in a lane or are with its output.", "lane")
+	mLaneOut  = metric("lane_sent_rows", "Rows of a lane that are with its output and not acknowledged.", "lane")
+	mLaneDone = metric("lane_sent_rows_total", "Rows that the output of a lane has acknowledged.", "lane")
+	mLaneNo   = metric("lane_rejected_rows_total", "Times that the output of a lane did not take a row, which is sent again.", "lane")
+	mLaneBad  = metric("lane_refused_rows_total", "Rows that the output of a lane will not take; error rows went instead.", "lane")
+	mUntaken  = metric("untaken_rows_total", "Rows that no lane takes: they do not leave.")
 	mRejected = metric("rejected_rows_total", "Times that an output did not take a row, which is sent again.")
 	mRefused  = metric("refused_rows_total", "Rows that an output will not take; error rows went instead.")
 
@@ -81,6 +88,7 @@ var (
 	mLag     = metric("kafka_lag_records", "Records of a partition that were not handed over yet, as of the last fetch.", "topic", "partition")
 	everyOne = []*prometheus.Desc{mPipeline, mRecords, mBytes, mSkipped, mDropped, mErrors, mLateBefore, mStreamRecords, mWatermark, mDelay, mParts, mStopped, mSeen, mTaken, mOut, mAlerts, mLate,
 		mTime, mKeys, mCalls, mRows, mFuel, mCallTime, mFailures, mPoisoned, mUnjudged, mInstances, mPeak, mKept, mOff, mOpenings, mReplaced, mKeptOld, mHits, mOutbox, mFlying, mOutBytes, mSent, mSentA, mRejected, mRefused,
+		mLaneRows, mLaneSize, mLaneOut, mLaneDone, mLaneNo, mLaneBad, mUntaken,
 		mCommit, mMemory, mStored, mBlocks, mBusy, mSearch, mAge, mLag}
 )
 
@@ -141,16 +149,34 @@ func (c *scrape) gauge(d *prometheus.Desc, v float64, labels ...string) {
 func (c *scrape) whole(rep *engine.Report) {
 	s := &rep.Stats
 	c.gauge(mPipeline, 1)
-	late := s.Late
+	late, alerts := s.Late, s.Alerts
+	if len(rep.Lanes) > 0 {
+		alerts = 0
+	}
+	for _, l := range rep.Lanes {
+		alerts += l.Alerts
+	}
 	for _, o := range rep.Operators {
 		late -= o.Late
 	}
-	for d, n := range map[*prometheus.Desc]int64{mRecords: s.Events, mBytes: s.Bytes, mSkipped: s.Skipped, mDropped: s.Dropped, mLateBefore: late, mSent: s.Sent, mSentA: s.Alerts,
+	for d, n := range map[*prometheus.Desc]int64{mRecords: s.Events, mBytes: s.Bytes, mSkipped: s.Skipped, mDropped: s.Dropped, mLateBefore: late, mSent: s.Sent, mSentA: alerts,
 		mRejected: s.Rejected, mRefused: s.Refused, mBlocks: rep.Blocks} {
 		c.count(d, float64(n))
 	}
 	for d, n := range map[*prometheus.Desc]int64{mOutbox: rep.Outbox.Rows, mFlying: rep.Outbox.Sent, mOutBytes: rep.Outbox.Bytes, mStored: rep.Keys.Stored, mStopped: int64(len(rep.Halts))} {
 		c.gauge(d, float64(n))
+	}
+	for i := range rep.Lanes {
+		l := &rep.Lanes[i]
+		for d, n := range map[*prometheus.Desc]int64{mLaneRows: l.Rows, mLaneSize: l.Bytes, mLaneOut: l.Flying} {
+			c.gauge(d, float64(n), l.Name)
+		}
+		for d, n := range map[*prometheus.Desc]int64{mLaneDone: l.Sent, mLaneNo: l.Rejected, mLaneBad: l.Refused} {
+			c.count(d, float64(n), l.Name)
+		}
+	}
+	if len(rep.Lanes) > 0 {
+		c.count(mUntaken, float64(rep.Untaken))
 	}
 	c.count(mBusy, rep.Busy.Seconds())
 	c.count(mSearch, rep.Searching.Seconds())

@@ -28,7 +28,8 @@ const (
 	turnsWithin   = time.Minute
 )
 
-// Monitor says over HTTP how a run is: /stats (JSON), /metrics (Prometheus), /ready and /live. It says names of the pipeline, its
+// Monitor says over HTTP how a run is: /stats (JSON), /metrics (Prometheus), /ready and /live; POST /outbox/retry has rejected rows
+// sent again. It says names of the pipeline, its
 // operators, rules and topics, and numbers; never rows or secrets. There is no authentication: it is meant for a loopback address,
 // or for behind a proxy.
 type Monitor struct {
@@ -107,6 +108,7 @@ func Handler(runs ...*Monitor) http.Handler {
 	mux.HandleFunc("GET /stats", func(w http.ResponseWriter, r *http.Request) { stats(w, r, runs) })
 	mux.HandleFunc("GET /ready", func(w http.ResponseWriter, _ *http.Request) { answer(w, each(runs, (*Monitor).ready)) })
 	mux.HandleFunc("GET /live", func(w http.ResponseWriter, _ *http.Request) { answer(w, each(runs, (*Monitor).live)) })
+	mux.HandleFunc("POST /outbox/retry", func(w http.ResponseWriter, r *http.Request) { retry(w, r, runs) })
 	return mux
 }
 

@@ -36,6 +36,8 @@ type statsDoc struct {
 	Commits   commitsDoc       `json:"commits"`
 	State     stateDoc         `json:"state"`
 	Outbox    outboxDoc        `json:"outbox"`
+	Lanes     []laneDoc        `json:"lanes,omitempty"`
+	Untaken   int64            `json:"untaken_rows,omitempty"`
 	Kafka     []lagDoc         `json:"kafka,omitempty"`
 	Top       []Cost           `json:"top"`
 }
@@ -132,6 +134,18 @@ type outboxDoc struct {
 	Refused  int64 `json:"refused_rows"`
 }
 
+type laneDoc struct {
+	Lane      string `json:"lane"`
+	Rows      int64  `json:"rows"`
+	Bytes     int64  `json:"bytes"`
+	Flying    int64  `json:"sent_rows"` // and not acknowledged
+	Sent      int64  `json:"acknowledged_rows"`
+	Rejected  int64  `json:"rejected_rows"`
+	Refused   int64  `json:"refused_rows"`
+	LastError string `json:"last_error,omitempty"`
+	LastAt    string `json:"last_error_at,omitempty"`
+}
+
 type lagDoc struct {
 	Topic     string `json:"topic"`
 	Partition int32  `json:"partition"`
@@ -205,6 +219,14 @@ func statsOf(rep *engine.Report, lags []kafka.Lag, now time.Time) *statsDoc {
 	for i := range rep.Operators {
 		o := &rep.Operators[i]
 		doc.Operators = append(doc.Operators, operatorDoc{o.Name, o.Kind, o.Seen, o.Taken, o.Out, o.Alerts, o.Late, o.Keys, o.Time.Nanoseconds(), pluginOf(o.Plugin)})
+	}
+	doc.Untaken = rep.Untaken
+	for _, l := range rep.Lanes {
+		d := laneDoc{Lane: l.Name, Rows: l.Rows, Bytes: l.Bytes, Flying: l.Flying, Sent: l.Sent, Rejected: l.Rejected, Refused: l.Refused, LastError: l.LastError}
+		if !l.LastAt.IsZero() {
+			d.LastAt = string(event.AppendTime(nil, l.LastAt.UnixMilli()))
+		}
+		doc.Lanes = append(doc.Lanes, d)
 	}
 	for _, l := range lags {
 		doc.Kafka = append(doc.Kafka, lagDoc(l))

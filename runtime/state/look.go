@@ -236,3 +236,15 @@ func openCopy(opt *Options) (*copyReader, error) {
 	}()
 	return &copyReader{r, r.Close, made}, nil
 }
+
+// InUse says whether a process uses the state.
+func InUse(opt Options) (bool, error) {
+	lock, err := claimToRead(&opt)
+	if err != nil {
+		return false, fmt.Errorf("state %s: %w", opt.Dir, err)
+	}
+	if lock == nil {
+		return true, nil
+	}
+	return false, lock.Close()
+}
