@@ -5,6 +5,7 @@
 //	go run ./bench -only plugins       what a row costs in a plugin, and a plugin's start
 //	go run ./bench -only misbehave     50 plugins, five of which misbehave, over 10 M events (-events)
 //	go run ./bench -only live          how long an event takes to its alert, and what commits take of a core, at a steady rate
+//	go run ./bench -only lanes         a sink that is down for a minute (-down) at 20 000 events/s, beside one that is not
 //	go run ./bench -only large         state larger than memory, and starts with much state: ten minutes, 2 GB of disk
 //	go run ./bench -only tables        what large tables take of memory, and a look-up of the processor: 400 MB of disk
 //	go run ./bench -only kafka         from Kafka to Kafka, with a real broker (servers/kafka.sh), if it can be had
@@ -48,6 +49,7 @@ var (
 	dir     = flag.String("dir", filepath.Join("bench", "out"), "where data and states go")
 	profile = flag.String("profile", "", "write a CPU profile of this pipeline: count, join, detect ...")
 	only    = flag.String("only", "", "pipelines, live or plugins")
+	downFor = flag.Duration("down", time.Minute, "how long the sink of -only lanes is down")
 	live    = flag.Duration("live", 20*time.Second, "how long live input is measured, for each figure")
 	loop    = flag.String("loop", "", "run one of the hand-written loops (used by the harness itself)")
 )
@@ -85,8 +87,8 @@ func main() {
 		runLoop(*loop, flag.Arg(0))
 		return
 	}
-	if !slices.Contains([]string{"", "pipelines", "live", "plugins", "misbehave", "large", "tables", "kafka", "bigquery"}, *only) {
-		log.Fatalf("-only %s: pipelines, live, plugins, misbehave, large, tables, kafka or bigquery", *only)
+	if !slices.Contains([]string{"", "pipelines", "live", "plugins", "misbehave", "lanes", "large", "tables", "kafka", "bigquery"}, *only) {
+		log.Fatalf("-only %s: pipelines, live, plugins, misbehave, lanes, large, tables, kafka or bigquery", *only)
 	}
 	if *only == "tables" {
 		if err := benchTables(); err != nil {
@@ -136,6 +138,8 @@ func bench() error {
 		return benchLive(binary)
 	case "large":
 		return benchLarge(binary)
+	case "lanes":
+		return benchLanes(binary)
 	}
 	say("generating %d logins, and %d with %d IDS alerts over a day, seed %d", *events, *events, *alerts, *seed)
 	if err := generate(); err != nil {

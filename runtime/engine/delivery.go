@@ -185,7 +185,8 @@ func (b *outbox) mark(seq uint64) {
 }
 
 // reject puts rows back and says when they are sent again, if that is worth saying: the first time, and then every tenth. Of an
-// output that gave an account, rows that it did not name go again together, and those that it refuses become error rows.
+// output that gave an account, rows that it did not name go again together, and those that it refuses become error rows. A lane whose output
+// takes nothing keeps a batch together but for the first, or thousands of rows would go one by one when it is back.
 func (b *outbox) reject(rows []*Out, err error, now time.Time) (said string) {
 	b.flying -= len(rows)
 	b.out--
@@ -198,7 +199,7 @@ func (b *outbox) reject(rows []*Out, err error, now time.Time) (said string) {
 	var account *Account
 	errors.As(err, &account)
 	var together []*Out
-	for _, o := range rows {
+	for i, o := range rows {
 		verdict, named := account.of(o)
 		was := o
 		o = b.returned(o)
@@ -207,7 +208,7 @@ func (b *outbox) reject(rows []*Out, err error, now time.Time) (said string) {
 		case o == was && o.Kind != "error" && verdict.Refused:
 			said = cmp.Or(said, b.refuse(o, verdict.Why, now))
 			continue
-		case account != nil && !named:
+		case account != nil && !named || account == nil && b.spills && i > 0 && b.accepted == t.seen: // its output takes nothing: the first tries it
 			together = append(together, o)
 			continue
 		}

@@ -204,7 +204,7 @@ func TestBigqueryAccounts(t *testing.T) {
 		var batch service.MessageBatch
 		for i, payload := range []string{`{"to":"fine","n":1}`, `{"to":"fine","n":"one"}`, `{"to":"gone"}`} {
 			row := &engine.Out{ID: event.ID{byte(i)}, Kind: "row", Operator: "o", Payload: []byte(payload)}
-			rows, batch = append(rows, row), append(batch, message(row))
+			rows, batch = append(rows, row), append(batch, message(row, mainLane))
 		}
 		s.AddTable("proj-a.d.fine", "result_id STRING", "revision INTEGER", "n INTEGER", "to STRING")
 		for range 2 {
