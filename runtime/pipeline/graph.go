@@ -167,6 +167,10 @@ func held(kind string, body *yaml.Node) (list []inside, holds bool) {
 	case "retry", "drop_on", "read_until", "cache":
 		add(peek(body, "input"), "")
 		add(peek(body, "output"), "")
+	case "lanes":
+		for i := 0; body.Kind == yaml.MappingNode && i+1 < len(body.Content); i += 2 {
+			add(body.Content[i+1], fmt.Sprintf("@lane == %q", body.Content[i].Value))
+		}
 	case "reject_errored":
 		add(body, "")
 	default:

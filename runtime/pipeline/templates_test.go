@@ -188,6 +188,32 @@ func TestTemplatesOfCases(t *testing.T) {
 	}
 }
 
+// Outputs within lanes are found, by templates and by drawings.
+func TestTemplatesOfLanes(t *testing.T) {
+	text := `
+input: { file_lines: { paths: [a.jsonl] } }
+buffer:
+  detect:
+    name: x
+    state: ./state/x
+    streams: { s: { time: { field: time }, fields: { ip: ip } } }
+    operators:
+      a: { window: { from: s, tumbling: 1m, key: ip, aggregate: { n: count } } }
+    deliver: { search: {}, all: {} }
+output:
+  lanes:
+    search: { elasticsearch_bulk: { urls: ["http://a"], index: one } }
+    all: { file_rows: { path: all.jsonl } }
+`
+	if outputs := templatesOf(t, text, TemplateOptions{Replicas: -1}); len(outputs) != 1 || fieldTypesOf(t, outputs[0].Templates[0].Body)["ip"] != "ip" {
+		t.Errorf("%+v", outputs)
+	}
+	g := graphOf(t, "x.yaml", []byte(text))
+	if len(g.Outputs) != 2 || g.Outputs[0].Kind != "elasticsearch_bulk" || g.Outputs[0].When != `@lane == "search"` || g.Outputs[1].Kind != "file_rows" || g.Outputs[1].When != `@lane == "all"` {
+		t.Errorf("%+v", g.Outputs)
+	}
+}
+
 // Columns that do not fit together in one index, and names that may be any index, are said.
 func TestTemplateNotes(t *testing.T) {
 	text := `
