@@ -116,26 +116,26 @@ func TestWatchedRun(t *testing.T) {
 			return strings.Contains(text, "\n"+line+"\n")
 		}
 	}
-	const labels = `{operator="many",plugin="tocsin.brute-force"}`
+	const labels = `{operator="many",pipeline="watched",plugin="tocsin.brute-force"}`
 	wait("ready", func() bool { code, _ := ask("ready"); return code == 200 })
 	if code, body := ask("live"); code != 200 {
 		t.Errorf("/live: %d %s", code, body)
 	}
 	send(12, 100)
-	wait("the first rows", metric(`tocsin_rule_hits_total{operator="many",rule="tocsin.brute-force/1"} 100`))
+	wait("the first rows", metric(`tocsin_rule_hits_total{operator="many",pipeline="watched",rule="tocsin.brute-force/1"} 100`))
 
 	write(file, fmt.Sprintf(watchedYAML, dir, dir, 15))
 	_ = cmd.Process.Signal(syscall.SIGHUP)
 	wait("the new threshold", metric("tocsin_plugin_replacements_total"+labels+" 1"))
 	send(12, 50)
 	send(16, 50)
-	wait("the next rows", metric("tocsin_records_total 200"))
+	wait("the next rows", metric(`tocsin_records_total{pipeline="watched"} 200`))
 
 	write(filepath.Join(dir, "brute_force.wasm"), "broken")
 	_ = cmd.Process.Signal(syscall.SIGHUP)
 	wait("the refusal", metric("tocsin_plugin_refused_replacements_total"+labels+" 1"))
 	send(16, 10)
-	wait("the last rows", metric(`tocsin_rule_hits_total{operator="many",rule="tocsin.brute-force/1"} 160`))
+	wait("the last rows", metric(`tocsin_rule_hits_total{operator="many",pipeline="watched",rule="tocsin.brute-force/1"} 160`))
 	_ = cmd.Process.Signal(os.Interrupt)
 	var all []string
 	for line := range lines {

@@ -29,9 +29,11 @@ func TestSpecificationsAndDecoders(t *testing.T) {
 		{"kafka_rows", env.GetOutputConfig, problemsOf(decodeKafkaRows), []string{"sasl.password", "sasl.token"}},
 		{"elasticsearch_bulk", env.GetOutputConfig, problemsOf(decodeElasticBulk), nil},
 		{"webhook", env.GetOutputConfig, problemsOf(decodeWebhook), []string{"auth.api_key_env", "auth.api_key_file"}},
+		{"smtp", env.GetOutputConfig, problemsOf(decodeSMTP), []string{"auth.api_key_env", "auth.api_key_file", "auth.token_env", "auth.token_file"}},
+		{"bigquery_rows", env.GetOutputConfig, problemsOf(decodeBigqueryRows), nil},
 		{"parse", env.GetProcessorConfig, problemsOf(decodeParse), nil},
 		{"detect", env.GetProcessorConfig, problemsOf(decodeProcessor), nil},
-		{"detect", env.GetBufferConfig, problemsOf(DecodeDetect), []string{"deliver", "id"}},
+		{"detect", env.GetBufferConfig, problemsOf(DecodeDetect), []string{"id"}},
 	} {
 		view, ok := c.view(c.name)
 		if !ok {
