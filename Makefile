@@ -1,6 +1,6 @@
 # make check is the whole gate, the same here and in CI.
 
-.PHONY: check fmt vet race lint plugins guests sdks tidy clean-tree fuzz long bench servers-up servers-down integration
+.PHONY: demo check fmt vet race lint plugins guests sdks tidy clean-tree fuzz long bench servers-up servers-down integration
 
 check: fmt vet lint plugins guests sdks race tidy clean-tree
 
@@ -57,6 +57,10 @@ long:
 
 bench:
 	go run ./bench
+
+# the whole case, with real servers, an attack and a crash (a JDK of 17 or newer, Maven, unzip)
+demo:
+	go run ./demo
 
 # real servers on loopback (a JDK of 17 or newer, Maven, unzip)
 servers-up:
