@@ -35,11 +35,17 @@ func (a *Account) of(o *Out) (v Verdict, named bool) {
 const refusedMax = 256 << 10
 
 // refuse has an error row go in the place of one that an output will not take, and says so of the first and then of every
-// thousandth. Its id is another, since an output may hold an earlier revision of the row.
+// thousandth. Its id is another, since an output may hold an earlier revision of the row, and of each lane another, since more than one may
+// refuse it.
 func (b *outbox) refuse(o *Out, why string, now time.Time) (said string) {
-	e := &Out{Seq: o.Seq, Kind: "error", Operator: o.Operator, Stream: o.Stream, Reason: "rejected", Position: o.Position,
-		Revision: o.Revision, TS: o.TS, ID: event.Hash([]byte(b.pipeline), []byte(o.Operator), []byte("error"), []byte("1"), o.ID[:], []byte("rejected"))}
+	parts := [][]byte{[]byte(b.pipeline), []byte(o.Operator), []byte("error"), []byte("1"), o.ID[:], []byte("rejected")}
 	p := event.AppendJSONString([]byte(`{"error":"rejected","detail":`), []byte(why))
+	if b.aside != nil {
+		parts = append(parts, []byte(b.name))
+		p = event.AppendJSONString(append(p, `,"lane":`...), []byte(b.name))
+	}
+	e := &Out{Seq: o.Seq, Kind: "error", Operator: o.Operator, Stream: o.Stream, Reason: "rejected", Position: o.Position,
+		Revision: o.Revision, TS: o.TS, ID: event.Hash(parts...)}
 	p = event.AppendJSONString(append(p, `,"result_id":`...), []byte(o.ID.String()))
 	p = event.AppendJSONString(append(p, `,"raw":`...), o.Payload[:min(len(o.Payload), refusedMax)])
 	e.Payload = append(p, '}')

@@ -45,12 +45,13 @@ var laneWheres = []laneWhere{
 
 // modelLane is a lane, what it has got, and how its output behaves.
 type modelLane struct {
-	where   laneWhere
-	lane    Lane
-	blocked bool // takes rows and never says what became of them
-	picky   bool // refuses some rows for good
-	got     sink
-	errors  map[string]bool // the rows that error rows of rejections stand for
+	where    laneWhere
+	lane     Lane
+	blocked  bool // takes rows and never says what became of them
+	picky    bool // refuses some rows for good
+	got      sink
+	errors   map[string]bool     // the rows that error rows of rejections stand for
+	refusals map[event.ID]string // of each error row: whose place it takes, and in which lane
 }
 
 func (l *modelLane) takes(o *Out) bool {
@@ -64,7 +65,7 @@ func (l *modelLane) refuses(o *Out) bool { return l.picky && o.Kind != "error" &
 // randomLanes draws one to four lanes.
 func randomLanes(r *rand.Rand) (all []*modelLane) {
 	for i := range 1 + r.IntN(4) {
-		l := &modelLane{where: laneWheres[r.IntN(len(laneWheres))], picky: r.IntN(3) == 0, errors: map[string]bool{}}
+		l := &modelLane{where: laneWheres[r.IntN(len(laneWheres))], picky: r.IntN(3) == 0, errors: map[string]bool{}, refusals: map[event.ID]string{}}
 		l.lane = Lane{Name: fmt.Sprint("lane", i), Flying: 1 + r.IntN(4), Retries: 1000, Block: r.IntN(3) == 0}
 		all = append(all, l)
 	}
@@ -118,12 +119,16 @@ func (l *modelLane) settle(t *testing.T, r *rand.Rand, run *Runner, rows []*Out)
 	for _, o := range rows {
 		if o.Reason == "rejected" {
 			var p struct {
-				ID string `json:"result_id"`
+				ID   string `json:"result_id"`
+				Lane string
 			}
 			if err := json.Unmarshal(o.Payload, &p); err != nil {
 				t.Fatal(err)
 			}
-			l.errors[p.ID] = true
+			if was := l.refusals[o.ID]; was != "" && was != p.ID+p.Lane || p.Lane == "" {
+				t.Fatalf("%s stands for %s and for %s, refused by %q", o.ID, was, p.ID, p.Lane)
+			}
+			l.refusals[o.ID], l.errors[p.ID] = p.ID+p.Lane, true
 			continue
 		}
 		l.got.take(t, o)
@@ -259,7 +264,7 @@ func TestBlockedLane(t *testing.T) {
 	r := rand.New(rand.NewPCG(seed, 1))
 	files := randomFiles(r)
 	last := lastRevisions(t, r, alertsSpec(t), files)
-	all := []*modelLane{{where: laneWheres[0], lane: Lane{Name: "dead", Flying: 2}, errors: map[string]bool{}}, {where: laneWheres[0], lane: Lane{Name: "lively"}, errors: map[string]bool{}}}
+	all := []*modelLane{{where: laneWheres[0], lane: Lane{Name: "dead", Flying: 2}, errors: map[string]bool{}, refusals: map[event.ID]string{}}, {where: laneWheres[0], lane: Lane{Name: "lively"}, errors: map[string]bool{}, refusals: map[event.ID]string{}}}
 	dir := filepath.Join(t.TempDir(), "s")
 	const memory = 20_000
 	run, store := startRunner(t, laneSpec(t, alertsSpec(t), all), dir, Options{Shards: 2, BlockRows: 16, laneBytes: memory})

@@ -90,7 +90,7 @@ func TestRowsWithSchemas(t *testing.T) {
 		})
 	}
 	want := []string{`tocsin.shop.n {"ip":"10.0.0.1","n":5}`, `tocsin.Alert {"id":"x","rule":null,"title":null,"description":null,"severity":null,"risk_score":70,"time":null,` +
-		`"first_event_time":null,"last_event_time":null,"count":null,"suppressed":null,"entities":null,"attack":null,"references":null,"false_positives":null,"note":null,"row":"{\"n\":5}","events":null}`,
+		`"first_event_time":null,"last_event_time":null,"count":null,"suppressed":null,"entities":null,"attack":null,"references":null,"false_positives":null,"note":null,"row":"{\"n\":5}","events":null,"truncated":null}`,
 		`tocsin.Document {"json":"{\"any\":\"event\"}"}`, `tocsin.Document {"json":"{\"any\":[1]}"}`}
 	if fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("%q\nwant %q", got, want)

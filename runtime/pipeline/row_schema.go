@@ -27,7 +27,7 @@ var documentShape = &rowShape{"tocsin", "Document", nil}
 // alertShape is that of alerts, which all have the same members.
 var alertShape = &rowShape{"tocsin", "Alert", []rowColumn{{"id", "string"}, {"rule", "json"}, {"title", "string"}, {"description", "string"}, {"severity", "string"},
 	{"risk_score", "int"}, {"time", "timestamp"}, {"first_event_time", "timestamp"}, {"last_event_time", "timestamp"}, {"count", "int"}, {"suppressed", "int"},
-	{"entities", "json"}, {"attack", "json"}, {"references", "json"}, {"false_positives", "json"}, {"note", "json"}, {"row", "json"}, {"events", "json"}}}
+	{"entities", "json"}, {"attack", "json"}, {"references", "json"}, {"false_positives", "json"}, {"note", "json"}, {"row", "json"}, {"events", "json"}, {"truncated", "bool"}}}
 
 // shapes are those of the operators whose rows leave, by name.
 func (d *decoder) shapes() map[string]*rowShape {

@@ -1,14 +1,18 @@
 package pipeline
 
 import (
+	"encoding/json"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"gopkg.in/yaml.v3"
 
+	"github.com/seed-98920119/tocsin/runtime/alert"
 	"github.com/seed-98920119/tocsin/runtime/event"
 )
 
@@ -58,6 +62,27 @@ operators:
 		}
 	}
 }
+
+// An alert has no member that its schema and tables do not know, also when it is a rare one.
+func TestAlertShape(t *testing.T) {
+	a := alert.Template{Severity: "high"}
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(a.Append(nil, alert.Facts{Truncated: true, Note: []byte("{}"), Events: []byte("{}")}, noRow{}), &members); err != nil {
+		t.Fatal(err)
+	}
+	var known []string
+	for _, c := range alertShape.columns {
+		known = append(known, c.name)
+	}
+	slices.Sort(known)
+	if got := slices.Sorted(maps.Keys(members)); !slices.Equal(got, known) {
+		t.Errorf("an alert has %v, its shape %v", got, known)
+	}
+}
+
+type noRow struct{}
+
+func (noRow) Value(event.Field) event.Value { return event.Value{} }
 
 // What is read of a record that was encoded is what the row says.
 func TestRowsAsAvro(t *testing.T) {
