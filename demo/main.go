@@ -5,6 +5,7 @@
 //	make demo                          real servers (Kafka, OpenSearch, a schema registry), about four minutes
 //	go run ./demo -seconds 60          shorter
 //	go run ./demo -keep                the servers stay up, to look around
+//	go run ./demo -replay 5000000      so many lines at once, of a day of March, instead of logs that grow
 //
 // It needs Go, a JDK of 17 or newer, Maven and unzip. BigQuery, the firewall and the chat are stood in for.
 package main
@@ -31,13 +32,14 @@ var (
 	seconds = flag.Int("seconds", 120, "how long logs are written")
 	rate    = flag.Float64("rate", 200, "lines a second")
 	keep    = flag.Bool("keep", false, "leave the servers running")
+	replay  = flag.Int("replay", 0, "lines that are there at once, instead of -seconds and -rate")
 )
 
 func main() {
 	log.SetFlags(0)
 	flag.Parse()
-	if *seconds < 30 || *rate < 20 || flag.NArg() > 0 {
-		log.Fatal("demo: -seconds must be 30 or more, -rate 20 or more")
+	if *seconds < 30 || *rate < 20 || *replay < 0 || flag.NArg() > 0 {
+		log.Fatal("demo: -seconds must be 30 or more, -rate 20 or more, -replay not below 0")
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -69,8 +71,8 @@ func demo(ctx context.Context) (err error) {
 		{"building tocsin and the firewall", c.build},
 		{"starting servers (the first time they are fetched)", c.up},
 		{"templates for the index, topics", c.prepare},
-		{"tocsin run collect.yaml case.yaml", c.start},
-		{fmt.Sprintf("writing logs for %d seconds, %.0f lines a second; at half of it tocsin is killed", *seconds, *rate), c.write},
+		{"tocsin run collect.yaml, tocsin run case.yaml", c.start},
+		{writing(), c.write},
 		{"waiting until all has arrived", c.settle},
 		{"counting", c.count},
 	} {
@@ -81,6 +83,14 @@ func demo(ctx context.Context) (err error) {
 	}
 	say("all of it once, and nothing twice; %s in all", time.Since(began).Round(time.Second))
 	return nil
+}
+
+// writing says what comes in.
+func writing() string {
+	if *replay > 0 {
+		return fmt.Sprintf("writing %d lines of logs; when half of them are read tocsin is killed", *replay)
+	}
+	return fmt.Sprintf("writing logs for %d seconds, %.0f lines a second; at half of it tocsin is killed", *seconds, *rate)
 }
 
 func say(format string, args ...any) {
@@ -267,6 +277,9 @@ func (c *stage) detect() error {
 // write writes the logs as they would happen, kills the detecting process half way, and looks when alerts come to be seen.
 func (c *stage) write() error {
 	a := gen.Article{Seed: uint64(time.Now().UnixNano()), Events: int(*rate * float64(*seconds)), Rate: *rate}
+	if *replay > 0 {
+		a.Events, a.Rate = *replay, 0
+	}
 	c.written = a.Events
 	dir := filepath.Join(c.dir, "logs", "article")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -276,23 +289,30 @@ func (c *stage) write() error {
 	go func() { wrote <- a.Write(c.ctx, dir) }()
 	watch := time.NewTicker(250 * time.Millisecond)
 	defer watch.Stop()
-	half := time.After(time.Duration(*seconds) * time.Second / 2)
+	half := time.Now().Add(time.Duration(*seconds) * time.Second / 2)
 	seen := map[string]bool{}
-	for {
+	for killed, over := false, false; !killed || !over; {
 		select {
 		case err := <-wrote:
-			return err
-		case <-half:
+			if over = true; err != nil {
+				return err
+			}
+		case <-c.ctx.Done():
+			return c.ctx.Err()
+		case <-watch.C:
+			if c.look(seen); killed || *replay == 0 && time.Now().Before(half) || *replay > 0 && c.read() < *replay/2 {
+				continue
+			}
+			killed = true
 			say("  kill -9 %d", c.tocsin.Process.Pid)
 			_ = c.tocsin.Process.Kill()
 			_ = c.tocsin.Wait()
 			if err := c.detect(); err != nil {
 				return err
 			}
-		case <-watch.C:
-			c.look(seen)
 		}
 	}
+	return nil
 }
 
 // look notes what is in the index for the first time: alerts, of which the first of each operator is shown, and rows of `taken`, which wait
@@ -313,7 +333,7 @@ func (c *stage) look(seen map[string]bool) {
 		return
 	}
 	for id, r := range rows {
-		if !seen[id] {
+		if !seen[id] && *replay == 0 {
 			c.delays = append(c.delays, time.Since(time.UnixMilli(r.Time)))
 		}
 		seen[id] = true
