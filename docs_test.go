@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -207,3 +208,79 @@ buffer:
 		t.Errorf("status %d\n%s", status, out.String())
 	}
 }
+
+// So is what docs/article.md shows: its pipeline, and what it takes from files, which are those lines, of a pipeline that lint lets through.
+func TestDocsArticleIsClean(t *testing.T) {
+	b, err := os.ReadFile("docs/article.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(b)
+	clean := func(path, what string) {
+		t.Helper()
+		var out bytes.Buffer
+		if status := cli.Main([]string{"lint", path}, &out, &out); status != 0 || strings.Contains(out.String(), "warning") {
+			t.Errorf("%s: status %d\n%s", what, status, out.String())
+		}
+	}
+	whole := regexp.MustCompile("(?s)```yaml pipeline\n(.*?)```").FindAllStringSubmatch(text, -1)
+	for _, m := range whole {
+		path := filepath.Join(t.TempDir(), "docs.yaml")
+		if err := os.WriteFile(path, []byte(m[1]), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		clean(path, "the pipeline")
+	}
+	t.Setenv("FIREWALL_SECRET", "x")
+	t.Setenv("MAIL_PASSWORD", "x")
+	taken := regexp.MustCompile("\\]\\(\\.\\./([^)#]+)#L(\\d+)-L(\\d+)\\)[^\n]*:\n\n```yaml\n((?s:.*?))```").FindAllStringSubmatch(text, -1)
+	for _, m := range taken {
+		file, err := os.ReadFile(m[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		at := strings.Index(string(file), m[4])
+		if at < 0 {
+			t.Errorf("%s has no such lines:\n%s", m[1], m[4])
+			continue
+		}
+		from := 1 + strings.Count(string(file[:at]), "\n")
+		to := from + strings.Count(m[4], "\n") - 1
+		if m[2] != strconv.Itoa(from) || m[3] != strconv.Itoa(to) {
+			t.Errorf("lines %s to %s of %s are now %d to %d", m[2], m[3], m[1], from, to)
+		}
+		clean(m[1], m[1])
+	}
+	if all := strings.Count(text, "```yaml"); len(whole) != 1 || len(taken) != all-1 || all < 6 {
+		t.Errorf("of %d blocks %d are taken from files", all, len(taken))
+	}
+	// The lines of the table begin and end a part.
+	parts := regexp.MustCompile(`lines (\d+ to \d+)\]\(\.\./([^)#]+)#L(\d+)-L(\d+)\)`).FindAllStringSubmatch(text, -1)
+	if len(parts) != strings.Count(text, "#L") {
+		t.Errorf("%d of %d links to lines say which", len(parts), strings.Count(text, "#L"))
+	}
+	for _, m := range parts {
+		if m[1] != m[3]+" to "+m[4] {
+			t.Errorf("lines %s of %s are linked as %s to %s", m[1], m[2], m[3], m[4])
+		}
+		m = m[1:]
+		file, err := os.ReadFile(m[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines := strings.Split(string(file), "\n")
+		from, _ := strconv.Atoi(m[2])
+		to, _ := strconv.Atoi(m[3])
+		if from < 1 || to < from || to >= len(lines) || strings.TrimSpace(lines[from-1]) == "" || to+1 < len(lines) && indent(lines[to]) > indent(lines[from-1]) {
+			t.Errorf("lines %d to %d of %s are no part of it", from, to, m[1])
+		}
+	}
+	for _, m := range regexp.MustCompile(`\]\(([^)#:]+)`).FindAllStringSubmatch(text, -1) {
+		if _, err := os.Stat(filepath.Join("docs", m[1])); err != nil {
+			t.Errorf("a link leads nowhere: %v", err)
+		}
+	}
+}
+
+// indent is how far a line stands from the left.
+func indent(line string) int { return len(line) - len(strings.TrimLeft(line, " ")) }
