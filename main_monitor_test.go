@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"fmt"
 	"io"
 	"net/http"
@@ -136,6 +137,10 @@ func TestWatchedRun(t *testing.T) {
 	wait("the refusal", metric("tocsin_plugin_refused_replacements_total"+labels+" 1"))
 	send(16, 10)
 	wait("the last rows", metric(`tocsin_rule_hits_total{operator="many",pipeline="watched",rule="tocsin.brute-force/1"} 160`))
+	wait("the last row in the output", func() bool {
+		b, _ := os.ReadFile(filepath.Join(dir, "out.jsonl"))
+		return bytes.Count(b, []byte(`"kind":"row"`)) == 160
+	})
 	_ = cmd.Process.Signal(os.Interrupt)
 	var all []string
 	for line := range lines {
