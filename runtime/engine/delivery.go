@@ -11,12 +11,16 @@ import (
 	"github.com/seed-98920119/tocsin/runtime/state"
 )
 
-// Rows that Next gives at once, and how long rejected ones wait: doubling from backoffMin to backoffMax.
+// Rows that Next gives at once, and how long rejected ones wait: doubling from backoffMin to backoffMax, or in a
+// lane whose output takes nothing to downMax, since all of it waits then. Of such a lane's batches apartMax may be taken apart, which bounds what a
+// sink that is down is asked.
 const (
 	takeMax    = 256
 	flyingMax  = 4096
 	backoffMin = 100 * time.Millisecond
 	backoffMax = 10 * time.Second
+	downMax    = 2 * time.Second
+	apartMax   = 64
 )
 
 // outbox is the committed rows of a lane that are not acknowledged, and the cursor that the next epoch keeps. All under Runner.mu, but
@@ -74,6 +78,7 @@ type retry struct {
 type tries struct {
 	all, alone int
 	seen       int64 // accepted at the last rejection
+	pause      time.Duration
 }
 
 func (b *outbox) add(rows []*Out) {
@@ -186,7 +191,8 @@ func (b *outbox) mark(seq uint64) {
 
 // reject puts rows back and says when they are sent again, if that is worth saying: the first time, and then every tenth. Of an
 // output that gave an account, rows that it did not name go again together, and those that it refuses become error rows. A lane whose output
-// takes nothing keeps a batch together but for the first, or thousands of rows would go one by one when it is back.
+// takes nothing keeps a batch together but for one, now here and now there, since it may be a bad row that it does not take: of all, thousands would
+// go one by one when it is back. Beyond apartMax even that goes slowly.
 func (b *outbox) reject(rows []*Out, err error, now time.Time) (said string) {
 	b.flying -= len(rows)
 	b.out--
@@ -199,16 +205,29 @@ func (b *outbox) reject(rows []*Out, err error, now time.Time) (said string) {
 	var account *Account
 	errors.As(err, &account)
 	var together []*Out
+	apart := -1
 	for i, o := range rows {
 		verdict, named := account.of(o)
 		was := o
 		o = b.returned(o)
 		t := b.retried(o)
+		down := b.spills && b.accepted == t.seen // its output takes nothing
+		if i == 0 && (len(b.again) < apartMax || t.all%apartMax == 0) {
+			apart = t.all % len(rows)
+		}
+		switch {
+		case down:
+			t.pause = pause(t.all, downMax)
+		case b.spills: // it is back: what the row waited for it does not count
+			t.pause = pause(t.alone+2, backoffMax)
+		default:
+			t.pause = pause(t.all, backoffMax)
+		}
 		switch {
 		case o == was && o.Kind != "error" && verdict.Refused:
 			said = cmp.Or(said, b.refuse(o, verdict.Why, now))
 			continue
-		case account != nil && !named || account == nil && b.spills && i > 0 && b.accepted == t.seen: // its output takes nothing: the first tries it
+		case account != nil && !named || account == nil && down && i != apart:
 			together = append(together, o)
 			continue
 		}
@@ -220,12 +239,12 @@ func (b *outbox) reject(rows []*Out, err error, now time.Time) (said string) {
 			said = fmt.Sprintf("as an error row, after %d tries", t.all)
 			continue
 		}
-		b.rest(now.Add(t.pause()), o)
+		b.rest(now.Add(t.pause), o)
 		said = cmp.Or(said, t.said())
 	}
 	if len(together) > 0 {
 		t := b.tries[together[0].Seq]
-		b.rest(now.Add(t.pause()), together...)
+		b.rest(now.Add(t.pause), together...)
 		if len(together) == len(rows) { // or it is about others, of which refuse tells
 			said = t.said()
 		}
@@ -244,17 +263,14 @@ func (b *outbox) retried(o *Out) *tries {
 	return t
 }
 
-// pause is how long to wait before a row is sent again.
-func (t *tries) pause() time.Duration {
-	if t.all < 8 {
-		return min(backoffMax, backoffMin<<(t.all-1))
-	}
-	return backoffMax
+// pause is how long to wait before a row is sent again that was rejected so many times.
+func pause(times int, most time.Duration) time.Duration {
+	return min(most, backoffMin<<min(times-1, 7))
 }
 
 func (t *tries) said() string {
 	if t.all%10 == 1 {
-		return "in " + t.pause().String()
+		return "in " + t.pause.String()
 	}
 	return ""
 }

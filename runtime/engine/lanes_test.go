@@ -87,17 +87,24 @@ func laneSpec(t testing.TB, s *Spec, all []*modelLane) *Spec {
 	return s
 }
 
-// kept is the last revision of each row that a run without lanes said.
-func lastRevisions(t *testing.T, r *rand.Rand, spec *Spec, files []file) map[string]*Out {
-	run, store := startRunner(t, spec, filepath.Join(t.TempDir(), "s"), Options{Shards: 1})
-	defer store.Close()
-	go feed(r, run, files)
-	last := map[string]*Out{}
-	drain(t, run, func(_ *testing.T, o *Out) { last[o.ID.String()] = o })
-	if err := run.Close(); err != nil {
-		t.Fatal(err)
+// hasAll checks that a lane has got all that it takes of what an undisturbed run said, and nothing else.
+func (l *modelLane) hasAll(t *testing.T, want *sink, where string) {
+	t.Helper()
+	rows := 0
+	for id, o := range want.last {
+		if !l.takes(o) {
+			continue
+		}
+		if rows++; l.got.byID[id] != want.byID[id] || l.got.newest[id] != o.Revision {
+			t.Errorf("%s: revision %d %q, want %d %s", where, l.got.newest[id], l.got.byID[id], o.Revision, want.byID[id])
+		}
 	}
-	return last
+	if len(l.got.byID) != rows {
+		t.Errorf("%s: %d rows, want %d", where, len(l.got.byID), rows)
+	}
+	if t.Failed() {
+		t.FailNow()
+	}
 }
 
 // settle takes rows for a lane's output, which rejects some of them now and then.
@@ -148,12 +155,14 @@ func TestLanes(t *testing.T) {
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 1))
 	spilled, refused := 0, 0
-	for round, specOf := range []func(t testing.TB) *Spec{runnerSpec, alertsSpec, latenessSpec, alertsSpec} {
+	specs := []func(t testing.TB) *Spec{runnerSpec, alertsSpec, latenessSpec, alertsSpec}
+	for round := 0; round < len(specs) || round < 40 && (spilled == 0 || refused == 0); round++ { // until both were there, which chance decides
+		specOf := specs[round%len(specs)]
 		files, all := randomFiles(r), randomLanes(r)
 		if round == 0 { // so that some are refused for sure
 			all[0].picky, all[0].where = true, laneWheres[0]
 		}
-		last := lastRevisions(t, r, specOf(t), files)
+		last := undisturbed(t, r, specOf(t), files, Options{Shards: 1}).last
 		dir := filepath.Join(t.TempDir(), "s")
 		for starts, over := 0, false; !over; starts++ {
 			memory := 1 + r.IntN(30_000)
@@ -263,7 +272,7 @@ func TestBlockedLane(t *testing.T) {
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 1))
 	files := randomFiles(r)
-	last := lastRevisions(t, r, alertsSpec(t), files)
+	last := undisturbed(t, r, alertsSpec(t), files, Options{Shards: 1}).last
 	all := []*modelLane{{where: laneWheres[0], lane: Lane{Name: "dead", Flying: 2}, errors: map[string]bool{}, refusals: map[event.ID]string{}}, {where: laneWheres[0], lane: Lane{Name: "lively"}, errors: map[string]bool{}, refusals: map[event.ID]string{}}}
 	dir := filepath.Join(t.TempDir(), "s")
 	const memory = 20_000
@@ -324,7 +333,7 @@ func TestLanesThatChange(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "s")
 	r := rand.New(rand.NewPCG(2, 2))
 	files := randomFiles(r)
-	last := lastRevisions(t, r, runnerSpec(t), files)
+	last := undisturbed(t, r, runnerSpec(t), files, Options{Shards: 1}).last
 	start := func(lanes ...Lane) (*Runner, *state.Store, error) {
 		spec := runnerSpec(t)
 		spec.LaneFields, spec.Lanes = &event.Fields{}, lanes
@@ -411,6 +420,67 @@ func TestLanesThatChange(t *testing.T) {
 	}
 	run.kill()
 	store.Close()
+}
+
+// An output that is down for an hour is not asked for each row by itself, and asked again at most downMax after it is back. If then it takes no
+// batch that has one of the bad rows, as the first ones of each, it gets all others, and these become error rows.
+func TestLaneThatIsDown(t *testing.T) {
+	const rows, bad = 10_000, 3
+	b := &outbox{spills: true, retries: 3, credit: 16}
+	for seq := range uint64(rows) {
+		b.add([]*Out{{Seq: seq, ID: event.ID{byte(seq), byte(seq >> 8)}, Payload: []byte("{}")}})
+	}
+	b.next = rows
+	began := time.Unix(0, 0)
+	now, asked := began, 0
+	for now.Sub(began) < time.Hour {
+		taken, wait := b.take(now)
+		if now = now.Add(wait); len(taken) == 0 {
+			continue
+		}
+		b.reject(taken, errors.New("down"), now)
+		if now.Sub(began) > time.Hour-time.Minute {
+			asked++
+		}
+	}
+	if most := 1000 * int(time.Minute/downMax); asked > most || len(b.again) > 1000 || b.resting < flyingMax {
+		t.Errorf("in a minute it was asked %d times, %d rows wait in %d batches", asked, b.resting, len(b.again))
+	}
+	back, first := now, time.Time{}
+	got, failed := map[uint64]bool{}, map[uint64]bool{}
+	for b.cursor < rows {
+		if now.Sub(back) > 2*time.Minute {
+			t.Fatalf("it has %d rows and %d error rows, and does not go on", len(got), len(failed))
+		}
+		taken, wait := b.take(now)
+		if len(taken) == 0 { // others go on coming, without which no row is worn out
+			now = now.Add(min(wait, time.Second))
+			b.add([]*Out{{Seq: b.next, Payload: []byte("{}")}})
+			b.next++
+			continue
+		}
+		if first.IsZero() {
+			first = now
+		}
+		switch {
+		case taken[0].Kind == "error":
+			failed[taken[0].Seq] = true
+		case slices.ContainsFunc(taken, func(o *Out) bool { return o.Seq < rows && o.Seq%takeMax < bad }):
+			b.reject(taken, errors.New("a bad row"), now)
+			continue
+		default:
+			for _, o := range taken {
+				if o.Seq < rows {
+					got[o.Seq] = true
+				}
+			}
+		}
+		b.accept(taken)
+	}
+	want := (rows + takeMax - 1) / takeMax * bad
+	if first.Sub(back) > downMax || now.Sub(back) > time.Minute || len(failed) != want || len(got) != rows-want {
+		t.Errorf("asked again after %s; after %s it had %d rows and %d error rows, want %d and %d", first.Sub(back), now.Sub(back), len(got), len(failed), rows-want, want)
+	}
 }
 
 // Numbers that are delivered out of order are few runs, whatever their order, and say the same as a set.

@@ -120,6 +120,7 @@ type sink struct {
 	all     []string
 	byID    map[string]string // of each id the newest revision
 	newest  map[string]int64
+	last    map[string]*Out
 	revised int // times that a newer revision came
 }
 
@@ -132,9 +133,9 @@ func (s *sink) take(t *testing.T, o *Out) {
 		s.revised++
 	}
 	if s.byID == nil {
-		s.byID, s.newest = map[string]string{}, map[string]int64{}
+		s.byID, s.newest, s.last = map[string]string{}, map[string]int64{}, map[string]*Out{}
 	}
-	s.byID[id], s.newest[id] = text, o.Revision
+	s.byID[id], s.newest[id], s.last[id] = text, o.Revision, o
 	s.all = append(s.all, id)
 }
 
@@ -182,14 +183,16 @@ func undisturbed(t *testing.T, r *rand.Rand, spec *Spec, files []file, opt Optio
 }
 
 // Runs that are cut short anywhere, with rows sent and not acknowledged, rejected, and reordered, say in the end what an
-// undisturbed run says: nothing lost, nothing else, and the same order of first appearance.
+// undisturbed run says: nothing lost, nothing else, and the same order of first appearance. With lanes, as half of them have, each lane gets
+// what it takes of that.
 func TestRestarts(t *testing.T) { testRestarts(t, runnerSpec, 4) }
 
 func testRestarts(t *testing.T, specOf func(t testing.TB) *Spec, rounds int) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 1))
-	for range rounds {
+	half := r.IntN(2)
+	for round := range rounds {
 		files := randomFiles(r)
 		want := undisturbed(t, r, specOf(t), files, Options{Shards: 1, BlockRows: 4096})
 		revises := slices.ContainsFunc(specOf(t).Operators, func(o Operator) bool { return o.Suppress != nil || o.Window != nil && o.Window.Revises() }) // then the outbox may leave some out
@@ -202,11 +205,16 @@ func testRestarts(t *testing.T, specOf func(t testing.TB) *Spec, rounds int) {
 				t.Fatalf("seed %d: %+v says other rows, or in another order", seed, opt)
 			}
 		}
-		got := &sink{}
+		lanes := []*modelLane{{where: laneWheres[0]}} // the one that there is without lanes
+		spec := specOf
+		if round%2 == half {
+			lanes = randomLanes(r)
+			spec = func(t testing.TB) *Spec { return laneSpec(t, specOf(t), lanes) }
+		}
 		dir := filepath.Join(t.TempDir(), "s")
 		starts := 0
 		for over := false; !over; starts++ {
-			run, store := startRunner(t, specOf(t), dir, Options{Shards: 1 + r.IntN(3), BlockRows: 1 + r.IntN(64), Retries: 1000, Memory: []int64{0, 1, 20_000}[r.IntN(3)]})
+			run, store := startRunner(t, spec(t), dir, Options{Shards: 1 + r.IntN(3), BlockRows: 1 + r.IntN(64), Retries: 1000, Memory: []int64{0, 1, 20_000}[r.IntN(3)], laneBytes: 1 + r.IntN(30_000)})
 			go feed(rand.New(rand.NewPCG(r.Uint64(), 1)), run, files)
 			left := 1 + r.IntN(120)
 			if starts > 30 {
@@ -232,7 +240,7 @@ func testRestarts(t *testing.T, specOf func(t testing.TB) *Spec, rounds int) {
 					continue
 				}
 				for _, o := range rows {
-					got.take(t, o)
+					lanes[rows[0].Lane].got.take(t, o)
 				}
 				if r.IntN(12) > 0 {
 					run.Settle(rows, nil)
@@ -247,18 +255,8 @@ func testRestarts(t *testing.T, specOf func(t testing.TB) *Spec, rounds int) {
 			}
 			store.Close()
 		}
-		if !maps.Equal(got.newest, want.newest) {
-			t.Errorf("seed %d: other revisions", seed)
-		}
-		missing := 0
-		for id, text := range want.byID {
-			if got.byID[id] != text {
-				missing++
-				t.Errorf("seed %d: lost, or said otherwise: %s", seed, text)
-			}
-		}
-		if len(got.byID) != len(want.byID) || missing > 0 {
-			t.Fatalf("seed %d: %d different rows after %d starts, want %d", seed, len(got.byID), starts, len(want.byID))
+		for i, l := range lanes {
+			l.hasAll(t, want, fmt.Sprintf("seed %d, %d starts, lane %d %q", seed, starts, i, l.where.text))
 		}
 	}
 }
