@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -107,4 +108,59 @@ func TestAwaitedEpochsDoNotWait(t *testing.T) {
 			t.Fatalf("block %d waits for the clock", i)
 		}
 	}
+}
+
+// Random graphs, half of them with lanes, may be cut short anywhere as well.
+func TestRestartsOfRandomGraphs(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 1))
+	format, err := event.NewTimeFormat("", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range max(4, *caseCount/100) {
+		var ops []refOp
+		for ops == nil || slices.ContainsFunc(ops, func(o refOp) bool { return o.damp != nil }) { // a model's alerts are said beside what is held of them
+			ops = randomOps(r, 2)
+		}
+		for i := range ops {
+			o := &ops[i]
+			o.rowsMax, o.pairsMax = min(o.rowsMax, 10), min(o.pairsMax, 10)
+			if o.seq == nil { // a pipeline cannot read the same twice, which would say the same twice
+				o.inputs = slices.Compact(slices.Sorted(slices.Values(o.inputs)))
+			}
+		}
+		specOf := func(t testing.TB) *Spec {
+			s := compileCase(t, []refStream{{delay: 20}, {delay: 20}}, ops)
+			for i := range s.Streams {
+				x := &s.Streams[i]
+				x.Name = []string{"a", "b"}[i]
+				x.Match, x.Time = []Pattern{{"path", []string{x.Name + "*"}}}, Time{Field: s.Fields.Add("t"), Format: format}
+				x.Reads = append(x.Reads, x.Time.Field)
+			}
+			for i := range s.Operators {
+				s.Operators[i].Names = names(s.Fields, s.Operators[i].columns())
+			}
+			return s
+		}
+		testRestart(t, seed, r, specOf, shortFiles(r), n%2 == 0)
+	}
+}
+
+// shortFiles draws files for the operators of random cases, whose windows are a few ms: keys and values are few, and some rows late.
+func shortFiles(r *rand.Rand) (files []file) {
+	for _, path := range []string{"a1", "a2", "b1"} {
+		f, now := file{path: path}, int64(1_772_000_000_000)
+		for range 40 + r.IntN(60) {
+			now += r.Int64N(5)
+			ts := now - r.Int64N(15)
+			if r.IntN(20) == 0 {
+				ts -= 60
+			}
+			f.lines = append(f.lines, fmt.Sprintf(`{"t":"%s","k":"%c","v":%d}`, event.AppendTime(nil, ts), 'a'+r.IntN(6), r.IntN(5)-1))
+		}
+		files = append(files, f)
+	}
+	return files
 }

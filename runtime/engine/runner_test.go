@@ -194,70 +194,75 @@ func testRestarts(t *testing.T, specOf func(t testing.TB) *Spec, rounds int) {
 	half := r.IntN(2)
 	for round := range rounds {
 		files := randomFiles(r)
-		want := undisturbed(t, r, specOf(t), files, Options{Shards: 1, BlockRows: 4096})
-		revises := slices.ContainsFunc(specOf(t).Operators, func(o Operator) bool { return o.Suppress != nil || o.Window != nil && o.Window.Revises() }) // then the outbox may leave some out
-		if len(want.all) != len(want.byID) && !revises {
-			t.Fatalf("an undisturbed run said %d rows with %d ids", len(want.all), len(want.byID))
+		testRestart(t, seed, r, specOf, files, round%2 == half)
+	}
+}
+
+// testRestart does it with one set of files, and with lanes if it is routed.
+func testRestart(t *testing.T, seed uint64, r *rand.Rand, specOf func(t testing.TB) *Spec, files []file, routed bool) {
+	want := undisturbed(t, r, specOf(t), files, Options{Shards: 1, BlockRows: 4096})
+	revises := slices.ContainsFunc(specOf(t).Operators, func(o Operator) bool { return o.Suppress != nil || o.Window != nil && o.Window.Revises() }) // then the outbox may leave some out
+	if len(want.all) != len(want.byID) && !revises {
+		t.Fatalf("an undisturbed run said %d rows with %d ids", len(want.all), len(want.byID))
+	}
+	for _, opt := range []Options{{Shards: 2, BlockRows: 7, Memory: 1}, {Shards: 4, BlockRows: 1, Memory: 20_000}} {
+		got := undisturbed(t, r, specOf(t), files, opt)
+		if !slices.Equal(got.all, want.all) && !revises || !maps.Equal(got.byID, want.byID) || !maps.Equal(got.newest, want.newest) {
+			t.Fatalf("seed %d: %+v says other rows, or in another order", seed, opt)
 		}
-		for _, opt := range []Options{{Shards: 2, BlockRows: 7, Memory: 1}, {Shards: 4, BlockRows: 1, Memory: 20_000}} {
-			got := undisturbed(t, r, specOf(t), files, opt)
-			if !slices.Equal(got.all, want.all) && !revises || !maps.Equal(got.byID, want.byID) || !maps.Equal(got.newest, want.newest) {
-				t.Fatalf("seed %d: %+v says other rows, or in another order", seed, opt)
+	}
+	lanes := []*modelLane{{where: laneWheres[0]}} // the one that there is without lanes
+	spec := specOf
+	if routed {
+		lanes = randomLanes(r)
+		spec = func(t testing.TB) *Spec { return laneSpec(t, specOf(t), lanes) }
+	}
+	dir := filepath.Join(t.TempDir(), "s")
+	starts := 0
+	for over := false; !over; starts++ {
+		run, store := startRunner(t, spec(t), dir, Options{Shards: 1 + r.IntN(3), BlockRows: 1 + r.IntN(64), Retries: 1000, Memory: []int64{0, 1, 20_000}[r.IntN(3)], laneBytes: 1 + r.IntN(30_000)})
+		go feed(rand.New(rand.NewPCG(r.Uint64(), 1)), run, files)
+		left := 1 + r.IntN(120)
+		if starts > 30 {
+			left = 1 << 30
+		}
+		for left > 0 {
+			ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
+			rows, err := run.Next(ctx)
+			cancel()
+			if errors.Is(err, context.DeadlineExceeded) {
+				break // waits for a row that was never settled: only the next start sends it
+			}
+			if errors.Is(err, io.EOF) {
+				over = true
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			left -= len(rows)
+			if r.IntN(6) == 0 {
+				run.Settle(rows, errors.New("no"))
+				continue
+			}
+			for _, o := range rows {
+				lanes[rows[0].Lane].got.take(t, o)
+			}
+			if r.IntN(12) > 0 {
+				run.Settle(rows, nil)
 			}
 		}
-		lanes := []*modelLane{{where: laneWheres[0]}} // the one that there is without lanes
-		spec := specOf
-		if round%2 == half {
-			lanes = randomLanes(r)
-			spec = func(t testing.TB) *Spec { return laneSpec(t, specOf(t), lanes) }
-		}
-		dir := filepath.Join(t.TempDir(), "s")
-		starts := 0
-		for over := false; !over; starts++ {
-			run, store := startRunner(t, spec(t), dir, Options{Shards: 1 + r.IntN(3), BlockRows: 1 + r.IntN(64), Retries: 1000, Memory: []int64{0, 1, 20_000}[r.IntN(3)], laneBytes: 1 + r.IntN(30_000)})
-			go feed(rand.New(rand.NewPCG(r.Uint64(), 1)), run, files)
-			left := 1 + r.IntN(120)
-			if starts > 30 {
-				left = 1 << 30
+		if !over && r.IntN(2) == 0 { // a stop that commits
+			if err := run.Close(); err != nil {
+				t.Fatal(err)
 			}
-			for left > 0 {
-				ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
-				rows, err := run.Next(ctx)
-				cancel()
-				if errors.Is(err, context.DeadlineExceeded) {
-					break // waits for a row that was never settled: only the next start sends it
-				}
-				if errors.Is(err, io.EOF) {
-					over = true
-					break
-				}
-				if err != nil {
-					t.Fatal(err)
-				}
-				left -= len(rows)
-				if r.IntN(6) == 0 {
-					run.Settle(rows, errors.New("no"))
-					continue
-				}
-				for _, o := range rows {
-					lanes[rows[0].Lane].got.take(t, o)
-				}
-				if r.IntN(12) > 0 {
-					run.Settle(rows, nil)
-				}
-			}
-			if !over && r.IntN(2) == 0 { // a stop that commits
-				if err := run.Close(); err != nil {
-					t.Fatal(err)
-				}
-			} else if !over { // as good as a kill: nothing is committed any more
-				run.kill()
-			}
-			store.Close()
+		} else if !over { // as good as a kill: nothing is committed any more
+			run.kill()
 		}
-		for i, l := range lanes {
-			l.hasAll(t, want, fmt.Sprintf("seed %d, %d starts, lane %d %q", seed, starts, i, l.where.text))
-		}
+		store.Close()
+	}
+	for i, l := range lanes {
+		l.hasAll(t, want, fmt.Sprintf("seed %d, %d starts, lane %d %q", seed, starts, i, l.where.text))
 	}
 }
 
