@@ -35,10 +35,11 @@ type outbox struct {
 	storedBytes int64
 	from        uint64 // when the run began, rows below were delivered, and those of done
 	done        runs
-	spills      bool  // it leaves rows on disk beyond memory bytes
-	memory      int   // bytes
-	most        int64 // bytes of all its rows, in memory or not, at which no more events are read
-	over        bool  // there are as many
+	newest      map[event.ID]int64 // of those that were on disk then, the last revision, if it is not the first
+	spills      bool               // it leaves rows on disk beyond memory bytes
+	memory      int                // bytes
+	most        int64              // bytes of all its rows, in memory or not, at which no more events are read
+	over        bool               // there are as many
 
 	credit    int                                 // batches that may be out; 0: any number
 	out       int                                 // batches that are

@@ -303,21 +303,36 @@ func (r *Runner) wants(b *outbox) bool {
 	return b.size <= b.memory/2
 }
 
-// stored reads what of an epoch's rows a lane has not delivered. Any of them may have been revised: what comes later is not known yet.
+// stored reads what of an epoch's rows a lane has not delivered. Any of them may have been revised: what comes later is not known yet, but for
+// rows of runs before.
 func (r *Runner) stored(b *outbox, at state.Stored) (rows []*Out, err error) {
+	var old []*Out
 	err = r.store.Rows(b.id, at, func(seq uint64, row []byte) error {
-		if seq < b.from || b.done.has(seq) {
+		if !b.waiting(seq) {
 			return nil
 		}
 		o, err := readOut(seq, row)
-		if err == nil {
-			o.Open = o.Kind != "late"
-			rows = append(rows, o)
+		switch {
+		case err != nil:
+			return err
+		case o.Revision < b.newest[o.ID]:
+			old = append(old, o)
+			return nil
 		}
-		return err
+		o.Open = o.Kind != "late"
+		rows = append(rows, o)
+		return nil
 	})
+	if len(old) > 0 {
+		r.mu.Lock()
+		for _, o := range old {
+			b.mark(o.Seq)
+		}
+		b.changed = true
+		r.mu.Unlock()
+	}
 	if err == nil && len(b.stored) == 1 {
-		b.done = nil
+		b.done, b.newest = nil, nil
 	}
 	return rows, err
 }
@@ -433,7 +448,7 @@ func (b *outbox) adopt(k keptLane) {
 }
 
 // resume takes the rows that nobody has acknowledged. Those of the one lane go to the lanes that take them, if there are some now.
-func (r *Runner) resume(got state.Recovered, rows []*Out) {
+func (r *Runner) resume(got state.Recovered, rows []*Out) error {
 	r.main = got.Next
 	if r.router == nil {
 		b := r.boxes[0]
@@ -442,7 +457,7 @@ func (r *Runner) resume(got state.Recovered, rows []*Out) {
 			b.mark(seq)
 		}
 		b.add(rows)
-		return
+		return nil
 	}
 	r.outs = r.routed(rows)
 	r.moved += len(rows)
@@ -452,8 +467,34 @@ func (r *Runner) resume(got state.Recovered, rows []*Out) {
 			b.storedBytes += at.Bytes
 		}
 		r.stats.Resent += b.kept.waits()
+		if err := b.revisions(r.store); err != nil {
+			return err
+		}
 	}
+	return nil
 }
+
+// revisions finds the newest revision of each row that waits on disk in more than the first. The run before may have sent it, without an epoch
+// that says so, and then none before may follow.
+func (b *outbox) revisions(store *state.Store) error {
+	b.newest = map[event.ID]int64{}
+	for _, at := range b.stored {
+		err := store.Rows(b.id, at, func(seq uint64, row []byte) error {
+			id, revision, err := revisionOf(row)
+			if err == nil && revision > 0 && b.waiting(seq) {
+				b.newest[id] = max(b.newest[id], revision)
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// waiting says whether a row that is on disk was not delivered when the run began.
+func (b *outbox) waiting(seq uint64) bool { return seq >= b.from && !b.done.has(seq) }
 
 // keep is what the header says of a lane. Under mu.
 func (b *outbox) keep() keptLane {

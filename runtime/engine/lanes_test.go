@@ -422,6 +422,44 @@ func TestLanesThatChange(t *testing.T) {
 	store.Close()
 }
 
+// A run that ended without saying so may have sent a revision whose row waits on disk in an older one too, epochs before: that one does not
+// follow it.
+func TestRevisionsOnDisk(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "s")
+	store, err := state.Open(state.Options{Dir: dir, Pipeline: "p"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.Recover(state.Visitor{}); err != nil {
+		t.Fatal(err)
+	}
+	ids := []byte{1, 2, 3, 1, 2, 1}
+	revisions := []int64{0, 4, 0, 1, 5, 2}
+	for i, id := range ids {
+		o := Out{Kind: "row", Operator: "count", ID: event.ID{id}, Revision: revisions[i], Payload: []byte("{}")}
+		e := &state.Epoch{Header: (&header{nextLane: 2, lanes: []keptLane{{name: "x", id: 1, next: uint64(i) + 1}}}).append(nil)}
+		e.Lane(1).Send(uint64(i), o.append(nil))
+		if err := store.Commit(e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	store.Close()
+	for range 2 { // again, after all is delivered
+		var got []string
+		run, store := startRunner(t, laneSpec(t, runnerSpec(t), []*modelLane{{lane: Lane{Name: "x", Flying: 1}}}), dir, Options{laneBytes: 1})
+		run.End(true)
+		drain(t, run, func(_ *testing.T, o *Out) { got = append(got, fmt.Sprint(o.ID[0], ":", o.Revision)) })
+		if err := run.Close(); err != nil {
+			t.Fatal(err)
+		}
+		store.Close()
+		if ids != nil && fmt.Sprint(got) != "[3:0 2:5 1:2]" || ids == nil && got != nil {
+			t.Errorf("sent %v", got)
+		}
+		ids = nil
+	}
+}
+
 // An output that is down for an hour is not asked for each row by itself, and asked again at most downMax after it is back. If then it takes no
 // batch that has one of the bad rows, as the first ones of each, it gets all others, and these become error rows.
 func TestLaneThatIsDown(t *testing.T) {

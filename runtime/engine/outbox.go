@@ -59,6 +59,19 @@ func readOut(seq uint64, b []byte) (*Out, error) {
 	return o, nil
 }
 
+// revisionOf reads which row one of the outbox is, and which revision of it.
+func revisionOf(b []byte) (id event.ID, revision int64, err error) {
+	r := event.Reader{B: b}
+	for range 5 {
+		r.Bytes()
+	}
+	copy(id[:], r.Take(16))
+	if revision = r.Int(); r.Bad {
+		err = errors.New("a row of the outbox is damaged")
+	}
+	return id, revision, err
+}
+
 // place of a result among those of all operators in a block: by position, then operator; each operator's are in order.
 type ref struct {
 	p     int64

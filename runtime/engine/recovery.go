@@ -82,7 +82,9 @@ func (r *Runner) recover() error {
 	}
 	r.epoch = got.Epoch + 1
 	r.spec.reopen(rows)
-	r.resume(got, rows)
+	if err := r.resume(got, rows); err != nil {
+		return err
+	}
 	r.stats.Resent += int64(len(rows))
 	r.intake.stats.Resent = r.stats.Resent
 	return r.graph.Resume(marks)
