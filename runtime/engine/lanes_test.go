@@ -460,7 +460,7 @@ func TestRevisionsOnDisk(t *testing.T) {
 	}
 }
 
-// An output that is down for an hour is not asked for each row by itself, and asked again at most downMax after it is back. If then it takes no
+// An output that is down for ten minutes is not asked for each row by itself, and asked again at most downMax after it is back. If then it takes no
 // batch that has one of the bad rows, as the first ones of each, it gets all others, and these become error rows.
 func TestLaneThatIsDown(t *testing.T) {
 	const rows, bad = 10_000, 3
@@ -471,17 +471,17 @@ func TestLaneThatIsDown(t *testing.T) {
 	b.next = rows
 	began := time.Unix(0, 0)
 	now, asked := began, 0
-	for now.Sub(began) < time.Hour {
+	for now.Sub(began) < 10*time.Minute {
 		taken, wait := b.take(now)
 		if now = now.Add(wait); len(taken) == 0 {
 			continue
 		}
 		b.reject(taken, errors.New("down"), now)
-		if now.Sub(began) > time.Hour-time.Minute {
+		if now.Sub(began) > 9*time.Minute {
 			asked++
 		}
 	}
-	if most := 1000 * int(time.Minute/downMax); asked > most || len(b.again) > 1000 || b.resting < flyingMax {
+	if most := 250 * int(time.Minute/downMax); asked > most || len(b.again) > 250 || b.resting < flyingMax {
 		t.Errorf("in a minute it was asked %d times, %d rows wait in %d batches", asked, b.resting, len(b.again))
 	}
 	back, first := now, time.Time{}
