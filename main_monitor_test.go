@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -174,5 +175,37 @@ func TestBadHTTP(t *testing.T) {
 		if err == nil || !strings.Contains(string(out), want) {
 			t.Errorf("%s: %v, %s", flag, err, out)
 		}
+	}
+}
+
+// With --log json whatever is said is a JSON object a line, and what goes wrong has its level and its pipeline; nobody listens unasked.
+func TestStructuredLog(t *testing.T) {
+	binary := build(t)
+	pipeline, _ := moved(t, "pipelines/quickstart.yaml", t.TempDir())
+	broken := filepath.Join(t.TempDir(), "broken.yaml")
+	if err := os.WriteFile(broken, []byte("input: { file_lines: { paths: [nowhere.jsonl] } }\noutput: { drop: {} }\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	levels := map[string]int{}
+	for _, path := range []string{pipeline, broken} {
+		cmd := exec.Command(binary, "run", "--log", "json", path)
+		var errs bytes.Buffer
+		cmd.Stderr = &errs
+		_ = cmd.Run()
+		for _, line := range strings.Split(strings.TrimSpace(errs.String()), "\n") {
+			var m struct{ Time, Level, Msg, Pipeline string }
+			if err := json.Unmarshal([]byte(line), &m); err != nil || m.Time == "" || m.Msg == "" {
+				t.Errorf("%v: %s", err, line)
+			}
+			if levels[m.Level]++; m.Level == "ERROR" && m.Pipeline != "" {
+				levels["of "+m.Pipeline]++
+			}
+			if strings.Contains(m.Msg, "Listening") || strings.Contains(line, "0.0.0.0") {
+				t.Errorf("it listens: %s", line)
+			}
+		}
+	}
+	if levels["INFO"] < 3 || levels["ERROR"] == 0 || levels["of broken"] == 0 {
+		t.Errorf("%v", levels)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -62,13 +63,28 @@ Exit status: 0 done, 1 failed, 2 wrong usage or configuration.
 `
 
 // env is where a command reads and writes.
-type env struct{ out, err io.Writer }
+type env struct {
+	out, err io.Writer
+	log      slog.Handler // of run --log json: what is said goes there; nil: as text to err
+}
 
-func (e *env) say(format string, args ...any) { fmt.Fprintf(e.err, format+"\n", args...) }
+// say says something to whoever watches; what begins with the program's name is why it fails.
+func (e *env) say(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	if e.log == nil {
+		fmt.Fprintln(e.err, text)
+		return
+	}
+	level := slog.LevelInfo
+	if strings.HasPrefix(text, "tocsin") {
+		level = slog.LevelError
+	}
+	slog.New(e.log).Log(context.Background(), level, text)
+}
 
 // Main runs a command line, without the program's name, and returns the exit status.
 func Main(args []string, stdout, stderr io.Writer) int {
-	e := &env{stdout, stderr}
+	e := &env{out: stdout, err: stderr}
 	name := "help"
 	if len(args) > 0 {
 		name, args = args[0], args[1:]

@@ -100,7 +100,7 @@ func TestProgress(t *testing.T) {
 
 func TestSummary(t *testing.T) {
 	var b bytes.Buffer
-	e := env{&b, &b}
+	e := env{out: &b, err: &b}
 	e.counts(engine.Stats{Events: 2000, Rows: 10, Alerts: 4, Late: 3, Errors: 2, Resent: 1, Dropped: 7, Counts: engine.Counts{RowsCapped: 5, Poisoned: 9, Unjudged: 1, Incomplete: 1234}, InvalidUTF8: 6, Duplicates: 8}, "/s", 2*time.Second)
 	for _, want := range []string{"2 000 events, 10 rows, 4 alerts, 3 late, 2 errors", "1 rows of the last run", "7 events without a time", "5 rows hit a cap", "failed on 9 rows, and 1 came", "1 234 rows lack a field",
 		"6 lines that were not UTF-8, 8 keys that stood twice", "took    2.00s, 1 000 events/s", "state   /s"} {

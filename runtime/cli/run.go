@@ -21,7 +21,7 @@ import (
 	"github.com/seed-98920119/tocsin/runtime/pipeline"
 )
 
-const runHelp = `Usage: tocsin run [--fresh] [--quiet] [--top] [--http ADDRESS] [--cpuprofile FILE] [--memprofile FILE] PIPELINE ...
+const runHelp = `Usage: tocsin run [--fresh] [--quiet] [--top] [--log text|json] [--http ADDRESS] [--cpuprofile FILE] [--memprofile FILE] PIPELINE ...
 
 Checks the pipeline as lint does, runs it until its input ends, and says what it did. A run that is stopped or killed goes
 on where it was, and says nothing twice. Several pipelines run beside each other in one process, each with its own state; if
@@ -30,6 +30,7 @@ one fails for good, the others are stopped, and the status is 1.
   --fresh            start over: drops the state, and moves files of rows to PATH.old
   --quiet            no progress and no summary
   --top              the summary names the ten operators and plugins that cost most
+  --log json         what is said, a JSON object a line: time, level, msg, and of components pipeline and label
   --http ADDRESS     answers /stats, /metrics, /ready and /live there, such as 127.0.0.1:9464 (or http: in the pipeline)
   --cpuprofile FILE  write a CPU profile, for go tool pprof
   --memprofile FILE  write a heap profile at the end
@@ -41,9 +42,13 @@ const stopWithin = 20 * time.Second
 // endsWithin is how many seconds a stream has to end by itself after something failed for good, and then again to be stopped.
 const endsWithin = 3
 
+// needs is what flags with a value take.
+var needs = map[string]string{"--http": "an address, such as 127.0.0.1:9464", "--log": "text or json", "--cpuprofile": "a file", "--memprofile": "a file"}
+
 type runFlags struct {
 	fresh, quiet, top bool
 	cpu, mem, http    string
+	json              bool
 	paths             []string
 }
 
@@ -57,10 +62,10 @@ func parseRun(args []string) (f runFlags, err error) {
 			f.quiet = true
 		case "--top", "-top":
 			f.top = true
-		case "--cpuprofile", "--memprofile", "--http":
+		case "--cpuprofile", "--memprofile", "--http", "--log":
 			if !has {
 				if i++; i == len(args) {
-					return f, fmt.Errorf("%s needs %s", a, map[bool]string{true: "an address, such as 127.0.0.1:9464", false: "a file"}[a == "--http"])
+					return f, fmt.Errorf("%s needs %s", a, needs[a])
 				}
 				value = args[i]
 			}
@@ -87,6 +92,10 @@ func (f *runFlags) set(flag, value string) error {
 		f.cpu = value
 	case "--memprofile":
 		f.mem = value
+	case "--log":
+		if f.json = value == "json"; !f.json && value != "text" {
+			return fmt.Errorf("--log must be text or json, not %s", value)
+		}
 	default:
 		f.http = value
 		return pipeline.Address(value)
@@ -99,6 +108,9 @@ func (e *env) run(args []string) int {
 	if err != nil {
 		e.say("tocsin run: %v; see `tocsin help run`", err)
 		return wrong
+	}
+	if f.json {
+		e.log = slog.NewJSONHandler(e.err, nil)
 	}
 	all, ok := e.prepare(f)
 	if !ok {
@@ -231,7 +243,7 @@ func (e *env) together(f runFlags, all []*stream) (status int) {
 	}
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	show := progress{w: e.err, on: !f.quiet && isTerminal(e.err)}
+	show := progress{w: e.err, on: !f.quiet && e.log == nil && isTerminal(e.err)}
 	defer show.clear()
 	for left > 0 {
 		select {

@@ -44,9 +44,18 @@ func newStream(e *env, path string, src []byte, conf *pipeline.Config, fresh boo
 func (s *stream) build() (err error) {
 	b := service.NewStreamBuilder()
 	b.SetSchema(service.GlobalEnvironment().FullConfigSchema(version(), ""))
-	b.SetLogger(slog.New(&terminalLog{w: s.e.err, detects: s.conf != nil}))
+	if s.e.log != nil {
+		b.SetLogger(slog.New(s.e.log).With("pipeline", s.name))
+	} else {
+		b.SetLogger(slog.New(&terminalLog{w: s.e.err, detects: s.conf != nil}))
+	}
 	if err = b.SetYAML(string(s.src)); err != nil {
 		return err
+	}
+	if !pipeline.WantsServer(s.src) {
+		if err = b.SetFields("http.enabled", false); err != nil {
+			return err
+		}
 	}
 	if s.stream, err = b.Build(); err == nil {
 		s.run.Attach(s.stream)

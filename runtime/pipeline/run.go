@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"github.com/redpanda-data/benthos/v4/public/service"
+	"gopkg.in/yaml.v3"
 
 	"github.com/seed-98920119/tocsin/runtime/engine"
 )
@@ -118,4 +119,32 @@ func (r *Run) abort(err error) {
 	if r.Abort != nil {
 		r.Abort(err)
 	}
+}
+
+// WantsServer says whether a pipeline uses the HTTP server that Benthos would open for every stream, on all of the machine's addresses:
+// it configures one under `http`, or has a component http_server without an address of its own.
+func WantsServer(src []byte) bool {
+	var root yaml.Node
+	if err := yaml.Unmarshal(src, &root); err != nil || len(root.Content) == 0 {
+		return false
+	}
+	return peek(root.Content[0], "http") != nil || sharesServer(root.Content[0], 0)
+}
+
+func sharesServer(n *yaml.Node, depth int) bool {
+	if n = resolve(n); depth > nestedMax {
+		return false
+	}
+	for i, x := range n.Content {
+		if n.Kind == yaml.MappingNode && i%2 == 0 {
+			if x.Value == "http_server" && (peek(n.Content[i+1], "address") == nil || peek(n.Content[i+1], "address").Value == "") {
+				return true
+			}
+			continue
+		}
+		if sharesServer(x, depth+1) {
+			return true
+		}
+	}
+	return false
 }
