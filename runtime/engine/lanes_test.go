@@ -460,6 +460,36 @@ func TestRevisionsOnDisk(t *testing.T) {
 	}
 }
 
+// A lane never gets the number of one that is gone, also when there was none in between.
+func TestLaneNumbers(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 1))
+	dir := filepath.Join(t.TempDir(), "s")
+	var numbers []uint32
+	for _, names := range [][]string{{"a", "b"}, nil, {"c"}, nil, nil, {"d", "a"}} {
+		var all []*modelLane
+		for _, name := range names {
+			all = append(all, &modelLane{lane: Lane{Name: name, Flying: 1}})
+		}
+		run, store := startRunner(t, laneSpec(t, runnerSpec(t), all), dir, Options{})
+		if len(names) > 0 {
+			for _, b := range run.boxes {
+				numbers = append(numbers, b.id)
+			}
+		}
+		go feed(r, run, randomFiles(r))
+		drain(t, run, func(*testing.T, *Out) {})
+		if err := run.Close(); err != nil {
+			t.Fatal(err)
+		}
+		store.Close()
+	}
+	if fmt.Sprint(numbers) != "[1 2 3 4 5]" {
+		t.Errorf("numbers %v", numbers)
+	}
+}
+
 // An output that is down for ten minutes is not asked for each row by itself, and asked again at most downMax after it is back. If then it takes no
 // batch that has one of the bad rows, as the first ones of each, it gets all others, and these become error rows.
 func TestLaneThatIsDown(t *testing.T) {

@@ -296,7 +296,8 @@ func (r *Runner) header(dst []byte) []byte {
 }
 
 func (h *header) append(dst []byte) []byte {
-	if dst = append(dst, headerVersion); len(h.lanes) > 0 {
+	laned := len(h.lanes) > 0 || h.nextLane > 1 // numbers of lanes that are gone are not given again: pages of theirs may be left by a crash
+	if dst = append(dst, headerVersion); laned {
 		dst[len(dst)-1] = headerLanes
 	}
 	dst = binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(dst, h.seed[0]), h.seed[1])
@@ -309,7 +310,7 @@ func (h *header) append(dst []byte) []byte {
 			dst = binary.AppendVarint(dst, s.began)
 		}
 	}
-	if len(h.lanes) == 0 {
+	if !laned {
 		return dst
 	}
 	dst = binary.AppendUvarint(binary.AppendUvarint(dst, uint64(h.nextLane)), uint64(len(h.lanes)))
