@@ -448,24 +448,31 @@ func BenchmarkFormats(b *testing.B) {
 	for i := range 10 {
 		columns = append(columns, "c"+strconv.Itoa(i))
 	}
+	plain, err := Syslog("")
+	if err != nil {
+		b.Fatal(err)
+	}
 	for _, x := range []struct {
+		name   string
 		format *Format
 		line   string
 		reads  []string
 	}{
-		{csvFormat(b, columns...), "2026-03-02T08:00:01Z,web1,203.0.113.66,ann,failure,password,ssh,4242,Frankfurt am Main,1772438401-0000-4a7c-9e53-b3d1c8a2f604-abcdefgh", []string{"c0", "c2", "c3", "c4"}},
-		{csvFormat(b, columns...), `2026-03-02T08:00:01Z,web1,203.0.113.66,"ann, the ""admin""",failure,password,ssh,4242,"Frankfurt, am Main",1772438401-0000-4a7c-9e53-b3d1c8a2f604`, []string{"c0", "c2", "c3", "c4"}},
-		{syslog(b), "Mar  2 08:00:01 web1 sshd[4711]: Failed password for invalid user administrator from 203.0.113.66 port 4242 ssh2, session 1772438401-0000-4a7c", []string{"timestamp", "host", "app", "message"}},
-		{syslog(b), `<165>1 2003-10-11T22:14:15.003Z mymachine.example.com evntslog - ID47 [exampleSDID@32473 iut="3" eventSource="Application" eventID="1011"] An application event`, []string{"timestamp", "host", "app", "message", "structured_data.exampleSDID@32473.iut"}},
-		{pattern, "Mar  2 08:00:01 web1 sshd[4711]: Failed password for invalid user administrator from 203.0.113.66 port 4242 ssh2, session 1772438401-0000-4a7c", []string{"timestamp", "host", "user", "ip"}},
-		{grokFormat(b, `^%{SYSLOGTIMESTAMP:timestamp} %{SYSLOGHOST:host} sshd\[%{POSINT:pid}\]: %{WORD:what} password for (?:invalid user )?%{USERNAME:user} from %{IP:ip} port %{INT:port}`, nil), "Mar  2 08:00:01 web1 sshd[4711]: Failed password for invalid user administrator from 203.0.113.66 port 4242 ssh2, session 1772438401-0000-4a7c", []string{"timestamp", "host", "user", "ip"}},
-		{grokFormat(b, "^%{HTTPD_COMBINEDLOG}", nil), `127.0.0.1 - frank [10/Oct/2000:13:55:36 -0700] "GET /apache_pb.gif HTTP/1.0" 200 2326 "http://www.example.com/start.html" "Mozilla/4.08 [en] (Win98; I ;Nav)"`, []string{"timestamp", "source.address", "url.original", "http.response.status_code"}},
-		{CEF(), "CEF:0|Security|threatmanager|1.0|100|worm successfully stopped|10|src=10.0.0.1 dst=2.1.2.2 spt=1232 msg=the quick brown fox jumps over the lazy dog act=blocked", []string{"src", "act", "severity"}},
-		{LEEF(), "LEEF:1.0|Microsoft|MSExchange|4.0 SP1|15345|src=192.0.2.0\tdst=172.50.123.1\tsev=5\tcat=anomaly\tsrcPort=81\tdstPort=21\tusrName=joe.black\tmsg=the quick brown fox", []string{"src", "usrName", "event_id"}},
-		{Logfmt(), `ts=2026-03-02T08:00:01Z level=info msg="login failed" user=ann ip=203.0.113.66 port=4242 method=password session=1772438401-0000-4a7c-9e53-b3d1c8a2f604`, []string{"ts", "user", "ip"}},
-		{Combined(), `127.0.0.1 - frank [10/Oct/2000:13:55:36 -0700] "GET /apache_pb.gif HTTP/1.0" 200 2326 "http://www.example.com/start.html" "Mozilla/4.08 [en] (Win98; I ;Nav)"`, []string{"timestamp", "client", "path", "status"}},
+		{"csv", csvFormat(b, columns...), "2026-03-02T08:00:01Z,web1,203.0.113.66,ann,failure,password,ssh,4242,Frankfurt am Main,1772438401-0000-4a7c-9e53-b3d1c8a2f604-abcdefgh", []string{"c0", "c2", "c3", "c4"}},
+		{"csv_quoted", csvFormat(b, columns...), `2026-03-02T08:00:01Z,web1,203.0.113.66,"ann, the ""admin""",failure,password,ssh,4242,"Frankfurt, am Main",1772438401-0000-4a7c-9e53-b3d1c8a2f604`, []string{"c0", "c2", "c3", "c4"}},
+		{"syslog3164", plain, "Mar  2 08:00:01 web1 sshd[4711]: Failed password for invalid user administrator from 203.0.113.66 port 4242 ssh2, session 1772438401-0000-4a7c", []string{"timestamp", "host", "app", "message"}},
+		{"syslog3164_pattern", syslog(b), "Mar  2 08:00:01 web1 sshd[4711]: Failed password for invalid user administrator from 203.0.113.66 port 4242 ssh2, session 1772438401-0000-4a7c", []string{"timestamp", "host", "app", "message"}},
+		{"syslog5424", plain, `<165>1 2003-10-11T22:14:15.003Z mymachine.example.com evntslog - ID47 [exampleSDID@32473 iut="3" eventSource="Application" eventID="1011"] An application event`, []string{"timestamp", "host", "app", "message", "structured_data.exampleSDID@32473.iut"}},
+		{"syslog5424_pattern", syslog(b), `<165>1 2003-10-11T22:14:15.003Z mymachine.example.com evntslog - ID47 [exampleSDID@32473 iut="3" eventSource="Application" eventID="1011"] An application event`, []string{"timestamp", "host", "app", "message", "structured_data.exampleSDID@32473.iut"}},
+		{"regex", pattern, "Mar  2 08:00:01 web1 sshd[4711]: Failed password for invalid user administrator from 203.0.113.66 port 4242 ssh2, session 1772438401-0000-4a7c", []string{"timestamp", "host", "user", "ip"}},
+		{"grok", grokFormat(b, `^%{SYSLOGTIMESTAMP:timestamp} %{SYSLOGHOST:host} sshd\[%{POSINT:pid}\]: %{WORD:what} password for (?:invalid user )?%{USERNAME:user} from %{IP:ip} port %{INT:port}`, nil), "Mar  2 08:00:01 web1 sshd[4711]: Failed password for invalid user administrator from 203.0.113.66 port 4242 ssh2, session 1772438401-0000-4a7c", []string{"timestamp", "host", "user", "ip"}},
+		{"grok_combined", grokFormat(b, "^%{HTTPD_COMBINEDLOG}", nil), `127.0.0.1 - frank [10/Oct/2000:13:55:36 -0700] "GET /apache_pb.gif HTTP/1.0" 200 2326 "http://www.example.com/start.html" "Mozilla/4.08 [en] (Win98; I ;Nav)"`, []string{"timestamp", "source.address", "url.original", "http.response.status_code"}},
+		{"cef", CEF(), "CEF:0|Security|threatmanager|1.0|100|worm successfully stopped|10|src=10.0.0.1 dst=2.1.2.2 spt=1232 msg=the quick brown fox jumps over the lazy dog act=blocked", []string{"src", "act", "severity"}},
+		{"leef", LEEF(), "LEEF:1.0|Microsoft|MSExchange|4.0 SP1|15345|src=192.0.2.0\tdst=172.50.123.1\tsev=5\tcat=anomaly\tsrcPort=81\tdstPort=21\tusrName=joe.black\tmsg=the quick brown fox", []string{"src", "usrName", "event_id"}},
+		{"logfmt", Logfmt(), `ts=2026-03-02T08:00:01Z level=info msg="login failed" user=ann ip=203.0.113.66 port=4242 method=password session=1772438401-0000-4a7c-9e53-b3d1c8a2f604`, []string{"ts", "user", "ip"}},
+		{"combined", Combined(), `127.0.0.1 - frank [10/Oct/2000:13:55:36 -0700] "GET /apache_pb.gif HTTP/1.0" 200 2326 "http://www.example.com/start.html" "Mozilla/4.08 [en] (Win98; I ;Nav)"`, []string{"timestamp", "client", "path", "status"}},
 	} {
-		b.Run(x.format.Name, func(b *testing.B) {
+		b.Run(x.name, func(b *testing.B) {
 			fields := &Fields{}
 			var want []Field
 			for _, path := range x.reads {

@@ -200,26 +200,45 @@ func parameter(t *taker, line []byte, i int, id []byte) (end int, err error) {
 	if i >= len(line) {
 		return 0, bad(from-1, "a quote without its other half")
 	}
-	if t.byName() {
-		t.parameter(id, name, line[from:i], escaped)
-	}
+	t.parameter(id, name, line[from:i], escaped)
 	return i + 1, nil
 }
 
+// parameter gives the field structured_data.ID.NAME. Its name is put together only for those who want every field.
 func (t *taker) parameter(id, name, text []byte, escaped bool) {
-	t.scratch = append(append(t.scratch[:0], structuredData...), id...)
-	t.scratch = append(append(t.scratch, '.'), name...)
-	if escaped {
-		out := make([]byte, 0, len(text))
-		for i := 0; i < len(text); i++ {
-			if text[i] == '\\' && i+1 < len(text) && (text[i+1] == '"' || text[i+1] == '\\' || text[i+1] == ']') {
-				i++
-			}
-			out = append(out, text[i])
-		}
-		text = out
+	if escaped && t.byName() {
+		text = unescaped(text)
 	}
-	t.give(t.scratch, String, text)
+	if t.hits != nil {
+		for i := range t.named {
+			if parameterIs(t.named[i].name, id, name) {
+				t.set(t.named[i].col, String, text)
+			}
+		}
+	}
+	if t.all {
+		t.scratch = append(append(t.scratch[:0], structuredData...), id...)
+		t.scratch = append(append(t.scratch, '.'), name...)
+		t.pair(string(t.scratch), String, text)
+	}
+}
+
+// parameterIs says whether a field is structured_data.ID.NAME.
+func parameterIs(field string, id, name []byte) bool {
+	const n = len(structuredData)
+	dot := n + len(id)
+	return len(field) == dot+1+len(name) && field[dot+1:] == string(name) && field[n:dot] == string(id) && field[dot] == '.' && field[:n] == structuredData
+}
+
+func unescaped(text []byte) []byte {
+	out := make([]byte, 0, len(text))
+	for i := 0; i < len(text); i++ {
+		if text[i] == '\\' && i+1 < len(text) && (text[i+1] == '"' || text[i+1] == '\\' || text[i+1] == ']') {
+			i++
+		}
+		out = append(out, text[i])
+	}
+	return out
 }
 
 // syslogStamp reads the time of RFC 3164, or of RFC 3339, and the space behind it.
