@@ -34,7 +34,7 @@ func (k *keyed[S]) replay(epoch uint64, key []byte, due int64, rec []byte) error
 		b.wake = min(b.wake, due)
 		return nil
 	}
-	ref, ok := k.at[string(key)]
+	ref, ok := k.table.find(key)
 	if !ok {
 		_, old, where, err := k.cold.find(id, tagOf(h), key)
 		if err != nil {
@@ -55,7 +55,7 @@ func (k *keyed[S]) replay(epoch uint64, key []byte, due int64, rec []byte) error
 		return nil
 	}
 	if k.replace {
-		k.sized(s, len(rec))
+		k.sized(ref, len(rec))
 	} else {
 		k.grew(s, 2*len(rec))
 	}
@@ -114,9 +114,11 @@ func (k *keyed[S]) loaded(w int64) error {
 // census counts the keys that hold something, at recovery. It reads every page, of which max_keys bounds the number.
 func (k *keyed[S]) census() error {
 	k.held = 0
-	for _, ref := range k.at {
-		if k.op.Next(&k.slot(ref).s) != operator.Never {
-			k.held++
+	for i := range k.slots {
+		for j := range k.slots[i] {
+			if s := &k.slots[i][j]; s.used && k.op.Next(&s.s) != operator.Never {
+				k.held++
+			}
 		}
 	}
 	for i := range k.cold.roots {
@@ -143,8 +145,8 @@ func (k *keyed[S]) save(space uint32, e *state.Epoch, epoch uint64) {
 		due := k.op.Next(&s.s)
 		if due == operator.Never {
 			if s.kept > operator.NegInf && !(k.whole && s.kept <= k.past) {
-				e.Drop(space, []byte(s.key))
-				k.cold.hide(k.cold.in(s.hash), tagOf(s.hash), []byte(s.key))
+				e.Drop(space, k.table.key(ref))
+				k.cold.hide(k.cold.in(s.hash), tagOf(s.hash), k.table.key(ref))
 			}
 			k.op.Clear(&s.s)
 			k.release(ref)
@@ -152,7 +154,7 @@ func (k *keyed[S]) save(space uint32, e *state.Epoch, epoch uint64) {
 		}
 		k.rec = k.op.Save(k.rec[:0], &s.s, false)
 		if k.replace {
-			k.sized(s, len(k.rec))
+			k.sized(ref, len(k.rec))
 		} else {
 			k.grew(s, 2*len(k.rec))
 		}
@@ -164,7 +166,7 @@ func (k *keyed[S]) save(space uint32, e *state.Epoch, epoch uint64) {
 		default:
 			due, s.kept = operator.Never, operator.PosInf
 		}
-		e.Put(space, []byte(s.key), due, k.rec)
+		e.Put(space, k.table.key(ref), due, k.rec)
 	}
 	k.dirty = k.dirty[:0]
 	k.epoch = epoch + 1
@@ -180,10 +182,11 @@ func (k *keyed[S]) save(space uint32, e *state.Epoch, epoch uint64) {
 }
 
 // sized notes how long a whole record is.
-func (k *keyed[S]) sized(s *slot[S], rec int) {
+func (k *keyed[S]) sized(ref int32, rec int) {
+	s := k.slot(ref)
 	k.hot -= int64(s.size)
 	s.size = 0
-	k.grew(s, slotBase[S]()+len(s.key)+2*rec)
+	k.grew(s, slotBase[S]()+int(k.table.where[ref].size)+2*rec)
 }
 
 // chill packs keys that were not used lately until those in use take no more than so many bytes. None is dirty: an epoch was just
@@ -201,7 +204,7 @@ func (k *keyed[S]) chill(most int64) error {
 			k.pack(k.sweep)
 		}
 	}
-	if len(k.free) > len(k.at)+slotBlock {
+	if len(k.free) > k.table.n+slotBlock || k.table.waste() > k.table.live+4*chunkBytes {
 		k.compact()
 	}
 	return nil
@@ -209,9 +212,9 @@ func (k *keyed[S]) chill(most int64) error {
 
 // compact gives the memory of free slots back: those in use move together. None is dirty.
 func (k *keyed[S]) compact() {
-	old, armed := k.slots, k.timers
+	old, armed, table := k.slots, k.timers, k.table
 	moved := make([]int32, len(old)*slotBlock)
-	k.slots, k.free, k.at, k.hot, k.sweep = nil, nil, make(map[string]int32, len(k.at)), 0, 0
+	k.slots, k.free, k.table, k.hot, k.sweep = nil, nil, keyTable{}, 0, 0
 	for i := range k.cold.roots {
 		r := &k.cold.roots[i]
 		r.hot = 0
@@ -225,7 +228,7 @@ func (k *keyed[S]) compact() {
 			if !x.used {
 				continue
 			}
-			ref := k.use(x.key, x.hash)
+			ref := k.use(table.key(int32(i*slotBlock+j)), x.hash)
 			s := k.slot(ref)
 			k.hot += int64(x.size - s.size)
 			x.next, x.prev = s.next, s.prev
@@ -233,7 +236,7 @@ func (k *keyed[S]) compact() {
 			moved[i*slotBlock+j] = ref + 1
 		}
 	}
-	k.timers = make(timers, 0, len(k.at)+1024)
+	k.timers = make(timers, 0, k.table.n+1024)
 	for _, t := range armed {
 		if t.ref >= 0 {
 			if t.ref = moved[t.ref] - 1; t.ref < 0 || k.slot(t.ref).armed != t.due {
@@ -253,7 +256,7 @@ func (k *keyed[S]) pack(ref int32) {
 	due := k.op.Next(&s.s)
 	if b := k.cold.bucket(id); s.fresh || !b.stored {
 		k.rec = k.op.Save(k.rec[:0], &s.s, true)
-		k.cold.put(id, tagOf(s.hash), []byte(s.key), due, k.rec)
+		k.cold.put(id, tagOf(s.hash), k.table.key(ref), due, k.rec)
 	}
 	k.armCold(id, due)
 	var zero S
@@ -312,16 +315,16 @@ func (k *keyed[S]) gather(id uint32, moves func(key []byte, h uint64) bool) erro
 		to(key, func() uint64 { return hashKey(k.cold.seed, key) }).add(tag, key, due, rec)
 	})
 	for at := b.hot; at != 0; {
-		s := k.slot(at - 1)
+		ref, s := at-1, k.slot(at-1)
 		at = s.next
 		due := k.op.Next(&s.s)
 		k.rec = k.op.Save(k.rec[:0], &s.s, true)
-		key := []byte(s.key)
+		key := k.table.key(ref)
 		to(key, func() uint64 { return s.hash }).add(tagOf(s.hash), key, due, k.rec)
 		if s.kept, s.fresh = due, false; !k.whole {
 			s.kept = operator.PosInf
 		}
-		k.sized(s, len(k.rec))
+		k.sized(ref, len(k.rec))
 	}
 	return nil
 }

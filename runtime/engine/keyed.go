@@ -57,9 +57,9 @@ type keyed[S any] struct {
 	why     string
 	c       operator.Context
 	rows    []operator.In
-	next    int    // of rows
-	bytes   []byte // of the keys of rows
-	at      map[string]int32
+	next    int         // of rows
+	bytes   []byte      // of the keys of rows
+	table   keyTable    // those in use
 	slots   [][]slot[S] // blocks of slotBlock
 	free    []int32
 	dirty   []int32 // since the last epoch
@@ -82,7 +82,6 @@ type keyed[S any] struct {
 
 type slot[S any] struct {
 	s     S
-	key   string
 	hash  uint64
 	armed int64  // the due time of the one timer that counts
 	kept  int64  // the latest due time of a record of it in the log or packed; -inf: there is none
@@ -102,7 +101,7 @@ type found struct {
 const slotBlock = 1024
 
 func newKeyed[S any](op operator.Logic[S], out *event.Batch) shard {
-	k := &keyed[S]{op: op, at: map[string]int32{}, epoch: 1, peak: operator.NegInf, past: operator.NegInf, start: operator.NegInf, flushes: op.Flushes(), cold: newCold()}
+	k := &keyed[S]{op: op, epoch: 1, peak: operator.NegInf, past: operator.NegInf, start: operator.NegInf, flushes: op.Flushes(), cold: newCold()}
 	k.c.Batch = out
 	if x, ok := op.(operator.Sparing[S]); ok {
 		k.spares = x.Spares
@@ -260,7 +259,7 @@ func (k *keyed[S]) fireTimer(t timer, w int64, ws []step) error {
 	}
 	if k.op.Next(&s.s) == t.due { // else what it waited for moved on
 		k.touch(t.ref)
-		k.say(&s.s, s.key, t.due, w, ws)
+		k.say(&s.s, k.table.text(t.ref), t.due, w, ws)
 	}
 	k.rearm(t.ref, t.due)
 	return nil
@@ -284,7 +283,7 @@ func (k *keyed[S]) together() {
 			continue
 		}
 		if s := k.slot(t.ref); s.armed == due && k.op.Next(&s.s) == due {
-			k.ahead.Prepare(&s.s, s.key, due)
+			k.ahead.Prepare(&s.s, k.table.text(t.ref), due)
 		}
 	}
 	k.ahead.Prepared()
@@ -387,14 +386,13 @@ func (k *keyed[S]) wake(x found, due, w int64, ws []step) error {
 	if err := k.op.Load(&k.tmp, x.rec); err != nil {
 		return err
 	}
-	key := string(x.key)
-	k.say(&k.tmp, key, due, w, ws)
+	k.say(&k.tmp, string(x.key), due, w, ws)
 	if k.op.Next(&k.tmp) == operator.Never {
 		k.cold.changed(k.cold.in(h), k.epoch)
 		k.op.Clear(&k.tmp)
 		return nil
 	}
-	ref := k.use(key, h)
+	ref := k.use(x.key, h)
 	s := k.slot(ref)
 	var zero S
 	s.s, k.tmp, s.kept = k.tmp, zero, operator.PosInf
@@ -404,7 +402,7 @@ func (k *keyed[S]) wake(x found, due, w int64, ws []step) error {
 }
 
 func (k *keyed[S]) inUse(key []byte) bool {
-	_, ok := k.at[string(key)]
+	_, ok := k.table.find(key)
 	return ok
 }
 
@@ -426,7 +424,7 @@ func place(a, b operator.Result) int {
 
 // open finds or makes the slot of a key and marks it dirty.
 func (k *keyed[S]) open(key []byte) (int32, error) {
-	ref, ok := k.at[string(key)]
+	ref, ok := k.table.find(key)
 	if !ok {
 		h := hashKey(k.cold.seed, key)
 		rec, kept, err := k.stored(key, h)
@@ -462,7 +460,7 @@ func (k *keyed[S]) stored(key []byte, h uint64) (rec []byte, kept int64, err err
 
 // warm takes a key into use, with what a record says of it, if there is one.
 func (k *keyed[S]) warm(key []byte, h uint64, rec []byte, kept int64) (int32, error) {
-	ref := k.use(string(key), h)
+	ref := k.use(key, h)
 	s := k.slot(ref)
 	s.kept = kept
 	if !k.whole && kept > operator.NegInf {
@@ -493,7 +491,7 @@ func (k *keyed[S]) clean(s *S) {
 }
 
 // use makes a slot for a key.
-func (k *keyed[S]) use(key string, h uint64) int32 {
+func (k *keyed[S]) use(key []byte, h uint64) int32 {
 	var ref int32
 	if n := len(k.free); n > 0 {
 		ref, k.free = k.free[n-1], k.free[:n-1]
@@ -508,16 +506,16 @@ func (k *keyed[S]) use(key string, h uint64) int32 {
 	}
 	s := k.slot(ref)
 	b := k.cold.bucket(k.cold.in(h))
-	s.key, s.hash, s.used, s.fresh = key, h, true, false
+	s.hash, s.used, s.fresh = h, true, false
 	s.armed, s.kept, s.epoch, s.size = operator.Never, operator.NegInf, 0, 0
 	k.link(b, ref)
 	k.grew(s, slotBase[S]()+len(key))
-	k.at[key] = ref
+	k.table.add(key, ref)
 	return ref
 }
 
-// slotExtra is about what a key in use takes beside its slot: its place in the map, its string, the state's first allocation.
-const slotExtra = 160
+// slotExtra is about what a key in use takes beside its slot and its bytes: its place in the table and among the timers.
+const slotExtra = 64
 
 func slotBase[S any]() int { return int(unsafe.Sizeof(slot[S]{})) + slotExtra }
 
@@ -530,9 +528,9 @@ func (k *keyed[S]) grew(s *slot[S], n int) {
 func (k *keyed[S]) release(ref int32) {
 	s := k.slot(ref)
 	k.unlink(k.cold.bucket(k.cold.in(s.hash)), s)
-	delete(k.at, s.key)
+	k.table.remove(ref)
 	k.hot -= int64(s.size)
-	s.key, s.used, s.armed = "", false, operator.Never
+	s.used, s.armed = false, operator.Never
 	k.free = append(k.free, ref)
 }
 
@@ -578,10 +576,10 @@ func (k *keyed[S]) rearm(ref int32, after int64) {
 	}
 }
 
-func (k *keyed[S]) usage() (int64, *cold) { return k.hot, &k.cold }
+func (k *keyed[S]) usage() (int64, *cold) { return k.hot + k.table.waste(), &k.cold }
 
 // live is the number of keys in use.
-func (k *keyed[S]) live() int { return len(k.at) }
+func (k *keyed[S]) live() int { return k.table.n }
 
 // timers is a binary heap by due time.
 type timers []timer

@@ -237,7 +237,7 @@ func (k *remembering) close()                     { k.p.close() }
 
 // Look implements wasm.Keys.
 func (k *remembering) Look(r *wasm.Row) *wasm.Memory {
-	ref, ok := k.at[string(r.Key)]
+	ref, ok := k.table.find(r.Key)
 	if !ok {
 		h := hashKey(k.cold.seed, r.Key)
 		rec, kept, err := k.stored(r.Key, h)

@@ -44,12 +44,19 @@ func (o *Window) grid() grid {
 	return g
 }
 
-// WindowState is a key's panes, by end.
+// WindowState is a key's panes, by end. That of a key with one pane, as most have, is in one piece: it costs no allocation, and
+// the garbage collector nothing to follow.
 type WindowState struct {
-	open []openPane
-	done int64 // unless open is empty: what was due by then has happened
-	told []told
+	one  [1]openPane // the pane of a key that has one, unless there were more
+	lone bool
+	done int64 // unless there is no pane: what was due by then has happened
+	more *windowMore
+}
 
+// windowMore is what few states have.
+type windowMore struct {
+	panes []openPane
+	told  []told
 	ready *pane // while it is due: the window that closes, if it had to be merged (Prepare)
 }
 
@@ -59,6 +66,50 @@ type told struct{ end, revisions int64 }
 type openPane struct {
 	end int64
 	pane
+}
+
+// open is the panes, by end.
+func (s *WindowState) open() []openPane {
+	switch {
+	case s.lone:
+		return s.one[:]
+	case s.more == nil:
+		return nil
+	}
+	return s.more.panes
+}
+
+// insert adds a pane at place i.
+func (s *WindowState) insert(i int, x openPane) *pane {
+	if s.more == nil && !s.lone {
+		s.one[0], s.lone = x, true
+		return &s.one[0].pane
+	}
+	m := s.rest()
+	if s.lone {
+		m.panes = append(m.panes, s.one[0])
+		s.one[0], s.lone = openPane{}, false
+	}
+	m.panes = slices.Insert(m.panes, i, x)
+	return &m.panes[i].pane
+}
+
+// drop forgets the first n panes.
+func (s *WindowState) drop(n int) {
+	switch {
+	case n == 0:
+	case s.lone:
+		s.one[0], s.lone = openPane{}, false
+	default:
+		s.more.panes = slices.Delete(s.more.panes, 0, n)
+	}
+}
+
+func (s *WindowState) rest() *windowMore {
+	if s.more == nil {
+		s.more = &windowMore{}
+	}
+	return s.more
 }
 
 // Logic returns the functions of one shard of a tumbling, hopping or cumulate window; shards share nothing that they write.
@@ -98,9 +149,10 @@ func (g *grid) start(end int64) int64 {
 
 // Row implements Logic. Nearly always the row goes into the newest pane, which is open: what is due by in.W has fired.
 func (o *aligned) Row(c *Context, s *WindowState, in *In) {
-	if n := len(s.open) - 1; n >= 0 && !o.First && in.TS < s.open[n].end && in.TS >= s.open[n].end-o.slice && (o.Lateness == 0 || in.W < o.nextEnd(in.TS)) {
+	open := s.open()
+	if n := len(open) - 1; n >= 0 && !o.First && in.TS < open[n].end && in.TS >= open[n].end-o.slice && (o.Lateness == 0 || in.W < o.nextEnd(in.TS)) {
 		s.done = max(s.done, in.W)
-		o.add(&s.open[n].pane, in)
+		o.add(&open[n].pane, in)
 		return
 	}
 	last := o.lastEnd(in.TS)
@@ -110,7 +162,7 @@ func (o *aligned) Row(c *Context, s *WindowState, in *In) {
 	case o.First:
 		o.each(c, s, in, last)
 	default:
-		if len(s.open) == 0 {
+		if len(open) == 0 {
 			s.done = in.W
 		}
 		s.done = max(s.done, in.W)
@@ -136,14 +188,22 @@ func (o *aligned) tell(c *Context, s *WindowState, p *pane, end int64, key []byt
 	}
 	i, ok := s.find(end)
 	if !ok {
-		s.told = slices.Insert(s.told, i, told{end, 0})
+		s.rest().told = slices.Insert(s.rest().told, i, told{end, 0})
 	}
-	o.view.emit(c, Revised, s.told[i].revisions, end-1, o.view.id(o.start(end), end))
-	s.told[i].revisions++
+	x := &s.more.told[i]
+	o.view.emit(c, Revised, x.revisions, end-1, o.view.id(o.start(end), end))
+	x.revisions++
+}
+
+func (s *WindowState) told() []told {
+	if s.more == nil {
+		return nil
+	}
+	return s.more.told
 }
 
 func (s *WindowState) find(end int64) (int, bool) {
-	return slices.BinarySearchFunc(s.told, end, func(x told, end int64) int { return compare(x.end, end) })
+	return slices.BinarySearchFunc(s.told(), end, func(x told, end int64) int { return compare(x.end, end) })
 }
 
 // settle gives readers what has become of the window that ends at end.
@@ -152,7 +212,7 @@ func (o *aligned) settle(c *Context, s *WindowState, end int64) {
 	if !ok {
 		return
 	}
-	s.told = slices.Delete(s.told, i, i+1)
+	s.more.told = slices.Delete(s.more.told, i, i+1)
 	if p := o.whole(s, end); p != nil && o.view.of(p, o.start(end), end, []byte(c.By)).holds(nil) {
 		o.view.emit(c, Final, 0, end-1, o.view.id(o.start(end), end))
 	}
@@ -160,21 +220,28 @@ func (o *aligned) settle(c *Context, s *WindowState, end int64) {
 
 // Prepare implements Preparing: of the window that closes at due.
 func (o *aligned) Prepare(s *WindowState, key string, due int64) {
-	if len(s.open) == 0 || s.ready != nil {
+	open := s.open()
+	if len(open) == 0 || s.more != nil && s.more.ready != nil {
 		return
 	}
 	if !o.shared {
-		o.prepare(o.view.of(&s.open[0].pane, o.start(due), due, []byte(key)))
+		o.prepare(o.view.of(&open[0].pane, o.start(due), due, []byte(key)))
 	} else if o.nextEnd(due-1) == due {
-		if s.ready = o.whole(s, due); s.ready != nil {
-			o.prepare(o.view.of(s.ready, o.start(due), due, []byte(key)))
+		if p := o.whole(s, due); p != nil {
+			if !s.lone { // else it is at hand
+				s.rest().ready = p
+			}
+			o.prepare(o.view.of(p, o.start(due), due, []byte(key)))
 		}
 	}
 }
 
 // closing is the window that ends at due, which may have been prepared.
 func (o *aligned) closing(s *WindowState, due int64) (p *pane) {
-	if p, s.ready = s.ready, nil; p == nil {
+	if s.more != nil {
+		p, s.more.ready = s.more.ready, nil
+	}
+	if p == nil {
 		p = o.whole(s, due)
 	}
 	return p
@@ -182,23 +249,24 @@ func (o *aligned) closing(s *WindowState, due int64) (p *pane) {
 
 // whole is the window that ends at end: its slice, or one merged from its slices; nil if it has none.
 func (o *aligned) whole(s *WindowState, end int64) *pane {
-	i, j := s.after(o.start(end)), s.after(end)
+	open, i, j := s.open(), s.after(o.start(end)), s.after(end)
 	if i >= j {
 		return nil
 	}
 	if j == i+1 {
-		return &s.open[i].pane
+		return &open[i].pane
 	}
 	whole := o.newPane()
 	for ; i < j; i++ {
-		o.merge(&whole, &s.open[i].pane)
+		o.merge(&whole, &open[i].pane)
 	}
 	return &whole
 }
 
 // after is the first pane that ends after t.
 func (s *WindowState) after(t int64) int {
-	return sort.Search(len(s.open), func(i int) bool { return s.open[i].end > t })
+	open := s.open()
+	return sort.Search(len(open), func(i int) bool { return open[i].end > t })
 }
 
 // each adds the row to each of its windows that is open; those in which Having turns true say so, by end.
@@ -217,15 +285,15 @@ func (o *aligned) each(c *Context, s *WindowState, in *In, last int64) {
 
 // at finds or opens a pane.
 func (o *aligned) at(s *WindowState, end int64) *pane {
-	i := len(s.open)
-	for i > 0 && s.open[i-1].end > end {
+	open := s.open()
+	i := len(open)
+	for i > 0 && open[i-1].end > end {
 		i--
 	}
-	if i > 0 && s.open[i-1].end == end {
-		return &s.open[i-1].pane
+	if i > 0 && open[i-1].end == end {
+		return &open[i-1].pane
 	}
-	s.open = slices.Insert(s.open, i, openPane{end, o.newPane()})
-	return &s.open[i].pane
+	return s.insert(i, openPane{end, o.newPane()})
 }
 
 // Fire implements Logic: the window that ends at due closes.
@@ -235,9 +303,9 @@ func (o *aligned) Fire(c *Context, s *WindowState, due int64) {
 		return
 	}
 	if !o.First {
-		o.close(c, &s.open[0].pane, due)
+		o.close(c, &s.open()[0].pane, due)
 	}
-	s.open = slices.Delete(s.open, 0, 1)
+	s.drop(1)
 }
 
 func (o *aligned) close(c *Context, p *pane, end int64) {
@@ -263,28 +331,29 @@ func (o *aligned) fireShared(c *Context, s *WindowState, due int64) {
 			o.tell(c, s, o.closing(s, due), due, []byte(c.By))
 		}
 	}
-	n := 0
-	for n < len(s.open) && o.lastEnd(s.open[n].end-1) <= over {
+	open, n := s.open(), 0
+	for n < len(open) && o.lastEnd(open[n].end-1) <= over {
 		n++
 	}
-	s.open = slices.Delete(s.open, 0, n)
+	s.drop(n)
 	s.done = due
 }
 
 // Next implements Logic: the end of the oldest window that is not over and has a row; its slice, if they are shared, is the
 // oldest. With Lateness the oldest window takes rows after its end, and the next to close may be a later one.
 func (o *aligned) Next(s *WindowState) int64 {
+	open := s.open()
 	switch {
-	case len(s.open) == 0:
+	case len(open) == 0:
 		return Never
 	case !o.shared:
-		return s.open[0].end + o.Lateness
+		return open[0].end + o.Lateness
 	case o.Lateness == 0:
-		return o.nextEnd(max(s.open[0].end-1, s.done))
+		return o.nextEnd(max(open[0].end-1, s.done))
 	}
-	due := o.nextEnd(max(s.open[0].end-1, o.gone(s.done))) + o.Lateness
-	if i := sort.Search(len(s.open), func(i int) bool { return o.lastEnd(s.open[i].end-1) > s.done }); i < len(s.open) {
-		due = min(due, o.nextEnd(max(s.open[i].end-1, s.done)))
+	due := o.nextEnd(max(open[0].end-1, o.gone(s.done))) + o.Lateness
+	if i := sort.Search(len(open), func(i int) bool { return o.lastEnd(open[i].end-1) > s.done }); i < len(open) {
+		due = min(due, o.nextEnd(max(open[i].end-1, s.done)))
 	}
 	return due
 }
@@ -296,23 +365,29 @@ func (o *aligned) Flushes() bool { return true }
 func (o *aligned) Whole() {}
 
 // Clear implements Logic.
-func (o *aligned) Clear(s *WindowState) { s.open, s.told = s.open[:0], s.told[:0] }
+func (o *aligned) Clear(s *WindowState) {
+	s.one[0], s.lone = openPane{}, false
+	if m := s.more; m != nil {
+		m.panes, m.told = m.panes[:0], m.told[:0]
+	}
+}
 
 // Save implements Logic. A record is the whole state: windows are small.
 func (o *aligned) Save(dst []byte, s *WindowState, _ bool) []byte {
-	dst = binary.AppendUvarint(dst, uint64(len(s.open)))
+	open := s.open()
+	dst = binary.AppendUvarint(dst, uint64(len(open)))
 	if o.shared {
 		dst = binary.AppendVarint(dst, s.done)
 	}
-	for i := range s.open {
-		dst = binary.AppendVarint(dst, s.open[i].end)
-		dst = o.savePane(dst, &s.open[i].pane, s.open[i].end)
+	for i := range open {
+		dst = binary.AppendVarint(dst, open[i].end)
+		dst = o.savePane(dst, &open[i].pane, open[i].end)
 	}
 	if !o.Revises() {
 		return dst
 	}
-	dst = binary.AppendUvarint(dst, uint64(len(s.told)))
-	for _, x := range s.told {
+	dst = binary.AppendUvarint(dst, uint64(len(s.told())))
+	for _, x := range s.told() {
 		dst = binary.AppendUvarint(binary.AppendVarint(dst, x.end), uint64(x.revisions))
 	}
 	return dst
@@ -323,29 +398,30 @@ var errWindow = errors.New("window state is damaged")
 // Load implements Logic.
 func (o *aligned) Load(s *WindowState, rec []byte) error {
 	r := event.Reader{B: rec}
-	s.open, s.told = s.open[:0], s.told[:0]
+	o.Clear(s)
 	n := r.Uint()
 	if o.shared {
 		s.done = r.Int()
 	}
 	for ; n > 0 && !r.Bad; n-- {
-		end := r.Int()
-		if len(s.open) > 0 && end <= s.open[len(s.open)-1].end {
+		end, open := r.Int(), s.open()
+		if len(open) > 0 && end <= open[len(open)-1].end {
 			r.Bad = true
 		}
-		s.open = append(s.open, openPane{end, o.loadPane(&r, end)})
+		s.insert(len(open), openPane{end, o.loadPane(&r, end)})
 	}
 	if o.Revises() {
 		for n := r.Uint(); n > 0 && !r.Bad; n-- {
 			x := told{r.Int(), int64(r.Uint())}
-			if last := len(s.told) - 1; x.revisions <= 0 || last >= 0 && x.end <= s.told[last].end {
+			m := s.rest()
+			if last := len(m.told) - 1; x.revisions <= 0 || last >= 0 && x.end <= m.told[last].end {
 				r.Bad = true
 			}
-			s.told = append(s.told, x)
+			m.told = append(m.told, x)
 		}
 	}
 	if !r.Done() {
-		s.open, s.told = nil, nil
+		*s = WindowState{}
 		return errWindow
 	}
 	return nil

@@ -7,13 +7,14 @@ type Dated[S any] interface {
 
 // Oldest implements Dated: where the oldest slice or window begins that a row fell into.
 func (o *aligned) Oldest(s *WindowState) int64 {
+	open := s.open()
 	switch {
-	case len(s.open) == 0:
+	case len(open) == 0:
 		return Never
 	case o.shared:
-		return s.open[0].end - o.slice
+		return open[0].end - o.slice
 	}
-	return s.open[0].end - o.Size
+	return open[0].end - o.Size
 }
 
 // Oldest implements Dated.

@@ -44,7 +44,7 @@ const Format = 2
 const FreeMin = 256 << 20
 
 const (
-	pageMax = 256 << 10 // bytes a page
+	pageMax = 15 << 10  // bytes a page: less than a block of a table, since a builder keeps three times the length of one that is more
 	txnMax  = 768 << 10 // bytes a transaction, below Badger's limit for the memtables used here
 	rowsMax = 5_000     // entries a transaction, likewise
 )
@@ -161,11 +161,12 @@ func (s *Store) openBadger(readOnly bool) error {
 	}
 	opts := badger.DefaultOptions(folder).
 		WithSyncWrites(true).WithDetectConflicts(false).WithMetricsEnabled(false).WithCompression(options.None).
-		WithMemTableSize(7 << 20).WithBaseTableSize(4 << 20).WithBaseLevelSize(256 << 20).WithLevelSizeMultiplier(4).WithNumMemtables(2).WithBlockCacheSize(16 << 20).WithIndexCacheSize(16 << 20).
+		WithMemTableSize(6 << 20).WithBaseTableSize(4 << 20).WithBaseLevelSize(256 << 20).WithLevelSizeMultiplier(4).WithNumMemtables(2).WithBlockCacheSize(16 << 20).WithIndexCacheSize(16 << 20).
 		WithValueThreshold(512 << 10).WithBlockSize(16 << 10).WithValueLogFileSize(64 << 20).WithNumCompactors(2).WithNumLevelZeroTables(12).WithNumLevelZeroTablesStall(24).
 		WithLogger(&s.log).WithReadOnly(readOnly)
-	// A table is built in memory, in a piece of twice BaseTableSize that a memtable has to fit into or the piece doubles, and with 3 MiB
-	// for its index, however small it is: larger tables are fewer. Two levels below the first, up to 1 GiB, write pages, which come
+	// A table is built in memory, in a piece of twice BaseTableSize, and with 3 MiB for its index, however small it is: larger tables
+	// are fewer. Badger keeps eight such pieces and more. One that a memtable with its last transaction does not fit into grows to
+	// three times its size and stays so, hence the memtable's size. Two levels below the first, up to 1 GiB, write pages, which come
 	// in no order, a third less often than three do.
 	opts.TableSizeMultiplier = 1
 	if s.opt.reading { // what is only looked at is not tidied up
