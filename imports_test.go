@@ -15,8 +15,9 @@ var layers = []struct {
 	may  []string
 	why  string
 }{
-	{"/runtime/cli", []string{"/runtime/pipeline", "/runtime/engine", "/runtime/event"}, "commands put Benthos and our components together; they decide nothing about events"},
+	{"/runtime/cli", []string{"/runtime/pipeline", "/runtime/draft", "/runtime/engine", "/runtime/event"}, "commands put Benthos and our components together; they decide nothing about events"},
 	{"/runtime/pipeline", []string{"/runtime/engine", "/runtime/kafka", "/runtime/elastic", "/runtime/bigquery", "/runtime/credential", "/runtime/wasm", "/abi", "/runtime/operator", "/runtime/state", "/runtime/table", "/runtime/match", "/runtime/alert", "/runtime/event"}, "Benthos components and YAML; the one place that knows both Benthos and the engine"},
+	{"/runtime/draft", []string{"/runtime/event"}, "reads logs and writes text; whether that is a pipeline the linter says"},
 	{"/runtime/pipeline/mailbox", nil, "a server for tests; what it is must not come from what it tests"},
 	{"/runtime/engine", []string{"/runtime/operator", "/runtime/state", "/runtime/wasm", "/abi", "/runtime/table", "/runtime/match", "/runtime/alert", "/runtime/event"}, "must run without Benthos, so that it can be tested and embedded without it"},
 	{"/runtime/operator", []string{"/runtime/match", "/runtime/event"}, "pure functions on one key's state: no goroutine, no clock, no storage"},

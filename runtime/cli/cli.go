@@ -1,4 +1,4 @@
-// Package cli is the command line: run, lint, graph, state, outbox, elasticsearch and plugin are Tocsin's own; create, list, streams and test are Benthos's.
+// Package cli is the command line: run, lint, draft, graph, state, outbox, elasticsearch and plugin are Tocsin's own; create, list, streams and test are Benthos's.
 //
 // Exit status: 0 done, 1 failed, 2 wrong usage or configuration. Alerts and rows go to standard output, everything said
 // about the run to standard error.
@@ -38,6 +38,7 @@ Commands:
   run [--fresh] PIPELINE     run a pipeline until its input ends, or until Ctrl-C; goes on where it was
   lint [--online] PIPELINE...
                              check pipelines: every fault with file, line, column and what to do
+  draft LOG...               a first pipeline for logs that nobody has described
   graph PIPELINE             the pipeline as a drawing (Mermaid, DOT) or as data, with where columns come from
   state PIPELINE             what the pipeline's state holds, also while it runs: positions, watermarks, keys, their sizes and ages
   state backup PIPELINE FILE, state restore PIPELINE FILE
@@ -100,6 +101,8 @@ func Main(args []string, stdout, stderr io.Writer) int {
 		return e.state(args)
 	case "outbox":
 		return e.outbox(args)
+	case "draft":
+		return e.draft(args)
 	case "graph":
 		return e.graph(args)
 	case "elasticsearch":
@@ -132,6 +135,8 @@ func (e *env) help(args []string) int {
 		fmt.Fprint(e.out, stateHelp)
 	case "outbox":
 		fmt.Fprint(e.out, outboxHelp)
+	case "draft":
+		fmt.Fprint(e.out, draftHelp)
 	case "graph":
 		fmt.Fprint(e.out, graphHelp)
 	case "elasticsearch":
@@ -165,7 +170,7 @@ func version() string {
 
 // nearest suggests the command that was perhaps meant.
 func nearest(name string) string {
-	for _, c := range []string{"run", "lint", "graph", "state", "outbox", "elasticsearch", "plugin", "help", "list", "create", "test", "streams"} {
+	for _, c := range []string{"run", "lint", "draft", "graph", "state", "outbox", "elasticsearch", "plugin", "help", "list", "create", "test", "streams"} {
 		if strings.HasPrefix(c, name) || strings.HasPrefix(name, c) || sameLetters(c, name) {
 			return fmt.Sprintf("; did you mean %q?", c)
 		}

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
@@ -264,4 +265,39 @@ func (s *fileSource) fault(err error) (fault, text string) {
 		return faultTruncated, err.Error()
 	}
 	return faultCorrupt, err.Error()
+}
+
+// Head returns at most so many bytes of a file's beginning, uncompressed as file_lines does it, and when it was last changed. What
+// cannot be read any further ends it.
+func Head(path string, most int) (head []byte, changed time.Time, err error) {
+	p := probeFile(path, "auto")
+	if p.err != nil {
+		return nil, changed, p.err
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, changed, err
+	}
+	defer f.Close()
+	var r io.Reader = f
+	switch p.kind {
+	case gzipped:
+		r, err = gzip.NewReader(f)
+	case zstandard:
+		var d *zstd.Decoder
+		if d, err = zstd.NewReader(f, zstd.WithDecoderMaxMemory(zstdMemory), zstd.WithDecoderConcurrency(1)); err == nil {
+			defer d.Close()
+		}
+		r = d
+	case bzipped:
+		r = bzip2.NewReader(f)
+	}
+	if err != nil {
+		return nil, changed, fmt.Errorf("%s: %w", path, err)
+	}
+	head, err = io.ReadAll(io.LimitReader(r, int64(most)))
+	if len(head) > 0 {
+		err = nil
+	}
+	return head, p.changed, err
 }
