@@ -104,9 +104,6 @@ func (e *env) look(paths []string) (*draft.Log, error) {
 		at = "timestamp"
 	}
 	e.say("%s: %s; %d of %d lines; time: %s; %d fields", paths[0], format, l.Read, l.Lines, at, len(l.Fields))
-	if l.Rule == nil {
-		e.say("%s: %s", paths[0], l.Why)
-	}
 	return l, nil
 }
 

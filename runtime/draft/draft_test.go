@@ -50,7 +50,7 @@ func TestLook(t *testing.T) {
 		{"no time", many(4, func(i int) string { return fmt.Sprintf(`{"host":"h%d"}`, i%2) }), `json, no time,  by host >= 2, others , 4 of 4`},
 		{"some are broken", append([]string{"{", "", `{"t":"x","host":"a"}`}, many(20, func(i int) string { return fmt.Sprintf(`{"t":"2026-03-02T08:00:%02dZ","host":"h%d"}`, i, i%2) })...),
 			`json, time t "",  by host >= 10, others , 20 of 22`},
-		{"nothing to count", many(4, func(i int) string { return fmt.Sprintf(`{"t":"2026-03-02T08:00:%02dZ","n":%d}`, i, i) }), `json, time t "", no rule, 4 of 4`},
+		{"nothing to count", many(4, func(i int) string { return fmt.Sprintf(`{"t":"2026-03-02T08:00:%02dZ","n":%d}`, i, i) }), `json, time t "",  by  >= 4, others , 4 of 4`},
 		{"prose", []string{"once upon a time", "there was a log", "that nobody could read"}, "error"},
 		{"empty", []string{"", " "}, "error"},
 	} {
@@ -76,10 +76,8 @@ func summary(l *Log, err error) string {
 	if l.Timeless {
 		at = "no time"
 	}
-	rule := "no rule"
-	if r := l.Rule; r != nil {
-		rule = fmt.Sprintf("%s by %s >= %d, others %s", r.Where, r.Key, r.Least, r.Other)
-	}
+	r := l.Rule
+	rule := fmt.Sprintf("%s by %s >= %d, others %s", r.Where, r.Key, r.Least, r.Other)
 	return fmt.Sprintf("%s, %s, %s, %d of %d", format, at, rule, l.Read, l.Lines)
 }
 

@@ -31,8 +31,7 @@ type Log struct {
 	Zoneless   bool   // its times do not say where they are from
 	Disorder   int64  // by how much an event is older than one before it, at most, ms
 	Fields     []Field
-	Rule       *Rule // nil: nothing in it is worth counting
-	Why        string
+	Rule       *Rule
 }
 
 // Field is a field of a log, by its path as pipelines write it.

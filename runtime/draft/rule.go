@@ -13,7 +13,7 @@ import (
 
 // Rule counts events by a field in windows of a minute.
 type Rule struct {
-	Key   string
+	Key   string // "": no field says who did something more than once in a minute, and all are counted together
 	Where string // a condition as YAML, "" for every event
 	What  string // what it counts: failures, events
 	Least int    // the highest count in the sample, which the rule therefore says
@@ -60,11 +60,10 @@ func (l *Log) findRule(events []line) {
 			return
 		}
 	}
-	if l.Rule = l.best(events, func(line) bool { return true }); l.Rule != nil {
-		l.Rule.What = "events"
-		return
+	if l.Rule = l.best(events, func(line) bool { return true }); l.Rule == nil {
+		l.Rule = &Rule{Least: minutes(events, func(e line) string { return "all" })}
 	}
-	l.Why = "no field says who did something more than once in a minute"
+	l.Rule.What = "events"
 }
 
 // best is the rule by the field that says most about who did what.
@@ -128,15 +127,25 @@ func addressy(f Field) bool {
 }
 
 // peak is the highest count of a value in a minute.
-func peak(events []line, path string, only func(line) bool) (most int) {
+func peak(events []line, path string, only func(line) bool) int {
+	return minutes(events, func(e line) string {
+		if !only(e) {
+			return ""
+		}
+		return e.fields[path].text
+	})
+}
+
+// minutes is the highest count in a minute of events of one value; those without one do not count.
+func minutes(events []line, of func(line) string) (most int) {
 	type pane struct {
 		value  string
 		minute int64
 	}
 	counts := map[pane]int{}
 	for _, e := range events {
-		if c, ok := e.fields[path]; ok && only(e) {
-			p := pane{c.text, e.at / 60_000}
+		if v := of(e); v != "" {
+			p := pane{v, e.at / 60_000}
 			counts[p]++
 			most = max(most, counts[p])
 		}

@@ -25,15 +25,8 @@ func Write(name string, logs []*Log) string {
 		l.writeStream(&b, names[i])
 	}
 	b.WriteString("    operators:\n")
-	rules := 0
 	for i, l := range logs {
-		if l.Rule != nil {
-			l.writeRule(&b, names[i])
-			rules++
-		}
-	}
-	if rules == 0 { // a pipeline has at least one operator
-		fmt.Fprintf(&b, "      # %s: write here what you look for.\n      all_%s:\n        filter: { from: %s, where: { %s|exists: true } }\n", logs[0].Why, names[0], names[0], quote(logs[0].Fields[0].Path))
+		l.writeRule(&b, names[i])
 	}
 	fmt.Fprintf(&b, "\noutput:\n  broker:\n    pattern: fan_out_sequential_fail_fast\n    outputs:\n      - file_rows: { path: ./out/%s.jsonl }   # every row, alert, late and unreadable line\n      - console: {}   # alerts, for people\n", name)
 	return b.String()
@@ -75,12 +68,18 @@ func (l *Log) writeRule(b *strings.Builder, name string) {
 	if r.Where != "" {
 		fmt.Fprintf(b, "          where: %s\n", r.Where)
 	}
-	aggregate, title := "n: count", "{n} "+r.What+" of {"+r.Key+"} in a minute"
+	aggregate, title := "n: count", "{n} "+r.What
+	b.WriteString("          tumbling: 1m\n")
+	if r.Key != "" {
+		fmt.Fprintf(b, "          key: %s\n", quote(r.Key))
+		title += " of {" + r.Key + "}"
+	}
+	title += " in a minute"
 	if r.Other != "" {
 		aggregate += ", others: { count_distinct: " + quote(r.Other) + " }"
 		title += ", with {others} different " + r.Other
 	}
-	fmt.Fprintf(b, "          tumbling: 1m\n          key: %s\n          aggregate: { %s }\n", quote(r.Key), aggregate)
+	fmt.Fprintf(b, "          aggregate: { %s }\n", aggregate)
 	fmt.Fprintf(b, "          having: { n|gte: %d }   # the most that these lines have; what is too many with you?\n", r.Least)
 	fmt.Fprintf(b, "        alert: { title: %s, severity: medium }\n", strconv.Quote(title))
 }
