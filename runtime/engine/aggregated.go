@@ -62,7 +62,7 @@ func (k *aggregator) failure(err error, off bool) operator.Failure {
 func (k *aggregator) Update(states [][]byte, groups []uint32, rows []*operator.In, failed func(row int, f operator.Failure)) {
 	k.rows = k.rows[:0]
 	for _, in := range rows {
-		k.rows = append(k.rows, wasm.Row{Batch: in.Batch, Row: in.Row, ID: in.ID, TS: in.TS, W: in.W})
+		k.rows = append(k.rows, wasm.Row{Batch: in.Batch, Row: in.Row, ID: in.Name.ID(), TS: in.TS, W: in.W})
 	}
 	k.plugin.Update(states, groups, k.rows, func(row int, err error, off bool) { failed(row, k.failure(err, off)) })
 }

@@ -118,7 +118,7 @@ func TestSwitchedOff(t *testing.T) {
 			items := []Item{{Mark: event.Announce}}
 			for i := range 200 {
 				b.AppendRow(event.Value{Kind: event.String, Text: fmt.Appendf(nil, "k%d", i/2)}, event.Value{}, event.Value{})
-				items = append(items, Item{Row: Row{TS: int64(i % 2 * 1000), ID: event.Hash([]byte{byte(i)}), Batch: b, Row: int32(i)}})
+				items = append(items, Item{Row: Row{TS: int64(i % 2 * 1000), Name: operator.Named(event.Hash([]byte{byte(i)})), Batch: b, Row: int32(i)}})
 			}
 			items = append(items, Item{Mark: event.Finished})
 			err := g.Block(items)

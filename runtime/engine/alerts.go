@@ -50,7 +50,7 @@ func (o *Operator) templates() (list []*alert.Template) {
 
 // facts are what a row of the operator says as an alert, but for its events.
 func (g *Graph) facts(o *Operator, r *operator.Result) (x alert.Facts) {
-	x = alert.Facts{ID: g.alertID(o, r.ID), TS: r.TS, First: r.First, Last: r.Last}
+	x = alert.Facts{ID: g.alertID(o, r.Name.ID()), TS: r.TS, First: r.First, Last: r.Last}
 	row := cells{r}
 	switch {
 	case o.Plugin.Detects():
@@ -162,20 +162,20 @@ func (s *Spec) reader(o *Operator) operator.AlertReader {
 // raised is how a shard of a Risk reads the alerts of its inputs. It remembers the last: a row comes once for each entity.
 func (g *Graph) raised(o *Operator) func(in *operator.In) operator.Raised {
 	var a operator.Raised
-	var of event.ID
+	var of operator.Name
 	p, input := int64(-1), uint8(0)
 	return func(in *operator.In) operator.Raised {
-		if in.P == p && in.ID == of && in.Input == input {
+		if in.P == p && in.Name == of && in.Input == input {
 			return a
 		}
-		p, of, input = in.P, in.ID, in.Input
+		p, of, input = in.P, in.Name, in.Input
 		by := g.spec.raises(o.Inputs[in.Input])
 		t := by.template(in)
 		if t == nil {
 			a = operator.Raised{}
 			return a
 		}
-		a = operator.Raised{ID: g.alertID(by, in.ID), Rule: t.Rule.ID, Title: t.Title.Fill(nil, in), Attack: t.Attack}
+		a = operator.Raised{ID: g.alertID(by, in.Name.ID()), Rule: t.Rule.ID, Title: t.Title.Fill(nil, in), Attack: t.Attack}
 		severity := ""
 		if by.Plugin.Detects() {
 			severity = string(in.Value(by.Plugin.Severity).Text)

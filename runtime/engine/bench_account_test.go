@@ -119,7 +119,7 @@ func accounted(b *testing.B, rows int) (*Graph, [][]Item) {
 		items := make([]Item, rows)
 		for i := range items {
 			batch.AppendRow(text("10.0.%d", r.IntN(1_000)), text("user%d", r.IntN(500)), text(`C:\Windows\System32\svchost.exe -k netsvcs -p -s service%d --with --some --more`, r.IntN(100)))
-			items[i].Row = Row{TS: int64(at+i) * 20_000 / accountedRows, Batch: batch, Row: int32(i), ID: event.Hash(fmt.Append(nil, at+i))}
+			items[i].Row = Row{TS: int64(at+i) * 20_000 / accountedRows, Batch: batch, Row: int32(i), Name: operator.Named(event.Hash(fmt.Append(nil, at+i)))}
 		}
 		blocks = append(blocks, items)
 	}

@@ -57,7 +57,7 @@ func benchmarkAlerts(b *testing.B, kind string) {
 		for range 4096 {
 			v := n * 7919
 			batch.AppendRow(event.Value{Kind: event.String, Text: fmt.Appendf(nil, "user%d", v%10_000)}, event.Value{Kind: event.String, Text: fmt.Appendf(nil, "host%d.example.org", v%1_000)})
-			items = append(items, Item{Row: Row{TS: int64(n), ID: event.ID{byte(n), byte(n >> 8), byte(n >> 16), byte(n >> 24)}, Batch: batch, Row: int32(batch.Rows - 1)}})
+			items = append(items, Item{Row: Row{TS: int64(n), Name: operator.Named(event.ID{byte(n), byte(n >> 8), byte(n >> 16), byte(n >> 24)}), Batch: batch, Row: int32(batch.Rows - 1)}})
 			n++
 		}
 		if err := g.Block(items); err != nil {

@@ -22,7 +22,7 @@ import (
 // passed is a filter that admits all: what any operator takes for passing a row on, the rest is what the look-up and the copy take.
 func BenchmarkEnrich(b *testing.B) {
 	f := &event.Fields{}
-	k, a, v := f.Add("k"), f.Add("a"), f.Add("v")
+	k, a, v, whole := f.Add("k"), f.Add("a"), f.Add("v"), f.Add(event.Whole)
 	b.Run("passed", func(b *testing.B) {
 		benchPass(b, f, []event.Field{k, v}, Operator{Name: "o", Inputs: []int{0}, Filter: &Filter{}}, func(int) string { return fmt.Sprint("host-", 1000) })
 	})
@@ -56,7 +56,7 @@ func BenchmarkEnrich(b *testing.B) {
 				if err != nil {
 					b.Fatal(err)
 				}
-				o := Operator{Name: "o", Inputs: []int{0}, Enrich: &Enrich{Table: src, On: k, Columns: []event.Field{k, v, a}, From: []int{1}}}
+				o := Operator{Name: "o", Inputs: []int{0}, Enrich: &Enrich{Table: src, On: k, Whole: whole, Columns: []event.Field{k, v, a}, From: []int{1}}}
 				r := rand.New(rand.NewPCG(1, 1))
 				benchPass(b, f, []event.Field{k, v}, o, func(int) string { return key(r.IntN(rows)) })
 			})

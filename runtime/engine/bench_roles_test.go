@@ -33,7 +33,7 @@ func benchWindow(b *testing.B, w operator.Window, aggregate func(f *event.Fields
 		var items []Item
 		for j := range 4096 {
 			batch.AppendRow(event.Value{Kind: event.String, Text: fmt.Appendf(nil, "10.0.%d", r.IntN(benchKeys))}, event.Value{Kind: event.Number, Text: strconv.AppendInt(nil, r.Int64N(100), 10)})
-			items = append(items, Item{Row: Row{Batch: batch, Row: int32(j), ID: event.Hash([]byte{byte(i), byte(j), byte(j >> 8)})}})
+			items = append(items, Item{Row: Row{Batch: batch, Row: int32(j), Name: operator.Named(event.Hash([]byte{byte(i), byte(j), byte(j >> 8)}))}})
 		}
 		blocks = append(blocks, items)
 	}

@@ -31,7 +31,7 @@ func TestHeldPluginMigratesLater(t *testing.T) {
 		for _, k := range strings.Fields(keys) {
 			batch.AppendRow(event.Value{Kind: event.String, Text: []byte(k)})
 			at++
-			items = append(items, Item{Row: Row{TS: at, ID: event.EventID([8]byte{1}, at), Batch: batch, Row: int32(batch.Rows - 1)}})
+			items = append(items, Item{Row: Row{TS: at, Name: operator.Named(event.EventID([8]byte{1}, at)), Batch: batch, Row: int32(batch.Rows - 1)}})
 		}
 		if err := g.Block(items); err != nil {
 			t.Fatal(err)

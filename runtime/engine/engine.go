@@ -13,6 +13,7 @@ package engine
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/seed-98920119/tocsin/runtime/event"
@@ -27,7 +28,7 @@ import (
 type Row struct {
 	P, TS       int64
 	First, Last int64 // times of the first and last event behind it; of events their own
-	ID          event.ID
+	Name        operator.Name
 	Batch       *event.Batch
 	Row         int32
 }
@@ -82,18 +83,22 @@ type node struct {
 	stored  int64     // the last finite w.w, with what the end fired
 	steps   []step    // of w in the block: those of the only input, or own
 	own     []step
-	cur     []int // cursors of merges
-	said    []operator.Result
+	cur     []int             // cursors of merges
+	said    []operator.Result // of a shard, if no other said something, or merged
+	merged  []operator.Result
+	whole   []Row       // of passing shards, whose said is made of them when somebody asks: results
+	joined  []Row       // the memory of whole, if it is of many shards
 	row     operator.In // the row that is being dealt out, and its key
 	key     []byte
-	ends    []int       // scratch: of keys in it
-	late    int64       // rows that came too late
-	failed  int64       // rows that a window refused
-	left    int64       // rows said that leave
-	revised int64       // revisions of them
-	began   int64       // first_seen: the time of its first row, or -inf
-	pace    int64       // the step in which w moves, ms; 0: as the inputs do
-	keyer   *wasm.Keyer // of a plugin that remembers
+	ends    []int           // scratch: of keys in it
+	late    int64           // rows that came too late
+	failed  int64           // rows that a window refused
+	left    int64           // rows said that leave
+	revised int64           // revisions of them
+	began   int64           // first_seen: the time of its first row, or -inf
+	pace    int64           // the step in which w moves, ms; 0: as the inputs do
+	keyer   *wasm.Keyer     // of a plugin that remembers
+	namer   *operator.Namer // of an operator that passes rows on
 	work    work
 
 	off                 bool // its plugin is switched off, or on trial after that
@@ -116,8 +121,9 @@ func NewGraph(spec *Spec, shards int) *Graph {
 		for range o.Inputs {
 			n.in = append(n.in, mark{operator.NegInf, active})
 		}
+		n.namer = g.namer(o)
 		for range shards {
-			s := g.newShard(o)
+			s := g.newShard(o, n.namer)
 			g.uses(s)
 			n.shards = append(n.shards, s)
 		}
@@ -131,7 +137,29 @@ func NewGraph(spec *Spec, shards int) *Graph {
 	return g
 }
 
-func (g *Graph) newShard(o *Operator) shard {
+// namer names the rows that an operator passes on, nil if it makes rows of its own.
+func (g *Graph) namer(o *Operator) *operator.Namer {
+	var ident operator.Ident
+	switch {
+	case o.Filter != nil:
+		ident = o.Filter.Ident
+	case o.Enrich != nil:
+		ident = o.Enrich.Ident
+	case o.Plugin != nil && !o.Plugin.Detects():
+		ident = o.Plugin.Ident
+	default:
+		return nil
+	}
+	var ways []*operator.Namer
+	for _, x := range o.Inputs {
+		if x -= len(g.spec.Streams); x >= 0 && g.ops[x].namer != nil {
+			ways = append(ways, g.ops[x].namer.Ways()...)
+		}
+	}
+	return ident.Namer(ways...)
+}
+
+func (g *Graph) newShard(o *Operator, namer *operator.Namer) shard {
 	out := event.NewBatch(g.spec.Fields, o.columns())
 	switch {
 	case o.Join != nil && o.Join.Kind == operator.Windowed:
@@ -147,11 +175,11 @@ func (g *Graph) newShard(o *Operator) shard {
 	case o.Plugin.Detects():
 		return newPlugged(o.Plugin, out)
 	case o.Plugin != nil:
-		return newMapped(o.Plugin, out)
+		return newMapped(o.Plugin, out, namer)
 	case o.Filter != nil:
-		return &filtered{spec: o.Filter, namer: o.Filter.Ident.Namer()}
+		return &passing{namer: namer}
 	case o.Enrich != nil:
-		return &enriched{spec: o.Enrich, out: out, namer: o.Enrich.Ident.Namer()}
+		return &enriched{spec: o.Enrich, out: out, passing: passing{namer: namer}}
 	case o.FirstSeen != nil:
 		return newKeyed(o.FirstSeen.Logic(), out)
 	case o.Risk != nil:
@@ -300,24 +328,20 @@ func (n *node) distribute(g *Graph, w int64) (rows int) {
 	}
 	cur := n.cur[:len(n.in)]
 	clear(cur)
+	if n.passes() {
+		return n.passOn(g, cur)
+	}
 	at := 0
 	for {
-		src := -1
-		var r *Row
-		for k := range n.in {
-			if x := n.head(g.lanes, k, cur[k]); x != nil && (src < 0 || x.P < r.P) {
-				src, r = k, x
-			}
-		}
-		if src < 0 {
+		src, r := n.nextRow(g, cur)
+		if r == nil {
 			return rows
 		}
-		cur[src]++
 		if to := before(n.steps, at, r.P); to > at {
 			at, w = to, n.steps[to-1].w
 		}
 		in := &n.row
-		*in = operator.In{P: r.P, TS: r.TS, W: w, First: r.First, Last: r.Last, ID: r.ID, Batch: r.Batch, Row: r.Row, Idx: int32(rows), Input: uint8(src)}
+		*in = operator.In{P: r.P, TS: r.TS, W: w, First: r.First, Last: r.Last, Name: r.Name, Batch: r.Batch, Row: r.Row, Idx: int32(rows), Input: uint8(src)}
 		if n.admits != nil && !n.admits.Match(in) {
 			continue
 		}
@@ -343,6 +367,19 @@ func (n *node) distribute(g *Graph, w int64) (rows int) {
 		n.shards[n.shardOf(g, in, rows)].push(in)
 		rows++
 	}
+}
+
+// nextRow is the first row of the inputs behind the cursors, and of which of them; nil at the end.
+func (n *node) nextRow(g *Graph, cur []int) (src int, r *Row) {
+	for k := range cur {
+		if x := n.head(g.lanes, k, cur[k]); x != nil && (r == nil || x.P < r.P) {
+			src, r = k, x
+		}
+	}
+	if r != nil {
+		cur[src]++
+	}
+	return src, r
 }
 
 // shardOf is the shard of a row, the so-manieth of the block.
@@ -440,27 +477,20 @@ func (n *node) run(rows int, alone bool) error {
 
 // gather merges what the shards said, each already in order, and derives the output watermark.
 func (n *node) gather(l *lane) {
-	l.rows, n.said = l.rows[:0], n.said[:0]
-	heads := n.cur[:len(n.shards)]
-	clear(heads)
-	for {
-		var least *operator.Result
-		from := -1
-		for i, s := range n.shards {
-			if out := s.results(); heads[i] < len(out) && (least == nil || place(out[heads[i]], *least) < 0) {
-				least, from = &out[heads[i]], i
-			}
-		}
-		if least == nil {
-			break
-		}
-		heads[from]++
-		n.said = append(n.said, *least)
-		n.tally(least)
-		if least.Kind != operator.Data && least.Kind != operator.Final {
+	if n.passes() {
+		n.through()
+		l.rows = n.whole
+	} else {
+		n.merge()
+		l.rows = slices.Grow(l.rows[:0], len(n.said))
+	}
+	for i := range n.said {
+		r := &n.said[i]
+		n.tally(r)
+		if r.Kind != operator.Data && r.Kind != operator.Final {
 			continue
 		}
-		l.rows = append(l.rows, Row{least.P, least.TS, least.First, least.Last, least.ID, least.Batch, least.Row})
+		l.rows = append(l.rows, Row{r.P, r.TS, r.First, r.Last, r.Name, r.Batch, r.Row})
 	}
 	n.work.out += int64(len(l.rows))
 	if hold := n.spec.hold(); hold == 0 {
@@ -474,6 +504,37 @@ func (n *node) gather(l *lane) {
 	}
 	for _, s := range n.shards {
 		n.stored = max(n.stored, s.top())
+	}
+}
+
+// merge puts in order what the shards said.
+func (n *node) merge() {
+	n.said, n.merged = nil, n.merged[:0]
+	speak := 0
+	for _, s := range n.shards {
+		if out := s.results(); len(out) > 0 {
+			n.said, speak = out, speak+1
+		}
+	}
+	if speak < 2 {
+		return
+	}
+	heads := n.cur[:len(n.shards)]
+	clear(heads)
+	for {
+		var least *operator.Result
+		from := -1
+		for i, s := range n.shards {
+			if out := s.results(); heads[i] < len(out) && (least == nil || place(out[heads[i]], *least) < 0) {
+				least, from = &out[heads[i]], i
+			}
+		}
+		if least == nil {
+			n.said = n.merged
+			return
+		}
+		heads[from]++
+		n.merged = append(n.merged, *least)
 	}
 }
 

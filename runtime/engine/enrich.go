@@ -26,55 +26,87 @@ func (e *Enrich) own() []event.Field { return e.Columns[len(e.Columns)-len(e.Fro
 
 // enriched is an enrichment on its share of the rows.
 type enriched struct {
-	memoryless
-	spec  *Enrich
-	table *table.Table // for the block
-	out   *event.Batch
-	rows  []operator.In
-	said  []operator.Result
-	asks  []event.Value // a value a row
-	find  table.Finder
-	namer *operator.Namer
-	cells []event.Value
-	known []event.Value // of the table's row
+	passing // until run has copied them, the rows are where they came
+	spec    *Enrich
+	table   *table.Table // for the block
+	out     *event.Batch
+	asks    []event.Value // a value a row
+	find    table.Finder
+	known   []event.Value // of the table's row
 }
 
 func (k *enriched) reset() {
-	k.rows, k.said = k.rows[:0], k.said[:0]
+	k.passing.reset()
 	k.out.Reset()
 }
 
-func (k *enriched) push(in *operator.In) { k.rows = append(k.rows, *in) }
-
 func (k *enriched) run([]step, int64) error {
-	passed := k.spec.Columns[:len(k.spec.Columns)-len(k.spec.From)]
-	k.asks = k.asks[:0]
-	for i := range k.rows {
-		k.asks = append(k.asks, k.rows[i].Value(k.spec.On))
-	}
-	for i, row := range k.find.Find(k.table, k.asks) {
-		in := &k.rows[i]
-		k.cells = k.cells[:0]
-		for _, f := range passed {
-			v := in.Value(f)
-			if f == k.spec.Whole {
-				if b := in.Batch.Event(in.Row); b != nil {
-					v = event.Value{Kind: event.Object, Text: b}
-				}
-			}
-			k.cells = append(k.cells, v)
+	passed := len(k.spec.Columns) - len(k.spec.From)
+	for some := range slices.Chunk(k.rows, table.Group) { // a table's rows are read while they are in the fastest cache
+		k.ask(some)
+		for _, row := range k.find.Find(k.table, k.asks) {
+			k.add(k.out.Cols[passed:], row)
 		}
-		k.add(row)
-		k.out.AppendRow(k.cells...)
-		r := in.Passed(k.namer.ID(in.ID[:]))
-		r.Batch, r.Row = k.out, int32(k.out.Rows-1)
-		k.said = append(k.said, r)
+	}
+	for i, f := range k.spec.Columns[:passed] {
+		if f == k.spec.Whole {
+			k.wholes(&k.out.Cols[i])
+		} else {
+			k.pass(&k.out.Cols[i], f)
+		}
+	}
+	k.out.Rows = len(k.rows)
+	for i := range k.rows {
+		r := &k.rows[i]
+		r.Batch, r.Row = k.out, int32(i)
 	}
 	return nil
 }
 
-// add appends the table's columns.
-func (k *enriched) add(row table.Row) {
+// ask sets the values that are looked up.
+func (k *enriched) ask(rows []Row) {
+	k.asks = k.asks[:0]
+	var of *event.Batch
+	var c *event.Column
+	for i := range rows {
+		r := &rows[i]
+		if r.Batch != of {
+			of, c = r.Batch, r.Batch.Column(k.spec.On)
+		}
+		if c == nil {
+			k.asks = append(k.asks, event.Value{})
+		} else {
+			k.asks = append(k.asks, c.Value(int(r.Row)))
+		}
+	}
+}
+
+// pass copies a column of the rows that came: rows that stand behind one another together.
+func (k *enriched) pass(to *event.Column, f event.Field) {
+	for i := 0; i < len(k.rows); {
+		r, n := &k.rows[i], 1
+		for i+n < len(k.rows) && k.rows[i+n].Batch == r.Batch && k.rows[i+n].Row == r.Row+int32(n) {
+			n++
+		}
+		to.AppendRows(r.Batch.Column(f), int(r.Row), n)
+		i += n
+	}
+}
+
+// wholes copies the events that the rows are, or carry.
+func (k *enriched) wholes(to *event.Column) {
+	for i := range k.rows {
+		r := &k.rows[i]
+		v := r.Batch.Value(k.spec.Whole, int(r.Row))
+		if b := r.Batch.Event(r.Row); b != nil {
+			v = event.Value{Kind: event.Object, Text: b}
+		}
+		to.Append(v)
+	}
+}
+
+// add appends the table's columns of a row.
+func (k *enriched) add(to []event.Column, row table.Row) {
 	k.known = k.known[:0]
 	switch {
 	case !row.Known():
@@ -83,15 +115,11 @@ func (k *enriched) add(row table.Row) {
 	default:
 		k.known = k.table.Others(k.known, row)
 	}
-	for _, c := range k.spec.From {
+	for i, c := range k.spec.From {
+		v := event.Value{}
 		if c < len(k.known) {
-			k.cells = append(k.cells, k.known[c])
-		} else {
-			k.cells = append(k.cells, event.Value{})
+			v = k.known[c]
 		}
+		to[i].Append(v)
 	}
 }
-
-func (k *enriched) results() []operator.Result  { return k.said }
-func (k *enriched) counts() (c operator.Counts) { return c }
-func (k *enriched) close()                      {}

@@ -202,10 +202,10 @@ func TestTablesChangeBetweenBlocks(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, n := range g.ops {
-			if len(n.said) != len(items) {
+			if len(n.results()) != len(items) {
 				t.Fatalf("%d rows", len(n.said))
 			}
-			for i := range n.said {
+			for i := range n.results() {
 				if v := n.said[i].Batch.Value(a, int(n.said[i].Row)); string(v.Text) != step.want {
 					t.Fatalf("%s: row %d says %s, want %s", n.spec.Name, i, v.Text, step.want)
 				}

@@ -289,7 +289,7 @@ func itemsOf(spec *Spec, evs []refEvent) []Item {
 		if e.mark == event.NoMark {
 			k, v := e.row.cells["k"], e.row.cells["v"]
 			b.AppendRow(event.Value{Kind: k.kind, Text: []byte(k.text)}, event.Value{Kind: v.kind, Text: []byte(v.text)})
-			x.Row = Row{TS: e.row.ts, ID: e.row.id, Batch: b, Row: int32(b.Rows - 1)}
+			x.Row = Row{TS: e.row.ts, Name: operator.Named(e.row.id), Batch: b, Row: int32(b.Rows - 1)}
 		}
 		items = append(items, x)
 	}
@@ -319,7 +319,7 @@ func (n *node) indexed() (inputs int) {
 
 // shown is a result as the reference writes it.
 func shown(spec *Spec, op int, r *operator.Result) refRow {
-	out := refRow{p: r.P, ts: r.TS, id: r.ID, late: r.Kind == operator.Late || r.Kind == operator.Failed, cells: map[string]refCell{}}
+	out := refRow{p: r.P, ts: r.TS, id: r.Name.ID(), late: r.Kind == operator.Late || r.Kind == operator.Failed, cells: map[string]refCell{}}
 	cols := columnsShown(spec, op)
 	if out.late {
 		return out
@@ -489,7 +489,7 @@ func blocksAgree(t *testing.T, r *rand.Rand, seed uint64, streams []refStream, o
 				}
 				items = items[n:]
 				for i, node := range g.ops {
-					for j := range node.said {
+					for j := range node.results() {
 						got[i] = append(got[i], shown(spec, i, &node.said[j]))
 					}
 				}

@@ -553,7 +553,7 @@ func (in *intake) take(d *decoded, items []Item, faults []fault) ([]Item, []faul
 	if l.verdict == isRow {
 		m := p.members[l.member]
 		p.idle[l.member] = false
-		items = append(items, Item{Stream: m.stream, Part: m.part, Row: Row{TS: l.ts, ID: event.EventID(p.seed, src.Off), Batch: d.batch, Row: l.row}})
+		items = append(items, Item{Stream: m.stream, Part: m.part, Row: Row{TS: l.ts, Name: operator.Named(event.EventID(p.seed, src.Off)), Batch: d.batch, Row: l.row}})
 		p.low = max(p.low, in.graph.src[m.stream].after(l.ts))
 		return items, faults
 	}

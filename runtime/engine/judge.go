@@ -64,7 +64,7 @@ func (j *Judge) Judge(lines [][]byte) ([]Said, error) {
 		j.block.Data = append(j.block.Data, bytes.TrimSpace(line)...)
 		j.block.Lines = append(j.block.Lines, event.Line{Start: from, End: uint32(len(j.block.Data))})
 		j.batch.Line = append(j.batch.Line, int32(row))
-		x := Item{Row: Row{ID: id, Batch: j.batch, Row: int32(row)}}
+		x := Item{Row: Row{Name: operator.Named(id), Batch: j.batch, Row: int32(row)}}
 		if timed {
 			ts, err := j.spec.Streams[0].Time.Format.Millis(j.batch.Value(j.spec.Streams[0].Time.Field, row))
 			if err != nil {
@@ -80,7 +80,7 @@ func (j *Judge) Judge(lines [][]byte) ([]Said, error) {
 		return nil, err
 	}
 	for _, n := range j.graph.ops {
-		for k := range n.said {
+		for k := range n.results() {
 			r := &n.said[k]
 			j.add(&said[j.at[r.P-base-1]], n.spec, r)
 		}

@@ -53,6 +53,7 @@ func (p *Plugin) unread() *match.Condition {
 type mapped struct {
 	memoryless
 	caller
+	namer *operator.Namer
 	rows  []operator.In
 	given []wasm.Row
 	at    []int32 // of those that are given: their places in rows
@@ -70,8 +71,8 @@ const (
 	unjudged             // it came while the breaker was open
 )
 
-func newMapped(spec *Plugin, out *event.Batch) shard {
-	k := &mapped{}
+func newMapped(spec *Plugin, out *event.Batch, namer *operator.Namer) shard {
+	k := &mapped{namer: namer}
 	k.begin(spec, out)
 	return k
 }
@@ -87,7 +88,7 @@ func (k *mapped) push(in *operator.In) {
 	k.place = append(k.place, unseen)
 	if !k.spec.maps() || k.spec.When.Match(in) {
 		k.at = append(k.at, int32(len(k.rows)-1))
-		k.given = append(k.given, wasm.Row{Batch: in.Batch, Row: in.Row, ID: in.ID, TS: in.TS, W: in.W})
+		k.given = append(k.given, wasm.Row{Batch: in.Batch, Row: in.Row, ID: in.Name.ID(), TS: in.TS, W: in.W})
 	}
 }
 
@@ -129,7 +130,7 @@ func (k *mapped) row(i int, off error) {
 	case place == unjudged && !skipped:
 		k.fail(in, "plugin_off", off)
 	case k.spec.filters():
-		k.said = append(k.said, in.Passed(k.spec.Ident.ID(in.ID[:])))
+		k.said = append(k.said, in.Passed(k.namer.Name(in.Name)))
 	default:
 		k.pass(in, place)
 	}
@@ -155,13 +156,13 @@ func (k *mapped) pass(in *operator.In, place int32) {
 		k.cells = append(k.cells, v)
 	}
 	k.out.AppendRow(k.cells...)
-	r := in.Passed(k.spec.Ident.ID(in.ID[:]))
+	r := in.Passed(k.namer.Name(in.Name))
 	r.Batch, r.Row = k.out, int32(k.out.Rows-1)
 	k.said = append(k.said, r)
 }
 
 func (k *mapped) fail(in *operator.In, reason string, why error) {
-	k.said = append(k.said, operator.Result{P: in.P, Due: operator.NegInf, TS: in.TS, First: in.First, Last: in.Last, ID: in.ID, Batch: in.Batch, Row: in.Row,
+	k.said = append(k.said, operator.Result{P: in.P, Due: operator.NegInf, TS: in.TS, First: in.First, Last: in.Last, Name: in.Name, Batch: in.Batch, Row: in.Row,
 		Idx: in.Idx, Input: in.Input, Kind: operator.Failed, Reason: reason, Why: failureText(k.spec.Module, why)})
 }
 

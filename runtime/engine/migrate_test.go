@@ -79,7 +79,7 @@ func TestStateIsBroughtUpToDate(t *testing.T) {
 				k := string(rune('a' + r.IntN(8)))
 				batch.AppendRow(event.Value{Kind: event.String, Text: []byte(k)})
 				at, now = at+1, now+r.Int64N(3)
-				items = append(items, Item{Row: Row{TS: now, ID: event.EventID([8]byte{1}, at), Batch: batch, Row: int32(batch.Rows - 1)}})
+				items = append(items, Item{Row: Row{TS: now, Name: operator.Named(event.EventID([8]byte{1}, at)), Batch: batch, Row: int32(batch.Rows - 1)}})
 				step := 1
 				if epoch >= 5 {
 					step = 10

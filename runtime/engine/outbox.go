@@ -86,7 +86,10 @@ func (g *Graph) leaving(outs []*Out, items []Item, faults []fault) []*Out {
 		refs = append(refs, ref{items[faults[i].item].P, -1, i})
 	}
 	for i, n := range g.ops {
-		for j := range n.said {
+		if n.passes() && !n.spec.Leaves {
+			continue
+		}
+		for j := range n.results() {
 			if r := &n.said[j]; r.Kind == operator.Late && !g.spec.LateCount || (r.Kind == operator.Data || r.Kind == operator.Revised) && n.spec.Leaves || r.Kind == operator.Failed {
 				refs = append(refs, ref{r.P, i, j})
 			}
@@ -125,7 +128,7 @@ func (c cells) Value(f event.Field) event.Value { return c.Batch.Value(f, int(c.
 
 func (g *Graph) said(outs []*Out, o *Operator, r *operator.Result) []*Out {
 	if o.Suppress == nil {
-		outs = append(outs, &Out{Kind: "row", Operator: o.Name, ID: r.ID, Revision: r.Revision, TS: r.TS, Payload: o.payload(r), Open: r.Kind == operator.Revised})
+		outs = append(outs, &Out{Kind: "row", Operator: o.Name, ID: r.Name.ID(), Revision: r.Revision, TS: r.TS, Payload: o.payload(r), Open: r.Kind == operator.Revised})
 	}
 	return g.alerted(outs, o, r)
 }
@@ -155,8 +158,9 @@ func (g *Graph) failed(n *node, r *operator.Result) *Out {
 	} else {
 		in = g.late(n, r)
 	}
+	id := r.Name.ID()
 	o := &Out{Kind: "error", Operator: n.spec.Name, Stream: in.Stream, Reason: r.Reason, TS: r.TS,
-		ID: g.id(n.spec.Name, "error", "1", r.ID[:], []byte(r.Reason))}
+		ID: g.id(n.spec.Name, "error", "1", id[:], []byte(r.Reason))}
 	b := event.AppendJSONString([]byte(`{"error":`), []byte(r.Reason))
 	b = event.AppendJSONString(append(b, `,"detail":`...), []byte(r.Why))
 	b = event.AppendJSONString(append(b, `,"raw":`...), in.Payload[:min(len(in.Payload), rawMax)])
@@ -173,7 +177,8 @@ func (g *Graph) id(name, kind, form string, parts ...[]byte) event.ID {
 // late is an input row that came too late for an operator: the event as it was, or the derived row's columns.
 func (g *Graph) late(n *node, r *operator.Result) *Out {
 	reason := cmp.Or(r.Reason, "late")
-	o := &Out{Kind: "late", Operator: n.spec.Name, Reason: reason, ID: g.id(n.spec.Name, "late", "1", r.ID[:], []byte(reason)), TS: r.TS, LateBy: r.LateBy}
+	id := r.Name.ID()
+	o := &Out{Kind: "late", Operator: n.spec.Name, Reason: reason, ID: g.id(n.spec.Name, "late", "1", id[:], []byte(reason)), TS: r.TS, LateBy: r.LateBy}
 	if x := n.spec.Inputs[r.Input]; x < len(g.src) {
 		o.Stream, o.Payload = g.spec.Streams[x].Name, r.Batch.Event(r.Row)
 		if o.Payload == nil { // a timer

@@ -186,7 +186,7 @@ func (k *plugged) judge(rows []operator.In, fired []wasm.Timer, seen int64) erro
 		if w == operator.PosInf {
 			w = seen
 		}
-		k.given = append(k.given, wasm.Row{Batch: in.Batch, Row: in.Row, Keyed: !in.Lone, ID: in.ID, TS: in.TS, W: in.W, Seen: w, Key: in.Key})
+		k.given = append(k.given, wasm.Row{Batch: in.Batch, Row: in.Row, Keyed: !in.Lone, ID: in.Name.ID(), TS: in.TS, W: in.W, Seen: w, Key: in.Key})
 	}
 	var poison []wasm.Poison
 	var judged int
@@ -254,12 +254,13 @@ func (k *plugged) hit(in *operator.In, h abi.Hit) {
 		k.cells = append(k.cells, v)
 	}
 	k.out.AppendRow(k.cells...)
-	id := k.spec.Ident.ID(in.ID[:], binary.BigEndian.AppendUint32(nil, h.Rule))
-	k.add(in, operator.Result{ID: id, Batch: k.out, Row: int32(k.out.Rows - 1), Kind: operator.Data})
+	of := in.Name.ID()
+	id := k.spec.Ident.ID(of[:], binary.BigEndian.AppendUint32(nil, h.Rule))
+	k.add(in, operator.Result{Name: operator.Named(id), Batch: k.out, Row: int32(k.out.Rows - 1), Kind: operator.Data})
 }
 
 func (k *plugged) fail(in *operator.In, reason string, why error) {
-	k.add(in, operator.Result{ID: in.ID, Batch: in.Batch, Row: in.Row, Kind: operator.Failed, Reason: reason, Why: failureText(k.spec.Module, why)})
+	k.add(in, operator.Result{Name: in.Name, Batch: in.Batch, Row: in.Row, Kind: operator.Failed, Reason: reason, Why: failureText(k.spec.Module, why)})
 }
 
 func (k *plugged) add(in *operator.In, r operator.Result) {

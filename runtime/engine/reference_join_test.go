@@ -256,7 +256,7 @@ func TestRowsOfJoinsAreOnTime(t *testing.T) {
 				t.Fatal(err)
 			}
 			for op := range g.ops {
-				for i := range g.ops[op].said {
+				for i := range g.ops[op].results() {
 					switch row := shown(spec, op, &g.ops[op].said[i]); {
 					case op == 1 && row.late:
 						t.Fatalf("case %d, %s join, type %d, matches %d: late downstream: %v", n, ops[0].pairing, ops[0].typ, ops[0].matches, row)

@@ -262,7 +262,7 @@ func TestStateIsKept(t *testing.T) {
 			}
 			at += size
 			for i, node := range g.ops {
-				for j := range node.said {
+				for j := range node.results() {
 					got[i] = append(got[i], shown(spec, i, &node.said[j]))
 				}
 			}

@@ -153,7 +153,7 @@ func (k *remembering) expire(w int64) error {
 	k.in, k.fired = k.in[:0], k.fired[:0]
 	for i := range due {
 		x := &due[i]
-		k.in = append(k.in, operator.In{P: x.p, TS: x.Due, W: w, First: x.Due, Last: x.Due, ID: k.p.spec.timerID(x.key, x.Timer),
+		k.in = append(k.in, operator.In{P: x.p, TS: x.Due, W: w, First: x.Due, Last: x.Due, Name: operator.Named(k.p.spec.timerID(x.key, x.Timer)),
 			Batch: k.names, Row: int32(k.names.Rows), Idx: int32(i), Key: []byte(x.key)})
 		k.fired = append(k.fired, x.Timer)
 		if err := k.name(x.key); err != nil {
@@ -195,7 +195,7 @@ func (k *remembering) migrate(rows []operator.In) error {
 			return err
 		}
 		k.old = append(k.old, r)
-		in = append(in, operator.In{P: x.P, TS: x.TS, W: x.W, First: x.TS, Last: x.TS, ID: r.ID, Batch: r.Batch, Row: r.Row, Idx: x.Idx, Key: x.Key})
+		in = append(in, operator.In{P: x.P, TS: x.TS, W: x.W, First: x.TS, Last: x.TS, Name: operator.Named(r.ID), Batch: r.Batch, Row: r.Row, Idx: x.Idx, Key: x.Key})
 	}
 	if len(k.old) == 0 {
 		return k.c.Err

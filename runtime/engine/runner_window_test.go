@@ -113,7 +113,7 @@ func TestRowsAfterTheEnd(t *testing.T) {
 				t.Fatal(err)
 			}
 			for i, n := range g.ops {
-				for _, r := range n.said {
+				for _, r := range n.results() {
 					got[i] = append(got[i], [...]string{"row", "late"}[r.Kind])
 				}
 			}

@@ -77,7 +77,7 @@ func runCase(t *testing.T, spec *Spec, streams []refStream, evs []refEvent, bloc
 			t.Fatal(err)
 		}
 		for i, node := range g.ops {
-			for j := range node.said {
+			for j := range node.results() {
 				got[i] = append(got[i], shown(spec, i, &node.said[j]))
 			}
 		}

@@ -63,7 +63,7 @@ func (t *Trial) items(rows []TrialRow, until int64, ends bool) (items []Item, er
 		block.Data = append(block.Data, line...)
 		block.Lines = append(block.Lines, event.Line{Start: from, End: uint32(len(block.Data))})
 		b.Line = append(b.Line, int32(i))
-		items = append(items, Item{Row: Row{TS: r.TS, ID: event.EventID([8]byte{}, int64(i)), Batch: b, Row: int32(i)}})
+		items = append(items, Item{Row: Row{TS: r.TS, Name: operator.Named(event.EventID([8]byte{}, int64(i))), Batch: b, Row: int32(i)}})
 	}
 	if until > operator.NegInf {
 		items = append(items, Item{Mark: event.Idle}, Item{Mark: event.Clock, Row: Row{TS: until}})

@@ -22,6 +22,32 @@ func (c *Column) reset() {
 	c.Ends = append(c.Ends[:0], 0)
 }
 
+// Value is the cell of a row.
+func (c *Column) Value(row int) Value { return Value{c.Kinds[row], c.Data[c.Ends[row]:c.Ends[row+1]]} }
+
+// Append adds a cell.
+func (c *Column) Append(v Value) { c.append(v.Kind, v.Text) }
+
+// AppendRows adds n cells of another column, from a row on; of a nil one they are Absent.
+func (c *Column) AppendRows(from *Column, row, n int) {
+	if from == nil {
+		for range n {
+			c.append(Absent, nil)
+		}
+		return
+	}
+	if n == 1 {
+		c.append(from.Kinds[row], from.Data[from.Ends[row]:from.Ends[row+1]])
+		return
+	}
+	c.Kinds = append(c.Kinds, from.Kinds[row:row+n]...)
+	shift := uint32(len(c.Data)) - from.Ends[row]
+	c.Data = append(c.Data, from.Data[from.Ends[row]:from.Ends[row+n]]...)
+	for _, end := range from.Ends[row+1 : row+n+1] {
+		c.Ends = append(c.Ends, end+shift)
+	}
+}
+
 // Batch is a table of rows, a column a field. Rows of one batch share one projection, or are the results of one operator.
 type Batch struct {
 	Cols  []Column
@@ -108,8 +134,7 @@ func (b *Batch) Value(f Field, row int) Value {
 	if int(f) >= len(b.index) || b.index[f] < 0 {
 		return Value{}
 	}
-	c := &b.Cols[b.index[f]]
-	return Value{c.Kinds[row], c.Data[c.Ends[row]:c.Ends[row+1]]}
+	return b.Cols[b.index[f]].Value(row)
 }
 
 // Column returns the column of a field, or nil if the batch has no such column.

@@ -80,7 +80,7 @@ func (s *alertScript) reader() AlertReader {
 func (s *alertScript) raised(in *In) Raised {
 	score, _ := in.Value(s.cells[4]).Int()
 	rule := string(in.Value(s.cells[3]).Text)
-	return Raised{ID: in.ID, Rule: rule, Title: []byte("title of " + rule), Score: int(score), Attack: []string{"T" + rule[1:]}}
+	return Raised{ID: in.Name.ID(), Rule: rule, Title: []byte("title of " + rule), Score: int(score), Attack: []string{"T" + rule[1:]}}
 }
 
 func (s *alertScript) row(words []string) {
@@ -102,7 +102,7 @@ func (s *alertScript) row(words []string) {
 	b.AppendRow(cells...)
 	ts := clock(words[0])
 	s.n++
-	s.play.row(&In{TS: ts, First: ts - 1000, Last: ts, W: s.play.w, Batch: b, Key: key, Lone: cells[0].Missing(), ID: event.ID{byte(s.n)}})
+	s.play.row(&In{TS: ts, First: ts - 1000, Last: ts, W: s.play.w, Batch: b, Key: key, Lone: cells[0].Missing(), Name: Named(event.ID{byte(s.n)})})
 }
 
 func (s *alertScript) line(words []string) (said []string) {

@@ -75,7 +75,8 @@ func (o *FirstSeen) id(in *In) event.ID {
 	for range o.Keys {
 		_, value, _ = event.ReadKey(value)
 	}
-	return o.Ident.ID(in.Key[:len(in.Key)-len(value)], value, in.ID[:])
+	id := in.Name.ID()
+	return o.Ident.ID(in.Key[:len(in.Key)-len(value)], value, id[:])
 }
 
 // Fire implements Logic: it only forgets.

@@ -47,7 +47,7 @@ func (o *Join) Versions() Logic[AsOfState] {
 // Row implements Logic.
 func (o *asOfJoin) Row(c *Context, s *AsOfState, in *In) {
 	row := &o.row
-	*row = stored{ts: in.TS, id: in.ID}
+	*row = stored{ts: in.TS, id: in.Name.ID()}
 	data, rest := packCells(o.arena, o.keeps[in.Input], in)
 	if row.data, o.arena = data, rest; in.Input == 1 { // a version may stay for ever: it must not hold a chunk of others
 		row.data, o.arena = slices.Clone(data), rest[:len(rest)-len(data)]

@@ -16,7 +16,7 @@ func (o *intervalJoin) dies(side uint8, ts int64) int64 {
 // Row implements Logic.
 func (o *intervalJoin) Row(c *Context, s *JoinState, in *In) {
 	row := &o.row
-	*row = stored{ts: in.TS, id: in.ID}
+	*row = stored{ts: in.TS, id: in.Name.ID()}
 	row.data, o.arena = packCells(o.arena, o.keeps[in.Input], in)
 	if in.Lone {
 		o.end(c, in.Input, row)

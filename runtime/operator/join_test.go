@@ -99,7 +99,7 @@ func compiled(fields *event.Fields, condition string) *match.Condition {
 func (p *joinPlayer) row(side uint8, ts int64, key, v string) {
 	b := event.NewBatch(p.fields, []event.Field{p.fields.Add("v")})
 	b.AppendRow(cellOf(v))
-	in := &In{TS: ts, First: ts, Last: ts, W: p.w, ID: event.ID{byte(p.n >> 8), byte(p.n)}, Batch: b, Input: side, Key: event.AppendKey(nil, cellOf(key))}
+	in := &In{TS: ts, First: ts, Last: ts, W: p.w, Name: Named(event.ID{byte(p.n >> 8), byte(p.n)}), Batch: b, Input: side, Key: event.AppendKey(nil, cellOf(key))}
 	p.n++
 	if key == "null" {
 		if in.Lone = p.j.Lone(side); !in.Lone {

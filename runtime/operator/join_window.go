@@ -73,7 +73,7 @@ func (o *windowJoin) Row(c *Context, s *WindowJoinState, in *In) {
 		return
 	}
 	row := &o.row
-	*row = stored{ts: in.TS, id: in.ID}
+	*row = stored{ts: in.TS, id: in.Name.ID()}
 	row.data, o.arena = packCells(o.arena, o.keeps[in.Input], in)
 	s.lone = in.Lone
 	o.note(&s.added, addition{*row, in.W, s.added, in.Input})

@@ -129,7 +129,7 @@ func (o *Window) Settle(c *Context) {
 	for _, x := range *fails {
 		if in := x.in; in.Idx != last {
 			last = in.Idx
-			c.Out = append(c.Out, Result{P: in.P, Due: NegInf, TS: in.TS, First: in.TS, Last: in.TS, ID: in.ID, Batch: in.Batch, Row: in.Row, Idx: in.Idx, Input: in.Input,
+			c.Out = append(c.Out, Result{P: in.P, Due: NegInf, TS: in.TS, First: in.TS, Last: in.TS, Name: in.Name, Batch: in.Batch, Row: in.Row, Idx: in.Idx, Input: in.Input,
 				Kind: Failed, Reason: x.Reason, Why: x.Why})
 		}
 	}

@@ -67,7 +67,7 @@ type Replacing interface {
 type In struct {
 	P, TS, W    int64
 	First, Last int64
-	ID          event.ID
+	Name        Name
 	Batch       *event.Batch
 	Row, Idx    int32
 	Input       uint8
@@ -77,9 +77,9 @@ type In struct {
 	Key         []byte // canonical (event.AppendKey), valid during the block
 }
 
-// Passed is the row itself as a result, under an id of its own: nothing is copied.
-func (in *In) Passed(id event.ID) Result {
-	return Result{P: in.P, Due: NegInf, TS: in.TS, First: in.First, Last: in.Last, ID: id, Batch: in.Batch, Row: in.Row, Idx: in.Idx, Kind: Data}
+// Passed is the row itself as a result, under a name of its own: nothing is copied.
+func (in *In) Passed(name Name) Result {
+	return Result{P: in.P, Due: NegInf, TS: in.TS, First: in.First, Last: in.Last, Name: name, Batch: in.Batch, Row: in.Row, Idx: in.Idx, Kind: Data}
 }
 
 // Value returns a cell of the row; In is a match.Row.
@@ -101,7 +101,7 @@ type Result struct {
 	// First and Last are the times of the first and last event behind a row, ms.
 	First, Last int64
 	By          string
-	ID          event.ID
+	Name        Name
 	Batch       *event.Batch
 	Row, Idx    int32
 	Kind        uint8
@@ -157,7 +157,7 @@ func (c *Counts) Add(o Counts) {
 // Emit says a row of the given cells, in the order of the operator's columns, made of events from first to last.
 func (c *Context) Emit(ts, first, last int64, id event.ID, cells []event.Value) {
 	c.Batch.AppendRow(cells...)
-	c.add(Result{TS: ts, First: first, Last: last, ID: id, Batch: c.Batch, Row: int32(c.Batch.Rows - 1), Kind: Data})
+	c.add(Result{TS: ts, First: first, Last: last, Name: Named(id), Batch: c.Batch, Row: int32(c.Batch.Rows - 1), Kind: Data})
 }
 
 // EmitAs is Emit for a row that may be said more than once: as a Revised one or the Final one.
@@ -168,17 +168,17 @@ func (c *Context) EmitAs(kind uint8, revision, ts, first, last int64, id event.I
 }
 
 // Pass says the input row itself, under an id of its own.
-func (c *Context) Pass(in *In, id event.ID) { c.Out = append(c.Out, in.Passed(id)) }
+func (c *Context) Pass(in *In, id event.ID) { c.Out = append(c.Out, in.Passed(Named(id))) }
 
 // TooLate says that the row came too late for this operator.
 func (c *Context) TooLate(in *In) {
-	c.add(Result{TS: in.TS, ID: in.ID, Batch: in.Batch, Row: in.Row, First: in.TS, Last: in.TS, Kind: Late, Input: in.Input, LateBy: in.W - in.TS})
+	c.add(Result{TS: in.TS, Name: in.Name, Batch: in.Batch, Row: in.Row, First: in.TS, Last: in.TS, Kind: Late, Input: in.Input, LateBy: in.W - in.TS})
 }
 
 // TurnAway refuses a row because there are too many keys: as a row that failed, or as a late one.
 func (c *Context) TurnAway(in *In, late bool, why string) {
 	c.Counts.Crowded++
-	r := Result{TS: in.TS, ID: in.ID, Batch: in.Batch, Row: in.Row, First: in.TS, Last: in.TS, Input: in.Input, Reason: "max_keys", Why: why}
+	r := Result{TS: in.TS, Name: in.Name, Batch: in.Batch, Row: in.Row, First: in.TS, Last: in.TS, Input: in.Input, Reason: "max_keys", Why: why}
 	if r.Kind = Failed; late {
 		r.Kind = Late
 	}
@@ -191,35 +191,4 @@ func (c *Context) add(r Result) {
 	if c.Due != NegInf {
 		c.Idx++
 	}
-}
-
-// Ident makes the result ids of one operator: the pipeline, the operator, the kind of result and the form (the operator's
-// kind and the version of the rule by which its ids are made) come before the parts.
-type Ident struct{ Pipeline, Operator, Form string }
-
-// ID is the id of a row (kind "row") made of the given parts, at most sixteen.
-func (n Ident) ID(parts ...[]byte) event.ID {
-	all := [4 + 16][]byte{[]byte(n.Pipeline), []byte(n.Operator), []byte("row"), []byte(n.Form)}
-	for i, p := range parts {
-		all[4+i] = p // an append would put everything on the heap
-	}
-	return event.Hash(all[:4+len(parts)]...)
-}
-
-// Namer makes the ids of an operator's rows that have one part, as Ident.ID does, in half the time. For one goroutine.
-type Namer struct {
-	parts  []byte // as event.Hash writes them
-	prefix int    // those that all ids share
-}
-
-// Namer returns a Namer.
-func (n Ident) Namer() *Namer {
-	parts := event.AppendParts(nil, []byte(n.Pipeline), []byte(n.Operator), []byte("row"), []byte(n.Form))
-	return &Namer{parts, len(parts)}
-}
-
-// ID is the id of a row made of the part.
-func (n *Namer) ID(part []byte) event.ID {
-	n.parts = event.AppendParts(n.parts[:n.prefix], part)
-	return event.HashParts(n.parts)
 }

@@ -104,7 +104,7 @@ func TestJoinSavesAddedRows(t *testing.T) {
 	for i := range 500 {
 		rows.AppendRow(event.Value{Kind: event.Number, Text: fmt.Append(nil, i)})
 		w += r.Int64N(20)
-		logic.Row(c, &s, &In{TS: w + r.Int64N(60) - 10, W: w, ID: event.ID{byte(i), byte(i >> 8)}, Batch: rows, Row: int32(i), Input: uint8(r.IntN(2))})
+		logic.Row(c, &s, &In{TS: w + r.Int64N(60) - 10, W: w, Name: Named(event.ID{byte(i), byte(i >> 8)}), Batch: rows, Row: int32(i), Input: uint8(r.IntN(2))})
 		if i%7 == 0 {
 			if err := logic.Load(&replayed, logic.Save(nil, &s, false)); err != nil {
 				t.Fatal(err)
@@ -134,7 +134,7 @@ func TestJoinPolicies(t *testing.T) {
 		var s JoinState
 		for i := range 8 {
 			rows.AppendRow(event.Value{Kind: event.Number, Text: fmt.Append(nil, i)})
-			logic.Row(c, &s, &In{TS: int64(i), W: NegInf, ID: event.ID{byte(i)}, Batch: rows, Row: int32(i), Input: uint8(i / 7)})
+			logic.Row(c, &s, &In{TS: int64(i), W: NegInf, Name: Named(event.ID{byte(i)}), Batch: rows, Row: int32(i), Input: uint8(i / 7)})
 			if (c.Err != nil) != (x.stops && i >= 5) {
 				t.Fatalf("policy %d, row %d: %v", x.policy, i, c.Err)
 			}

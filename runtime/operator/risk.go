@@ -254,7 +254,8 @@ func (o *risk) say(c *Context, s *RiskState, in *In, score float64) {
 		o.cells[len(o.cells)-1] = event.Value{Kind: event.Bool, Text: []byte("true")}
 		c.Counts.Truncated++
 	}
-	c.Emit(s.at, first, last, o.Ident.ID(in.Key, in.ID[:]), o.cells)
+	id := in.Name.ID()
+	c.Emit(s.at, first, last, o.Ident.ID(in.Key, id[:]), o.cells)
 }
 
 func appendTexts(dst []byte, list []string) []byte {

@@ -273,9 +273,9 @@ func (s *script) shown(r *Result) string {
 	}
 	switch r.Kind {
 	case Revised:
-		text += fmt.Sprintf(" %d#%d", s.number(r.ID.String()), r.Revision)
+		text += fmt.Sprintf(" %d#%d", s.number(r.Name.ID().String()), r.Revision)
 	case Final:
-		text += fmt.Sprintf(" %d in the end", s.number(r.ID.String()))
+		text += fmt.Sprintf(" %d in the end", s.number(r.Name.ID().String()))
 	}
 	if s.w.Kind == Counting {
 		text += " at " + span(r.TS)

@@ -192,7 +192,7 @@ func (o *Sequence) Row(c *Context, s *SequenceState, in *In) {
 		c.TooLate(in)
 		return
 	}
-	row := &stepRow{ts: in.TS, first: in.First, last: in.Last, id: in.ID, input: in.Input, fits: in.Fits}
+	row := &stepRow{ts: in.TS, first: in.First, last: in.Last, id: in.Name.ID(), input: in.Input, fits: in.Fits}
 	if in.Fits&o.filled != 0 {
 		row.data, o.arena = packCells(o.arena, o.keeps[in.Input], in)
 	}

@@ -52,7 +52,7 @@ func (x *sequenceCase) row(text string) {
 		panic(err)
 	}
 	x.rows.AppendRow(event.Value{Kind: event.String, Text: []byte(text)})
-	in := &In{TS: ts, First: ts, Last: ts, W: x.w, Batch: x.rows, Row: int32(x.n), ID: event.EventID([8]byte{}, int64(x.n))}
+	in := &In{TS: ts, First: ts, Last: ts, W: x.w, Batch: x.rows, Row: int32(x.n), Name: Named(event.EventID([8]byte{}, int64(x.n)))}
 	for _, letter := range text[:digits] {
 		if letter == 'U' {
 			in.Fits |= fitsUntil
@@ -217,10 +217,10 @@ func TestSequenceResult(t *testing.T) {
 		in := &In{TS: 0, First: -5, Last: 2, W: NegInf, Batch: c.rows, Fits: 1}
 		c.rows.AppendRow(event.Value{})
 		c.logic.Row(c.c, &c.s, in)
-		in.TS, in.First, in.Last, in.Fits, in.ID[15] = 4, -1, 3, 2, 1
+		in.TS, in.First, in.Last, in.Fits, in.Name = 4, -1, 3, 2, Named(event.ID{15: 1})
 		c.logic.Row(c.c, &c.s, in)
 		c.advance(PosInf)
-		if r := c.c.Out[0]; len(c.c.Out) != 1 || r.First != -5 || r.Last != 3 || r.ID != want {
+		if r := c.c.Out[0]; len(c.c.Out) != 1 || r.First != -5 || r.Last != 3 || r.Name != Named(want) {
 			t.Errorf("%s: %+v", steps, c.c.Out)
 		}
 	}

@@ -114,7 +114,7 @@ func (o *suppress) Row(c *Context, s *AlertState, in *In) {
 
 // begin makes an episode of its first alert.
 func (o *suppress) begin(in *In) episode {
-	e := episode{id: in.ID, ts: in.TS, lo: in.TS, hi: in.TS, first: in.First, last: in.Last, quiet: NegInf, level: o.read.Level(in)}
+	e := episode{id: in.Name.ID(), ts: in.TS, lo: in.TS, hi: in.TS, first: in.First, last: in.Last, quiet: NegInf, level: o.read.Level(in)}
 	from := max(in.TS, in.W)
 	if e.due = from + o.For; o.For == 0 {
 		e.ends, e.quiet = from+o.Span, from+o.Every
@@ -188,7 +188,7 @@ func (o *suppress) join(c *Context, e *episode, in *In) {
 // sayRow says an episode's first alert, where its row is.
 func (o *suppress) sayRow(c *Context, e *episode, in *In) {
 	e.said = e.count
-	c.add(Result{TS: in.TS, First: in.First, Last: in.Last, ID: in.ID, Batch: in.Batch, Row: in.Row, Kind: Revised, Gathered: o.gathered(e)})
+	c.add(Result{TS: in.TS, First: in.First, Last: in.Last, Name: in.Name, Batch: in.Batch, Row: in.Row, Kind: Revised, Gathered: o.gathered(e)})
 }
 
 // revise says what has become of an episode, at a time of the watermark or of the alert that is the reason.

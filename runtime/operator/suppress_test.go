@@ -25,7 +25,7 @@ func FuzzLoadAlerts(f *testing.F) {
 		for i := range 5 {
 			b.AppendRow(cellOf("a"), cellOf(strconv.Itoa(i)), cellOf(strconv.Itoa(i)), event.Value{}, event.Value{})
 			ts := int64(1_772_000_000_000 + 50_000*i)
-			l.Row(&Context{Batch: event.NewBatch(s.fields, s.cells[:1]), Due: NegInf}, &state, &In{TS: ts, First: ts, Last: ts + 1, W: ts - 5, Batch: b, Row: int32(i), ID: event.ID{byte(i)}})
+			l.Row(&Context{Batch: event.NewBatch(s.fields, s.cells[:1]), Due: NegInf}, &state, &In{TS: ts, First: ts, Last: ts + 1, W: ts - 5, Batch: b, Row: int32(i), Name: Named(event.ID{byte(i)})})
 		}
 		rec := l.Save(nil, &state, true)
 		f.Add(rec, l == hold)
@@ -84,7 +84,7 @@ func (x *riskCase) play(order []int) (s RiskState) {
 	now := 0
 	l := x.o.Logic(func(*In) Raised { return x.alerts[now] })
 	for _, now = range order {
-		l.Row(&Context{Due: NegInf}, &s, &In{TS: x.times[now], First: x.times[now], Last: x.times[now], W: NegInf, ID: x.alerts[now].ID})
+		l.Row(&Context{Due: NegInf}, &s, &In{TS: x.times[now], First: x.times[now], Last: x.times[now], W: NegInf, Name: Named(x.alerts[now].ID)})
 	}
 	return s
 }
@@ -146,7 +146,7 @@ func TestForgettingRiskNeverShows(t *testing.T) {
 					forgotten++
 				}
 				key := event.AppendKey(event.AppendKey(nil, cellOf("user")), cellOf("anna"))
-				l.Row(c, &s, &In{TS: x.times[now], First: x.times[now], Last: x.times[now], W: w, ID: x.alerts[now].ID, Key: key})
+				l.Row(c, &s, &In{TS: x.times[now], First: x.times[now], Last: x.times[now], W: w, Name: Named(x.alerts[now].ID), Key: key})
 				w = max(w, x.times[now]+steps.Int64N(200))
 			}
 			rows[clean] = c.Out

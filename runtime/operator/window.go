@@ -268,7 +268,7 @@ func (v *windowView) fail(c *Context, ts int64, id event.ID, name string, f *Fai
 	var rows [8]byte
 	binary.BigEndian.PutUint64(rows[:], uint64(v.p.rows))
 	id = v.o.Ident.ID(id[:], rows[:])
-	c.add(Result{TS: ts, ID: id, Batch: c.Batch, Row: int32(c.Batch.Rows - 1), First: v.p.first, Last: v.p.last, Kind: Failed, Own: true, Reason: f.Reason, Why: name + ": " + f.Why})
+	c.add(Result{TS: ts, Name: Named(id), Batch: c.Batch, Row: int32(c.Batch.Rows - 1), First: v.p.first, Last: v.p.last, Kind: Failed, Own: true, Reason: f.Reason, Why: name + ": " + f.Why})
 }
 
 // say emits the window's row, its id made of the key and a further part.

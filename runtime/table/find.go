@@ -13,12 +13,12 @@ import (
 type Finder struct {
 	rows  []Row
 	keys  []byte // canonical, one behind the other
-	asked [group]asked
+	asked [Group]asked
 	sink  uint64
 }
 
-// group is how many values are looked up together: what is fetched for them stays in the fastest cache.
-const group = 128
+// Group is how many values are looked up together: what is fetched for them stays in the fastest cache, if their rows are read at once.
+const Group = 64
 
 // asked is a value on its way.
 type asked struct {
@@ -33,7 +33,7 @@ type asked struct {
 func (f *Finder) Find(t *Table, values []event.Value) []Row {
 	f.rows = f.rows[:0]
 	for len(values) > 0 {
-		n := min(len(values), group)
+		n := min(len(values), Group)
 		if t.nets != nil {
 			f.addresses(t, values[:n])
 		} else {
@@ -138,16 +138,13 @@ func (f *Finder) addresses(t *Table, values []event.Value) {
 	}
 }
 
-// rowReach is where the second touch of a row is: most are longer, and stand in two lines of the cache.
-const rowReach = 32
-
 // fetch touches the rows that were found.
 func (f *Finder) fetch(t *Table, all []asked) {
 	var sum uint64
 	for i := range all {
 		if ref := all[i].ref; ref > 0 {
 			row := t.at(ref - 1)
-			sum += uint64(row[0]) + uint64(row[min(rowReach, len(row)-1)])
+			sum += uint64(row[0]) + uint64(row[min(t.reach, len(row)-1)])
 		}
 	}
 	f.sink = sum

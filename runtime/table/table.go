@@ -28,6 +28,7 @@ type Table struct {
 	// Rows stand behind one another, at multiples of align, none in two chunks: the canonical key (event.AppendKey), then a cell a
 	// column. A ref is a place among them, in units of align.
 	chunks [][]byte
+	reach  int // the last byte of a row of usual length, for who fetches it: it may stand in the next line of the cache
 
 	// Of exact keys: open addressing, linear probing. A slot is the upper half of the hash, then ref + 1; 0 is empty.
 	seed  maphash.Seed
@@ -255,6 +256,7 @@ func (b *builder) lineOf(i int) (line int) {
 func (b *builder) index() error {
 	if n := len(b.chunks); n > 0 {
 		b.chunks[n-1] = slices.Clone(b.chunks[n-1])
+		b.reach = min((n-1)*chunkLen+len(b.chunks[n-1]), 64*b.rows) / max(b.rows, 1) // of longer ones the next line
 	}
 	if b.keyless {
 		return nil // the networks came in order
