@@ -376,6 +376,9 @@ func (e *env) counts(s engine.Stats, dir string, took time.Duration) {
 	if n := s.Truncated + s.Estimated; n > 0 {
 		e.say("  marked  %s rows from which a limit left something out (truncated), %s with an aggregate that is an estimate (approximate)", count(s.Truncated), count(s.Estimated))
 	}
+	if s.Repeated > 0 {
+		e.say("  twice   %s events had come before, by their id, and were dropped", count(s.Repeated))
+	}
 	if s.Suppressed > 0 {
 		e.say("  held    %s alerts of which others had told already (suppress)", count(s.Suppressed))
 	}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/seed-98920119/tocsin/runtime/event"
 	"github.com/seed-98920119/tocsin/runtime/operator"
@@ -231,7 +232,11 @@ func kept(s saved, keys map[string]dated) KeptOperator {
 		k := KeptKey{Bytes: x.bytes + len(key), Oldest: x.oldest}
 		o.Bytes += int64(k.Bytes)
 		o.Oldest = min(o.Oldest, x.oldest)
-		for rest := []byte(key); len(rest) > 0; {
+		rest := []byte(key)
+		if id := (event.ID{}); strings.HasSuffix(s.name, onceSuffix) && copy(id[:], rest) == len(rest) {
+			k.Key, rest = append(k.Key, event.Value{Kind: event.String, Text: []byte(id.String())}), nil
+		}
+		for len(rest) > 0 {
 			v, more, err := event.ReadKey(rest)
 			if err != nil {
 				k.Key = append(k.Key, event.Value{Kind: event.String, Text: fmt.Appendf(nil, "%x", rest)})

@@ -361,7 +361,7 @@ func (n *node) distribute(g *Graph, w int64) (rows int) {
 				continue
 			}
 		}
-		if n.spec.FirstSeen != nil {
+		if n.spec.FirstSeen != nil && !n.spec.FirstSeen.Once {
 			in.Silent = n.learns(in.TS)
 		}
 		n.shards[n.shardOf(g, in, rows)].push(in)
@@ -430,6 +430,12 @@ func (n *node) keyOf(in *operator.In) bool {
 			key = key[:0]
 		}
 		n.key, in.Key = key, key
+		return true
+	}
+	if n.spec.once() {
+		id := in.Name.ID()
+		n.key = append(n.key, id[:]...)
+		in.Key = n.key
 		return true
 	}
 	in.Lone = n.spec.Suppress != nil && len(n.spec.Suppress.Keys) > 0

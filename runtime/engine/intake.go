@@ -1,7 +1,9 @@
 package engine
 
 import (
+	"bytes"
 	"cmp"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -126,8 +128,10 @@ type decoded struct {
 
 type line struct {
 	ts      int64
-	row     int32 // in the batch; -1: none
-	member  int32 // index in the partition's members; -1: none
+	id      event.ID // if named
+	named   bool     // the stream tells its events apart otherwise than by their positions
+	row     int32    // in the batch; -1: none
+	member  int32    // index in the partition's members; -1: none
 	verdict verdict
 	reason  string
 	detail  string
@@ -420,7 +424,23 @@ func (in *intake) read(out *line, d *decoded, n, i int) bool {
 		return true
 	}
 	in.when(out, d, row)
+	in.name(out, d, row, i)
 	return true
+}
+
+// name works out the id of a row whose stream has another one than its position.
+func (in *intake) name(out *line, d *decoded, row, i int) {
+	s := &in.spec.Streams[d.part.members[out.member].stream]
+	switch {
+	case s.ID.Content: // a hash of a hash, since the text may be long
+		h := sha256.Sum256(bytes.TrimSpace(d.block.Line(i)))
+		out.id, out.named = event.Hash([]byte("content"), []byte(s.Name), h[:]), true
+	case s.ID.ByField:
+		if v := d.batch.Value(s.ID.Field, row); !v.Missing() {
+			var scratch [64]byte
+			out.id, out.named = event.Hash([]byte("field"), []byte(s.Name), event.AppendKey(scratch[:0], v)), true
+		}
+	}
 }
 
 // unfit says whether an error is that a schema does not fit the stream, which stops the partition here.
@@ -553,7 +573,10 @@ func (in *intake) take(d *decoded, items []Item, faults []fault) ([]Item, []faul
 	if l.verdict == isRow {
 		m := p.members[l.member]
 		p.idle[l.member] = false
-		items = append(items, Item{Stream: m.stream, Part: m.part, Row: Row{TS: l.ts, Name: operator.Named(event.EventID(p.seed, src.Off)), Batch: d.batch, Row: l.row}})
+		if !l.named {
+			l.id = event.EventID(p.seed, src.Off)
+		}
+		items = append(items, Item{Stream: m.stream, Part: m.part, Row: Row{TS: l.ts, Name: operator.Named(l.id), Batch: d.batch, Row: l.row}})
 		p.low = max(p.low, in.graph.src[m.stream].after(l.ts))
 		return items, faults
 	}

@@ -231,6 +231,10 @@ func (l *Lineage) operatorRows(o *Operator) (list []Origin) {
 				list = append(list, l.Column(o.Inputs[x.Input], f)...)
 			}
 		}
+	case o.once():
+		if id := l.spec.Streams[o.Inputs[0]].ID; id.ByField {
+			list = l.fields(o, id.Field)
+		}
 	case o.FirstSeen != nil:
 		list = l.fields(o, o.FirstSeen.Terms()...)
 	case o.Risk != nil:

@@ -185,7 +185,10 @@ func (g *Graph) late(n *node, r *operator.Result) *Out {
 			o.Payload = alert.AppendRow(nil, n.spec.Plugin.KeyNames, cells{r})
 		}
 	} else {
-		o.Stream, o.Payload = g.ops[x-len(g.src)].spec.Name, g.ops[x-len(g.src)].spec.payload(r)
+		by := g.ops[x-len(g.src)].spec
+		if o.Stream, o.Payload = by.Name, by.payload(r); by.once() {
+			o.Stream = g.spec.Streams[by.Inputs[0]].Name
+		}
 	}
 	return o
 }

@@ -163,8 +163,10 @@ func (r *Runner) adopt(got state.Recovered) (m Marks, err error) {
 		m.Began = append(m.Began, s.began)
 	}
 	for _, s := range head.operators {
-		part := strings.Contains(s.name, "/") // of an operator's alert, which may change freely
+		part := strings.Contains(s.name, "/") // of a stream, or of an operator's alert, which may change freely
 		switch {
+		case strings.HasSuffix(s.name, onceSuffix):
+			r.opt.Warn("what %s remembers is forgotten: the stream no longer drops events that come again", s.name)
 		case part:
 			r.opt.Warn("alerts that %s held are forgotten: it no longer suppresses or groups them", s.name)
 		case r.opt.Removed == "keep":

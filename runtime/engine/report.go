@@ -51,6 +51,7 @@ type StreamReport struct {
 	Status     string // active, idle or finished
 	Partitions int
 	Events     int64
+	Repeated   int64 // of them: had come before, by their ids, and were dropped
 }
 
 // OperatorReport is what an operator has done. Time is by the clock, on the one goroutine that blocks go through.
@@ -206,11 +207,16 @@ func (r *Runner) report() *Report {
 	r.mu.Unlock()
 	rep.Untaken = r.untook
 	for _, s := range g.src {
-		rep.Streams = append(rep.Streams, StreamReport{s.spec.Name, s.cur.w, s.cur.st.String(), s.seen, s.rows})
+		rep.Streams = append(rep.Streams, StreamReport{s.spec.Name, s.cur.w, s.cur.st.String(), s.seen, s.rows, 0})
 	}
 	for i, n := range g.ops {
 		rep.Operators = append(rep.Operators, OperatorReport{Name: n.spec.Name, Kind: n.spec.Kind(), Seen: n.work.seen, Taken: n.work.taken, Out: n.work.out, Alerts: n.work.alerts,
 			Late: n.late, Keys: g.Keys(i), Time: n.work.time, Plugin: n.plugin()})
+		if n.spec.once() {
+			for _, s := range n.shards {
+				rep.Streams[n.spec.Inputs[0]].Repeated += s.counts().Repeated
+			}
+		}
 	}
 	return rep
 }

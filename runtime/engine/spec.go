@@ -37,8 +37,28 @@ type Stream struct {
 	Idle   time.Duration // a live partition without records for so long is idle; 0: never
 	Least  int           // min_partitions: the watermark stays at -inf until so many were announced
 	Follow Follow
+	ID     Identity
 	Reads  []event.Field
 }
+
+// Identity is by what events of a stream are told apart, wherever they come from; by their positions if none is set. An event that
+// lacks the field has its position.
+type Identity struct {
+	Content bool // the line as it came, without space around it, or the record's bytes
+	ByField bool
+	Field   event.Field
+	Within  int64 // ms: an event whose id has come before is dropped, by the operator Once; 0: it is not
+}
+
+// Once is the operator, without a name of its own in YAML, that drops what a stream brings again: between stream i and its readers.
+func (s *Spec) Once(i int) Operator {
+	x := &s.Streams[i]
+	o := &operator.FirstSeen{Once: true, History: x.ID.Within}
+	o.Init()
+	return Operator{Name: x.Name + onceSuffix, Inputs: []int{i}, FirstSeen: o, OnReset: true}
+}
+
+const onceSuffix = "/id"
 
 // Follow lets a stream whose partitions are all idle follow the wall clock (advance_when_idle): once they have been for After,
 // in steps of Step, at most to now - Delay. After 0: never.
@@ -151,6 +171,8 @@ func (o *Operator) Kind() string {
 		return "sequence"
 	case o.Plugin != nil:
 		return "plugin"
+	case o.once():
+		return "id"
 	case o.FirstSeen != nil:
 		return "first_seen"
 	case o.Enrich != nil:
@@ -162,6 +184,12 @@ func (o *Operator) Kind() string {
 	}
 	return "filter"
 }
+
+// once says whether it drops events that come again.
+func (o *Operator) once() bool { return o.FirstSeen != nil && o.FirstSeen.Once }
+
+// Hidden says whether the operator is part of a stream or of an operator's alert, and has no name of its own.
+func (o *Operator) Hidden() bool { return o.once() || o.Suppress != nil }
 
 // stateless says whether rows do not see each other: any shard will do.
 func (o *Operator) stateless() bool {

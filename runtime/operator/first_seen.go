@@ -21,12 +21,15 @@ import (
 // there, is not looked at. The engine's key is key and value together, so that the state of a key is one value.
 //
 // Its rows are those of its sources, where they are: their columns are its columns.
+//
+// With Once it drops rows that come again: the engine's key is the row's id, and the rows are passed on under the ids they have.
 type FirstSeen struct {
 	Ident   Ident
 	Keys    []event.Field // whose value it is; none: everybody's
 	Values  []event.Field // at least one; together they are the value
 	History int64         // ms, at least 1; 0: for ever
 	WarmUp  int64         // ms after the operator's first row; 0: none
+	Once    bool          // without Keys and Values
 
 	terms []event.Field // keys, then values; set by Init
 }
@@ -56,8 +59,13 @@ func (o *FirstSeen) Row(c *Context, s *SeenState, in *In) {
 	if s.until <= w {
 		*s = SeenState{}
 	}
-	if fresh := !s.known || o.History > 0 && in.TS-s.newest >= o.History; fresh && !in.Silent {
+	switch fresh := !s.known || o.History > 0 && in.TS-s.newest >= o.History; {
+	case fresh && o.Once:
+		c.Out = append(c.Out, in.Passed(in.Name))
+	case fresh && !in.Silent:
 		c.Pass(in, o.id(in))
+	case !fresh && o.Once:
+		c.Counts.Repeated++
 	}
 	if o.History == 0 {
 		*s = SeenState{until: PosInf, known: true}

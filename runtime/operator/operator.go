@@ -130,6 +130,7 @@ type Counts struct {
 	RowsCapped, MatchesCapped, Truncated int64
 
 	Suppressed int64 // alerts that were held back
+	Repeated   int64 // events that had come before
 
 	Crowded   int64 // rows of a new key that came when there were max_keys already, and writes of plugins
 	Estimated int64 // rows with an aggregate that has become an estimate
@@ -146,6 +147,7 @@ func (c *Counts) Add(o Counts) {
 	c.MatchesCapped += o.MatchesCapped
 	c.Truncated += o.Truncated
 	c.Suppressed += o.Suppressed
+	c.Repeated += o.Repeated
 	c.Estimated += o.Estimated
 	c.Crowded += o.Crowded
 	c.Poisoned += o.Poisoned

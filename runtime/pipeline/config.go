@@ -487,8 +487,19 @@ func (d *decoder) finish() {
 		at[s.Name] = i
 		s.Reads = append(slices.Clone(d.reads[s.Name]), s.Time.Field)
 		s.Reads = append(s.Reads, s.Where.Fields()...)
+		if s.ID.ByField {
+			s.Reads = append(s.Reads, s.ID.Field)
+		}
 		slices.Sort(s.Reads)
 		s.Reads = slices.Compact(s.Reads)
+	}
+	for i := range spec.Streams {
+		if s := &spec.Streams[i]; s.ID.Within > 0 {
+			o := spec.Once(i)
+			o.Fingerprint = s.Name + " " + d.nodes[s.Name].id
+			at[s.Name] = len(spec.Streams) + len(spec.Operators)
+			spec.Operators = append(spec.Operators, o)
+		}
 	}
 	for _, o := range d.ops {
 		at[o.name] = len(spec.Streams) + len(spec.Operators)

@@ -29,6 +29,7 @@ type source struct {
 	types  map[string]string                      // of fields, where they are known: those of fieldTypes, or json of what has parts
 	print  []string                               // lines of the fingerprint
 	passes func(path string) (event.Field, error) // resolves what its rows have of its input
+	id     string                                 // of a stream whose events are told apart otherwise than by their positions: how
 	init   func(spec *engine.Spec)
 }
 
@@ -104,11 +105,42 @@ func (d *decoder) stream(s *source, n *yaml.Node) {
 	if n := m.get("watermark"); n != nil {
 		d.watermark(s, n)
 	}
+	d.identity(s, m)
 	if s.stream.Format != nil {
 		s.print = append(s.print, fmt.Sprintf("format of %s: %s", s.name, written(format)))
 	}
 	m.later("mapping")
 	m.done()
+}
+
+// identity reads by what events are told apart: id: content, a field, or { field }, and within.
+func (d *decoder) identity(s *source, m *mapping) {
+	n, within := m.get("id"), m.get("within")
+	id := &s.stream.ID
+	id.Within = d.span(within, "within", 0, time.Millisecond)
+	switch {
+	case n == nil && within != nil:
+		d.wrong(m.key("within"), "within says for how long events with the same id are dropped, and there is no id: write id: content, or the field that identifies an event")
+	case n == nil:
+	case n.Kind == yaml.ScalarNode && n.Value == "content":
+		id.Content, s.id = true, "content"
+		if within == nil {
+			d.wrong(n, "id: content needs within: how far apart in time two events with the same content may be and still be one, such as within: 10m")
+		}
+	default:
+		if n.Kind == yaml.MappingNode {
+			f := d.mapping(n, "id")
+			n = f.need("field", "the field that identifies an event")
+			f.done()
+		}
+		if path := d.text(n, "id"); path != "" {
+			f, err := d.field(s, path)
+			if err != nil {
+				d.wrong(n, "%v", err)
+			}
+			id.ByField, id.Field, s.id = true, f, "field "+path
+		}
+	}
 }
 
 // typeOf is the type of a field, empty if it is not known.

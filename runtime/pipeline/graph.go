@@ -248,6 +248,10 @@ func (g *Graph) operators(spec *engine.Spec) {
 	}
 	for i := range spec.Operators {
 		o := &spec.Operators[i]
+		if o.Hidden() && o.Suppress == nil {
+			names = append(names, names[o.Inputs[0]])
+			continue
+		}
 		if o.Suppress != nil {
 			g.dampened(spec, o, field)
 			continue

@@ -33,6 +33,7 @@ var (
 	mLateBefore = metric("late_records_total", "Records that are late before any operator: without a time, or too far in the future.")
 
 	mStreamRecords = metric("stream_records_total", "Records of a stream.", "stream")
+	mRepeated      = metric("stream_duplicates_total", "Records of it that had come before, by their ids, and were dropped.", "stream")
 	mWatermark     = metric("stream_watermark_seconds", "The watermark of a stream, as Unix time; not there before its first record and after its end.", "stream")
 	mDelay         = metric("stream_watermark_delay_seconds", "How far the watermark is behind the clock.", "stream")
 	mParts         = metric("stream_partitions", "Partitions (files, topics' partitions) that feed a stream.", "stream")
@@ -86,7 +87,7 @@ var (
 	mSearch  = metric("engine_search_seconds_total", "Of that, searching rows for the literals of all conditions at once.")
 	mAge     = metric("report_age_seconds", "How old these figures are: more than a moment if the engine does not answer, or has ended.")
 	mLag     = metric("kafka_lag_records", "Records of a partition that were not handed over yet, as of the last fetch.", "topic", "partition")
-	everyOne = []*prometheus.Desc{mPipeline, mRecords, mBytes, mSkipped, mDropped, mErrors, mLateBefore, mStreamRecords, mWatermark, mDelay, mParts, mStopped, mSeen, mTaken, mOut, mAlerts, mLate,
+	everyOne = []*prometheus.Desc{mPipeline, mRecords, mBytes, mSkipped, mDropped, mErrors, mLateBefore, mStreamRecords, mRepeated, mWatermark, mDelay, mParts, mStopped, mSeen, mTaken, mOut, mAlerts, mLate,
 		mTime, mKeys, mCalls, mRows, mFuel, mCallTime, mFailures, mPoisoned, mUnjudged, mInstances, mPeak, mKept, mOff, mOpenings, mReplaced, mKeptOld, mHits, mOutbox, mFlying, mOutBytes, mSent, mSentA, mRejected, mRefused,
 		mLaneRows, mLaneSize, mLaneOut, mLaneDone, mLaneNo, mLaneBad, mUntaken,
 		mCommit, mMemory, mStored, mBlocks, mBusy, mSearch, mAge, mLag}
@@ -193,6 +194,7 @@ func (c *scrape) whole(rep *engine.Report) {
 
 func (c *scrape) stream(s *engine.StreamReport, now time.Time) {
 	c.count(mStreamRecords, float64(s.Events), s.Name)
+	c.count(mRepeated, float64(s.Repeated), s.Name)
 	c.gauge(mParts, float64(s.Partitions), s.Name)
 	if s.Watermark != operator.NegInf && s.Watermark != operator.PosInf {
 		at := float64(s.Watermark) / 1000

@@ -53,6 +53,7 @@ type streamDoc struct {
 	Name       string `json:"name"`
 	Status     string `json:"status"`
 	Records    int64  `json:"records"`
+	Duplicates int64  `json:"duplicates,omitempty"` // dropped, since their ids had come before
 	Partitions int    `json:"partitions"`
 	Watermark  string `json:"watermark,omitempty"`
 	DelayMS    *int64 `json:"delay_ms,omitempty"`
@@ -206,7 +207,7 @@ func statsOf(rep *engine.Report, lags []kafka.Lag, now time.Time) *statsDoc {
 		Errors: rep.Errors, Engine: engineDoc{rep.Position, rep.Blocks, rep.Busy.Nanoseconds(), rep.Searching.Nanoseconds()}, Commits: commitsOf(&rep.Commits),
 		State: stateDoc(rep.Keys), Outbox: outboxDoc{rep.Outbox.Rows, rep.Outbox.Sent, rep.Outbox.Bytes, s.Rejected, s.Refused}, Top: Costs(rep)}
 	for _, x := range rep.Streams {
-		d := streamDoc{Name: x.Name, Status: x.Status, Records: x.Events, Partitions: x.Partitions}
+		d := streamDoc{Name: x.Name, Status: x.Status, Records: x.Events, Duplicates: x.Repeated, Partitions: x.Partitions}
 		if x.Watermark != operator.NegInf && x.Watermark != operator.PosInf {
 			delay := now.UnixMilli() - x.Watermark
 			d.Watermark, d.DelayMS = string(event.AppendTime(nil, x.Watermark)), &delay
