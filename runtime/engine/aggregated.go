@@ -39,11 +39,14 @@ func (a *Aggregator) Open() operator.Function {
 
 // aggregator is an Aggregator at work.
 type aggregator struct {
-	spec   *Aggregator
-	plugin *wasm.Plugin
-	rows   []wasm.Row
-	off    error       // why the breaker is open, if rows or states came meanwhile
-	before wasm.Counts // as of the last block
+	spec     *Aggregator
+	plugin   *wasm.Plugin
+	why      error // the breaker was open last
+	openings int64
+	past     wasm.Counts // of plugins that this one took the place of
+	rows     []wasm.Row
+	off      error       // why the breaker is open, if rows or states came meanwhile
+	before   wasm.Counts // as of the last block
 }
 
 // failure turns a call's fault into what an error row says.
@@ -86,10 +89,54 @@ func (k *aggregator) Settle(c *operator.Counts) error {
 	c.Incomplete += now.Skipped - was.Skipped
 	off := k.off
 	k.before, k.off = now, nil
+	if off != nil && k.why == nil {
+		k.openings++
+	}
+	if off != nil || k.plugin.State() == wasm.Closed {
+		k.why = off
+	}
 	if off != nil && k.spec.OnFailure == FailureStop {
 		return fmt.Errorf("the plugin %s failed too often, last with %w; on_failure: alert or skip would go on without it", k.spec.Module.Manifest, off)
 	}
 	return nil
+}
+
+// replace lets another plugin work on the states, between two blocks, and returns the one that did.
+func (k *aggregator) replace(p *wasm.Plugin) (was *wasm.Plugin) {
+	was = k.plugin
+	k.past.Add(&was.Counts)
+	k.plugin, k.before, k.off, k.why = p, wasm.Counts{}, nil, nil
+	return was
+}
+
+// functional is a window's logic: its functions by aggregate, nil of those that are the engine's own.
+type functional interface {
+	Functions() []operator.Function
+	Renew(aggregate int)
+}
+
+// functionsOf is the logic of a window's shard, nil of others.
+func functionsOf(s shard) functional {
+	if x, ok := s.(interface{ functions() functional }); ok {
+		return x.functions()
+	}
+	return nil
+}
+
+// aggregated are the plugins of a window's aggregates, by their places: of each those of all shards.
+func (n *node) aggregated() map[int][]*aggregator {
+	if n.spec.Window == nil || len(n.spec.Plugins()) == 0 {
+		return nil
+	}
+	all := map[int][]*aggregator{}
+	for _, s := range n.shards {
+		for i, f := range functionsOf(s).Functions() {
+			if k, ok := f.(*aggregator); ok {
+				all[i] = append(all[i], k)
+			}
+		}
+	}
+	return all
 }
 
 // Close implements operator.Function.

@@ -101,12 +101,11 @@ type node struct {
 	namer   *operator.Namer // of an operator that passes rows on
 	work    work
 
-	off                 bool // its plugin is switched off, or on trial after that
-	openings            int64
-	generation, refused int64 // replacements of its plugin, and those that could not be
-	lastRefused         string
-	why                 error // it was switched off last
-	budget              *budget
+	off      bool // its plugin is switched off, or on trial after that
+	openings int64
+	swaps    map[int]*swaps // of its plugin (Own), and of those of its aggregates by their places
+	why      error          // it was switched off last
+	budget   *budget
 }
 
 // NewGraph makes a graph whose operators are split over shards by key. Shards never change results.

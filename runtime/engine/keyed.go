@@ -204,6 +204,12 @@ func (k *keyed[S]) settle() {
 	}
 }
 
+// functions are those that other code provides for the aggregates of a window, and the window itself; nil of other operators.
+func (k *keyed[S]) functions() functional {
+	f, _ := k.op.(functional)
+	return f
+}
+
 func (k *keyed[S]) close() {
 	if k.settles != nil {
 		k.settles.Close()

@@ -31,7 +31,7 @@ func TestMapsAreReplaced(t *testing.T) {
 		}
 		next := spec.Operators[0]
 		next.Plugin = of(v)
-		x, err := g.replacement(&next)
+		x, err := g.replacement(&next, Own)
 		if err != nil {
 			t.Fatal(err)
 		}

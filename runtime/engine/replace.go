@@ -19,9 +19,44 @@ import (
 // by one or the other and none by both. All that takes time happens beside the run: the new instances are made, and the index over the
 // conditions of all readers, before; the old ones are closed after.
 
-// replacement is a plugin that is ready to take the place of the one that an operator has.
+// Own is the place of an operator's own plugin, where those of a window have the places of their aggregates.
+const Own = -1
+
+// PluginAt is the plugin of the operator at a place, nil if there is none.
+func (o *Operator) PluginAt(place int) *Plugin {
+	switch {
+	case place == Own:
+		return o.Plugin
+	case o.Window == nil || place >= len(o.Window.Aggregates):
+		return nil
+	}
+	if x, ok := o.Window.Aggregates[place].Provider.(*Aggregator); ok {
+		return x.Plugin
+	}
+	return nil
+}
+
+// swaps counts how often a plugin was replaced, and how often that could not be.
+type swaps struct {
+	done, refused int64
+	last          string // that could not be, and why
+}
+
+// swap is those of a place.
+func (n *node) swap(place int) *swaps {
+	if n.swaps[place] == nil {
+		if n.swaps == nil {
+			n.swaps = map[int]*swaps{}
+		}
+		n.swaps[place] = &swaps{}
+	}
+	return n.swaps[place]
+}
+
+// replacement is a plugin that is ready to take the place of the one that an operator, or an aggregate of it, has.
 type replacement struct {
 	op      int
+	place   int // Own, or an aggregate
 	spec    *Plugin
 	where   *match.Condition
 	plugins []*wasm.Plugin // one a shard, started
@@ -47,13 +82,16 @@ type swapped struct {
 // errState is why a plugin that keeps something does not become one that keeps something else.
 var errState = errors.New("the old one keeps a state that the new one does not read (state.version); on_incompatible_state: reset in the operator drops it, at a restart")
 
+// errStates is the same of an aggregate.
+var errStates = errors.New("its states would be others (aggregate.version, state_size, config, fields or conditions); on_incompatible_state: reset in the operator drops them, at a restart")
+
 // Replace lets a plugin take the place of the one that the operator has, from the next block on, and returns the position after which it
-// judges. next is the operator as it will be; it may differ in Plugin and Where alone. If it cannot be started, or does not
-// fit, the old one stays. One at a time; the old module may be closed afterwards.
-func (r *Runner) Replace(ctx context.Context, next *Operator) (at int64, pause time.Duration, err error) {
+// judges. next is the operator as it will be; it may differ in the plugin at that place (Own, or an aggregate) and Where alone. If it cannot be
+// started, or does not fit, the old one stays. One at a time; the old module may be closed afterwards.
+func (r *Runner) Replace(ctx context.Context, next *Operator, place int) (at int64, pause time.Duration, err error) {
 	r.replacing.Lock()
 	defer r.replacing.Unlock()
-	x, err := r.graph.replacement(next)
+	x, err := r.graph.replacement(next, place)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -89,18 +127,18 @@ func (r *Runner) Replace(ctx context.Context, next *Operator) (at int64, pause t
 }
 
 // replacement makes ready what can be made beside the run. It reads of the graph only what a replacement alone changes.
-func (g *Graph) replacement(next *Operator) (*replacement, error) {
+func (g *Graph) replacement(next *Operator, place int) (*replacement, error) {
 	i := slices.IndexFunc(g.ops, func(n *node) bool { return n.spec.Name == next.Name })
-	if i < 0 || g.ops[i].spec.Plugin == nil || next.Plugin == nil {
+	if i < 0 || g.ops[i].spec.PluginAt(place) == nil || next.PluginAt(place) == nil {
 		return nil, fmt.Errorf("there is no plugin %s in this run", next.Name)
 	}
 	n := g.ops[i]
-	if err := n.fits(next); err != nil {
+	if err := n.fits(next, place); err != nil {
 		return nil, err
 	}
-	x := &replacement{op: i, spec: next.Plugin, where: next.Where, done: make(chan swapped, 1), indices: map[int]indexed{}}
+	x := &replacement{op: i, place: place, spec: next.PluginAt(place), where: next.Where, done: make(chan swapped, 1), indices: map[int]indexed{}}
 	for range n.shards {
-		p := next.Plugin.start()
+		p := x.spec.start()
 		x.plugins, x.batches = append(x.plugins, p), append(x.batches, event.NewBatch(g.spec.Fields, next.columns()))
 		if err := p.Start(); err != nil {
 			for _, p := range x.plugins {
@@ -108,6 +146,9 @@ func (g *Graph) replacement(next *Operator) (*replacement, error) {
 			}
 			return nil, fmt.Errorf("it does not start: %w", err)
 		}
+	}
+	if place != Own {
+		return x, nil
 	}
 	changed := *n.spec
 	changed.Plugin, changed.Where = next.Plugin, next.Where
@@ -124,17 +165,20 @@ func (g *Graph) replacement(next *Operator) (*replacement, error) {
 }
 
 // fits says why an operator cannot become another while it runs.
-func (n *node) fits(next *Operator) error {
+func (n *node) fits(next *Operator, place int) error {
 	was := n.spec
+	plugin, will := was.PluginAt(place), next.PluginAt(place)
 	switch {
 	case !slices.Equal(was.Inputs, next.Inputs):
 		return errors.New("it has other sources; a restart takes them")
 	case !slices.EqualFunc(was.Names, next.Names, func(a, b alert.Column) bool { return a.Name == b.Name && a.Field == b.Field }):
 		return errors.New("its rows would have other columns; a restart takes them")
-	case !slices.Equal(was.Plugin.Module.Manifest.Roles, next.Plugin.Module.Manifest.Roles):
+	case !slices.Equal(plugin.Module.Manifest.Roles, will.Module.Manifest.Roles):
 		return errors.New("it has another role; a restart takes it")
-	case was.Plugin.MaxKeys != next.Plugin.MaxKeys:
+	case plugin.MaxKeys != will.MaxKeys:
 		return errors.New("it has another max_keys; a restart takes it")
+	case place != Own && was.Fingerprint != next.Fingerprint:
+		return errStates
 	case was.Fingerprint != next.Fingerprint:
 		return errState
 	}
@@ -153,12 +197,22 @@ func (r *Runner) replace() {
 func (g *Graph) replace(x *replacement) (was swapped) {
 	began := clock()
 	n := g.ops[x.op]
+	n.swap(x.place).done++
+	if x.place != Own {
+		n.spec.Window.Aggregates[x.place].Provider.(*Aggregator).Plugin = x.spec
+		for i, k := range n.aggregated()[x.place] {
+			was.old = append(was.old, k.replace(x.plugins[i]))
+			functionsOf(n.shards[i]).Renew(x.place)
+		}
+		was.position, was.pause = g.p, clock()-began
+		return was
+	}
 	n.spec.Plugin, n.spec.Where = x.spec, x.where
 	n.admits = n.spec.admits()
 	if n.keyer != nil {
 		n.keyer = wasm.NewKeyer(x.spec.Module.Manifest, x.spec.Fields)
 	}
-	n.off, n.budget, n.generation = false, newBudget(x.spec), n.generation+1
+	n.off, n.budget = false, newBudget(x.spec)
 	for i, s := range n.shards {
 		k := callerOf(s)
 		was.old = append(was.old, k.plugin)
@@ -197,17 +251,19 @@ func (n *node) took() (total time.Duration) {
 
 // Refuse notes that a plugin could not be replaced, and has an alert say so among the rows. The same
 // module, by its digest, refused for the same reason again is counted only.
-func (r *Runner) Refuse(op, plugin, digest string, why error) {
+func (r *Runner) Refuse(op string, place int, plugin, digest string, why error) {
 	r.mu.Lock()
-	r.refused = append(r.refused, refusal{op, plugin, digest, why})
+	r.refused = append(r.refused, refusal{op, place, plugin, digest, why})
 	r.mu.Unlock()
 	signal(r.wake)
 }
 
 // refusal is a replacement that was refused.
 type refusal struct {
-	op, plugin, digest string
-	why                error
+	op             string
+	place          int
+	plugin, digest string
+	why            error
 }
 
 // refusals makes alerts of what was refused.
@@ -222,35 +278,49 @@ func (r *Runner) refusals() {
 			continue
 		}
 		n := r.graph.ops[i]
-		n.refused++
+		s := n.swap(x.place)
+		s.refused++
 		what := x.digest + " " + x.why.Error()
-		if what == n.lastRefused { // as before
+		if what == s.last { // as before
 			continue
 		}
-		n.lastRefused = what
+		s.last = what
+		id := []byte(what)
+		if x.place != Own { // two aggregates may have one module
+			id = append(id, " "+n.spec.pluginName(x.place)...)
+		}
 		ts := n.stored
 		if ts == operator.NegInf {
 			ts = r.opt.Now().UnixMilli()
 		}
-		r.outs = append(r.outs, r.graph.notice(healthReload, "A plugin could not be replaced", x.op, r.graph.p, ts, fmt.Sprintf("Plugin %s of operator %s could not be replaced", x.plugin, x.op),
-			"The one that ran before goes on.", []string{x.plugin, x.digest, "reload", x.why.Error()}, []byte(what)))
+		r.outs = append(r.outs, r.graph.notice(healthReload, "A plugin could not be replaced", x.op, r.graph.p, ts, fmt.Sprintf("Plugin %s of operator %s could not be replaced", x.plugin, n.spec.pluginName(x.place)),
+			"The one that ran before goes on.", []string{x.plugin, x.digest, "reload", x.why.Error()}, id))
 		r.moved++
 	}
 }
 
-// Admits says why the plugin of operator i of next, which was compiled over a copy of this pipeline's fields, cannot take the place of the
+// pluginName is what the plugin at a place is called: as its operator, or as the aggregate in it.
+func (o *Operator) pluginName(place int) string {
+	if p := o.PluginAt(place); place != Own && p != nil {
+		return p.Ident.Operator
+	}
+	return o.Name
+}
+
+// Admits says why the plugin at a place of operator i of next, which was compiled over a copy of this pipeline's fields, cannot take the place of the
 // one that runs: what it reads must be projected already, and nobody else may change with it.
-func (s *Spec) Admits(next *Spec, i int) error {
+func (s *Spec) Admits(next *Spec, i, place int) error {
 	if s.Name != next.Name {
 		return errors.New("the pipeline has another name, and with it all results other ids; a restart takes it")
 	}
 	o := &next.Operators[i]
-	if was, is := s.operator(o.Name), o.Plugin; was != nil && was.Plugin.role() != is.role() {
+	if was, is := s.operator(o.Name), o.Plugin; place != Own {
+	} else if was != nil && was.Plugin.role() != is.role() {
 		return fmt.Errorf("its module has the role %s, and had %s; a restart takes it", is.role(), was.Plugin.role())
 	} else if was != nil && is.maps() && !slices.Equal(was.Plugin.Columns, is.Columns) {
 		return errors.New("its module writes other columns; a restart takes them")
 	}
-	for _, f := range o.touches() {
+	for _, f := range o.touches(place) {
 		if int(f) >= s.Fields.Len() {
 			return fmt.Errorf("it reads %s, which nothing in this run reads; a restart takes it", next.Fields.Path(f))
 		}
@@ -295,9 +365,9 @@ func (s *Spec) operator(name string) *Operator {
 	return nil
 }
 
-// touches are the fields that an operator with a plugin reads or makes.
-func (o *Operator) touches() []event.Field {
-	p := o.Plugin
+// touches are the fields that the plugin at a place reads or makes.
+func (o *Operator) touches(place int) []event.Field {
+	p := o.PluginAt(place)
 	all := slices.Concat(p.Fields, p.Columns, p.When.Fields(), o.Where.Fields())
 	for _, r := range p.Rules {
 		all = append(all, r.Except.Fields()...)

@@ -212,6 +212,7 @@ func (r *Runner) report() *Report {
 	for i, n := range g.ops {
 		rep.Operators = append(rep.Operators, OperatorReport{Name: n.spec.Name, Kind: n.spec.Kind(), Seen: n.work.seen, Taken: n.work.taken, Out: n.work.out, Alerts: n.work.alerts,
 			Late: n.late, Keys: g.Keys(i), Time: n.work.time, Plugin: n.plugin()})
+		rep.Operators = append(rep.Operators, n.aggregates()...)
 		if n.spec.once() {
 			for _, s := range n.shards {
 				rep.Streams[n.spec.Inputs[0]].Repeated += s.counts().Repeated
@@ -223,6 +224,27 @@ func (r *Runner) report() *Report {
 
 func (s status) String() string {
 	return [...]string{active: "active", idle: "idle", finished: "finished", unknown: "active"}[s]
+}
+
+// aggregates reports the plugins of a window's aggregates, as if they were operators that take the window's rows.
+func (n *node) aggregates() (all []OperatorReport) {
+	shards := n.aggregated()
+	for _, i := range slices.Sorted(maps.Keys(shards)) {
+		p := n.spec.PluginAt(i)
+		rep := &PluginReport{Name: p.Module.Manifest.Name, Version: p.Module.Manifest.Version, Digest: "sha256:" + hex.EncodeToString(p.Module.Digest[:]),
+			Generation: n.swap(i).done, Refused: n.swap(i).refused}
+		for _, k := range shards[i] {
+			rep.Counts.Add(&k.past)
+			rep.Counts.Add(&k.plugin.Counts)
+			if s := k.plugin.State(); s > rep.State {
+				rep.State, rep.Reason = s, reasonOf(k.why)
+			}
+			rep.Wait = max(rep.Wait, k.plugin.Wait())
+			rep.Openings += k.openings
+		}
+		all = append(all, OperatorReport{Name: p.Ident.Operator, Kind: "aggregate", Seen: n.work.taken, Taken: rep.Counts.Rows, Time: rep.Counts.Time, Plugin: rep})
+	}
+	return all
 }
 
 // plugin gathers what the instances of an operator's module did; nil if it has none.
@@ -246,7 +268,7 @@ func (n *node) plugin() *PluginReport {
 			rep.Counts.StateBytes += hot + c.tails + c.stored
 		}
 	}
-	rep.Openings, rep.Generation, rep.Refused = n.openings, n.generation, n.refused
+	rep.Openings, rep.Generation, rep.Refused = n.openings, n.swap(Own).done, n.swap(Own).refused
 	if rep.State == wasm.Closed && n.off { // on trial
 		rep.State = wasm.HalfOpen
 	}

@@ -53,7 +53,7 @@ type opaque struct {
 	group uint32   // one more than its place in the pile; 0: no rows wait for it
 	lost  *Failure // a merge failed: nobody knows its value any more
 
-	done   bool // what Finish said of the state as it is, and whether somebody wanted to know:
+	done   uint32 // the pile's age when Finish said the value of the state as it is, 0: it has not; and whether somebody wanted to know:
 	asked  bool
 	value  event.Value
 	failed *Failure
@@ -68,6 +68,7 @@ type pile struct {
 	groups []uint32
 	rows   []*In
 	zero   []byte // the state of no rows
+	age    uint32 // one more each time that another function takes this one's place
 	index  int
 	fails  *[]failedRow
 
@@ -100,7 +101,7 @@ func (o *Window) open() {
 	for i := range o.Aggregates {
 		if a := &o.Aggregates[i]; a.Func == Opaque {
 			n := a.Provider.StateSize()
-			a.pile = &pile{Function: a.Provider.Open(), size: n, zero: make([]byte, n), most: max(1, min(pileRows, pileBytes/n)), index: i, fails: fails}
+			a.pile = &pile{Function: a.Provider.Open(), size: n, zero: make([]byte, n), age: 1, most: max(1, min(pileRows, pileBytes/n)), index: i, fails: fails}
 			o.piles = append(o.piles, a.pile)
 			o.judges = o.judges || slices.Contains(having, a.Name)
 		}
@@ -136,6 +137,18 @@ func (o *Window) Settle(c *Context) {
 	*fails = (*fails)[:0]
 }
 
+// Functions are those of Opaque aggregates, by their places among the aggregates; nil elsewhere.
+func (o *Window) Functions() []Function {
+	all := make([]Function, len(o.Aggregates))
+	for _, p := range o.piles {
+		all[p.index] = p.Function
+	}
+	return all
+}
+
+// Renew says that the function of an aggregate has become another one, which reads the same states: values are asked for again.
+func (o *Window) Renew(aggregate int) { o.Aggregates[aggregate].pile.age++ }
+
 // Close gives back what functions hold.
 func (o *Window) Close() {
 	for _, p := range o.piles {
@@ -162,7 +175,7 @@ func (p *pile) add(x *accumulator, in *In) {
 		p.states = append(p.states, o)
 		o.group = uint32(len(p.states))
 	}
-	o.done = false
+	o.done = 0
 	p.groups, p.rows = append(p.groups, o.group-1), append(p.rows, in)
 	if len(p.rows) == p.most {
 		p.flush()
@@ -201,7 +214,7 @@ func (p *pile) merge(x, y *accumulator) {
 	if a.group > 0 || b.group > 0 {
 		p.flush()
 	}
-	a.done = false
+	a.done = 0
 	if a.lost == nil {
 		a.lost = b.lost
 	}
@@ -268,7 +281,7 @@ func (p *pile) round(all []*opaque) bool {
 func (p *pile) finish(all ...*opaque) {
 	asked, parts := p.asked[:0], p.parts[:0]
 	for _, o := range all {
-		if o.done {
+		if o.done == p.age {
 			continue
 		}
 		if o.group > 0 {
@@ -284,7 +297,7 @@ func (p *pile) finish(all ...*opaque) {
 		p.resolve(parts...)
 	}
 	for _, o := range asked {
-		o.done, o.asked, o.failed, o.value = true, false, o.lost, event.Value{Kind: event.Null}
+		o.done, o.asked, o.failed, o.value = p.age, false, o.lost, event.Value{Kind: event.Null}
 	}
 	asked = slices.DeleteFunc(asked, func(o *opaque) bool { return o.lost != nil })
 	for len(asked) > 0 {
@@ -389,7 +402,7 @@ func (o *Window) failed(p *pane) (name string, f *Failure) {
 		return "", nil
 	}
 	for i := range p.acc {
-		if x := p.acc[i].opaque; x != nil && x.done && x.asked && x.failed != nil && x.failed.Reason != "" {
+		if x := p.acc[i].opaque; x != nil && x.done == o.Aggregates[i].pile.age && x.asked && x.failed != nil && x.failed.Reason != "" {
 			return o.names[i], x.failed
 		}
 	}

@@ -69,7 +69,7 @@ func (d *decoder) plugin(s *source) {
 	}
 	m.need("from", "the stream or operator, or a list of them, whose rows it judges")
 	every := time.Duration(d.span(m.get("reload"), "reload", 0, time.Second)) * time.Millisecond
-	d.conf.plugins = append(d.conf.plugins, pluginFile{s.name, every})
+	d.conf.plugins = append(d.conf.plugins, pluginFile{pluginPlace{s.name, ""}, every})
 	d.pluginBody(s, m)
 }
 

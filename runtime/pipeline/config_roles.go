@@ -3,6 +3,7 @@ package pipeline
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"gopkg.in/yaml.v3"
 
@@ -109,6 +110,8 @@ func (d *decoder) pluginAggregate(s *source, a *operator.Aggregate, m *mapping, 
 	p := &engine.Plugin{Ident: operator.Ident{Pipeline: d.conf.Spec.Name, Operator: s.name + "." + column}}
 	digest, config, fields, limits := m.get("digest"), m.get("config"), m.get("fields"), d.limits(p, m.get("limits"))
 	p.OnFailure = d.onFailure(m)
+	every := time.Duration(d.span(m.get("reload"), "reload", 0, time.Second)) * time.Millisecond
+	d.conf.plugins = append(d.conf.plugins, pluginFile{pluginPlace{s.name, column}, every})
 	if p.CPU > 0 {
 		d.wrong(m.key("limits"), "limits: { cpu } is for a plugin that is an operator; of an aggregate fuel_per_call bounds each call: leave cpu out")
 	}

@@ -68,8 +68,8 @@ func BenchmarkReload(b *testing.B) {
 	})
 	r := newReloader(conf, run, quiet())
 	var pauses []time.Duration
-	r.replace = func(ctx context.Context, next *engine.Operator) (int64, time.Duration, error) {
-		at, pause, err := run.Replace(ctx, next)
+	r.replace = func(ctx context.Context, next *engine.Operator, place int) (int64, time.Duration, error) {
+		at, pause, err := run.Replace(ctx, next, place)
 		pauses = append(pauses, pause)
 		return at, pause, err
 	}

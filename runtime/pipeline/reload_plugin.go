@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -20,14 +21,61 @@ import (
 
 	"github.com/seed-98920119/tocsin/runtime/engine"
 	"github.com/seed-98920119/tocsin/runtime/match"
+	"github.com/seed-98920119/tocsin/runtime/operator"
 	"github.com/seed-98920119/tocsin/runtime/table"
 	"github.com/seed-98920119/tocsin/runtime/wasm"
 )
 
-// pluginFile is an operator whose module comes from a file.
+// pluginPlace is where a plugin is: in an operator, or in an aggregate of one.
+type pluginPlace struct{ operator, aggregate string }
+
+func (p pluginPlace) String() string {
+	if p.aggregate == "" {
+		return p.operator
+	}
+	return p.operator + "." + p.aggregate
+}
+
+func (p pluginPlace) compare(q pluginPlace) int { return strings.Compare(p.String(), q.String()) }
+
+// of is where the engine has it, and what it is there; nil if it is not.
+func (p pluginPlace) of(spec *engine.Spec) (op *engine.Operator, place int, plugin *engine.Plugin) {
+	i := slices.IndexFunc(spec.Operators, func(o engine.Operator) bool { return o.Name == p.operator })
+	if i < 0 {
+		return nil, 0, nil
+	}
+	op = &spec.Operators[i]
+	if p.aggregate == "" {
+		return op, engine.Own, op.Plugin
+	}
+	if op.Window == nil {
+		return op, 0, nil
+	}
+	place = slices.IndexFunc(op.Window.Aggregates, func(a operator.Aggregate) bool { return spec.Fields.Path(a.Name) == p.aggregate })
+	if place < 0 {
+		return op, 0, nil
+	}
+	return op, place, op.PluginAt(place)
+}
+
+// node is its body in a buffer, nil if it is not there.
+func (p pluginPlace) node(detect *yaml.Node) *yaml.Node {
+	path := []string{"operators", p.operator, "plugin"}
+	if p.aggregate != "" {
+		path = []string{"operators", p.operator, "window", "aggregate", p.aggregate}
+	}
+	for _, key := range path {
+		if detect = peek(detect, key); detect == nil {
+			return nil
+		}
+	}
+	return detect
+}
+
+// pluginFile is a plugin whose module comes from a file.
 type pluginFile struct {
-	operator string
-	every    time.Duration // how often to see whether the file has changed; 0: on SIGHUP alone
+	pluginPlace
+	every time.Duration // how often to see whether the file has changed; 0: on SIGHUP alone
 }
 
 // replacesWithin is how long a run may take until it comes to an end of a block.
@@ -38,13 +86,13 @@ const replacesWithin = 5 * time.Minute
 type reloader struct {
 	conf    *Config // as it runs: plugins in its Spec are those of the graph
 	log     *service.Logger
-	replace func(ctx context.Context, next *engine.Operator) (int64, time.Duration, error)
-	refuse  func(op, plugin, digest string, why error)
+	replace func(ctx context.Context, next *engine.Operator, place int) (int64, time.Duration, error)
+	refuse  func(op string, place int, plugin, digest string, why error)
 
 	mu     sync.Mutex
-	node   *yaml.Node        // that was adopted last
-	bodies map[string]string // of each plugin
-	rest   string            // what is not said of plugins
+	node   *yaml.Node             // that was adopted last
+	bodies map[pluginPlace]string // of each plugin
+	rest   string                 // what is not said of plugins
 }
 
 func newReloader(c *Config, run *engine.Runner, log *service.Logger) *reloader {
@@ -83,7 +131,7 @@ func (r *reloader) watch() (stop func()) {
 func (r *reloader) look(f pluginFile, over chan struct{}) {
 	tick := time.NewTicker(f.every)
 	defer tick.Stop()
-	tried := r.asRead(f.operator)
+	tried := r.asRead(f.pluginPlace)
 	was := tried
 	for {
 		select {
@@ -91,7 +139,7 @@ func (r *reloader) look(f pluginFile, over chan struct{}) {
 		case <-over:
 			return
 		}
-		node, path := r.adopted(f.operator)
+		node, path := r.adopted(f.pluginPlace)
 		is, err := os.Stat(path)
 		if err == nil && !sameFile(is, tried) && sameFile(is, was) {
 			tried = is
@@ -101,13 +149,13 @@ func (r *reloader) look(f pluginFile, over chan struct{}) {
 	}
 }
 
-// asRead is the file of an operator's module if it is the one that runs, nil if it has changed since it was read.
-func (r *reloader) asRead(op string) os.FileInfo {
-	_, path := r.adopted(op)
+// asRead is the file of a plugin's module if it is the one that runs, nil if it has changed since it was read.
+func (r *reloader) asRead(at pluginPlace) os.FileInfo {
+	_, path := r.adopted(at)
 	is, _ := os.Stat(path)
 	code, err := readModule(path)
 	r.mu.Lock()
-	p := r.running(op)
+	p := r.running(at)
 	r.mu.Unlock()
 	if err != nil || p == nil || sha256.Sum256(code) != p.Module.Digest {
 		return nil
@@ -115,22 +163,25 @@ func (r *reloader) asRead(op string) os.FileInfo {
 	return is
 }
 
-// adopted is what was adopted last, and the path of an operator's module in it.
-func (r *reloader) adopted(op string) (node *yaml.Node, path string) {
+// adopted is what was adopted last, and the path of a plugin's module in it.
+func (r *reloader) adopted(at pluginPlace) (node *yaml.Node, path string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.node, modulePath(r.node, op)
+	return r.node, modulePath(r.node, at)
 }
 
-// modulePath is the file of an operator's module.
-func modulePath(detect *yaml.Node, op string) string {
-	n := detect
-	for _, key := range []string{"operators", op, "plugin", "module"} {
-		if n = peek(n, key); n == nil {
-			return ""
+// modulePath is the file of a plugin's module.
+func modulePath(detect *yaml.Node, at pluginPlace) string {
+	key := "module"
+	if at.aggregate != "" {
+		key = "plugin"
+	}
+	if n := at.node(detect); n != nil {
+		if n = peek(n, key); n != nil {
+			return n.Value
 		}
 	}
-	return n.Value
+	return ""
 }
 
 func sameFile(a, b os.FileInfo) bool {
@@ -187,119 +238,138 @@ func (r *reloader) again(node *yaml.Node) {
 		return
 	}
 	bodies := pluginBodies(node)
-	for i := range next.Spec.Operators {
-		o := &next.Spec.Operators[i]
-		if o.Plugin == nil {
+	for _, at := range slices.SortedFunc(maps.Keys(bodies), pluginPlace.compare) {
+		body := bodies[at]
+		o, place, is := at.of(next.Spec)
+		was := r.running(at)
+		if o == nil || is == nil || was != nil && was.Module == is.Module && bytes.Equal(was.Config, is.Config) && body == r.bodies[at] {
 			continue
 		}
-		was := r.running(o.Name)
-		if was != nil && was.Module == o.Plugin.Module && bytes.Equal(was.Config, o.Plugin.Config) && bodies[o.Name] == r.bodies[o.Name] {
+		if err := r.swap(next.Spec, o, place, was); err != nil {
+			r.refused(at, is.Module.Manifest.String(), is.Module.Digest[:], err)
+			r.unload(is.Module)
 			continue
 		}
-		if err := r.swap(next.Spec, i, was); err != nil {
-			r.refused(o.Name, o.Plugin.Module.Manifest.String(), o.Plugin.Module.Digest[:], err)
-			r.unload(o.Plugin.Module)
-			continue
-		}
-		r.bodies[o.Name] = bodies[o.Name]
+		r.bodies[at] = body
 	}
 	r.node = node
 }
 
-// swap puts the plugin of operator i of next in the place of the one that runs.
-func (r *reloader) swap(next *engine.Spec, i int, was *engine.Plugin) error {
-	o := &next.Operators[i]
+// swap puts the plugin at a place of an operator of next in the place of the one that runs.
+func (r *reloader) swap(next *engine.Spec, o *engine.Operator, place int, was *engine.Plugin) error {
+	is := o.PluginAt(place)
 	if was == nil {
 		return errors.New("no plugin of that name runs; a restart takes it")
 	}
-	if err := r.conf.Spec.Admits(next, i); err != nil {
+	i := slices.IndexFunc(next.Operators, func(x engine.Operator) bool { return x.Name == o.Name })
+	if err := r.conf.Spec.Admits(next, i, place); err != nil {
 		return err
 	}
-	o.Plugin.Log = was.Log
-	for k, t := range o.Plugin.Tables { // that run, and are read again
+	is.Log = was.Log
+	for k, t := range is.Tables { // that run, and are read again
 		if i := slices.IndexFunc(r.conf.Tables, func(x *table.Source) bool { return t != nil && x.Name == t.Name }); i >= 0 {
-			o.Plugin.Tables[k] = r.conf.Tables[i]
+			is.Tables[k] = r.conf.Tables[i]
 		}
 	}
 	ctx, done := context.WithTimeout(context.Background(), replacesWithin)
 	defer done()
-	at, pause, err := r.replace(ctx, o)
+	at, pause, err := r.replace(ctx, o, place)
 	if err != nil {
 		return err
 	}
-	r.log.Infof("operator %s: the plugin %s (sha256:%x) judges from position %d on; the run stood still for %s", o.Name, o.Plugin.Module.Manifest, o.Plugin.Module.Digest, at+1, pause)
+	r.log.Infof("operator %s: the plugin %s (sha256:%x) judges from position %d on; the run stood still for %s", is.Ident.Operator, is.Module.Manifest, is.Module.Digest, at+1, pause)
 	r.unload(was.Module)
 	return nil
 }
 
-// running is the plugin that an operator has.
-func (r *reloader) running(name string) *engine.Plugin {
-	for i := range r.conf.Spec.Operators {
-		if o := &r.conf.Spec.Operators[i]; o.Name == name {
-			return o.Plugin
-		}
-	}
-	return nil
+// running is the plugin that is at a place.
+func (r *reloader) running(at pluginPlace) *engine.Plugin {
+	_, _, p := at.of(r.conf.Spec)
+	return p
 }
 
 // unload frees a module that no operator has.
 func (r *reloader) unload(m *wasm.Module) {
 	for i := range r.conf.Spec.Operators {
-		if p := r.conf.Spec.Operators[i].Plugin; p != nil && p.Module == m {
+		if slices.ContainsFunc(r.conf.Spec.Operators[i].Plugins(), func(p *engine.Plugin) bool { return p.Module == m }) {
 			return
 		}
 	}
 	_ = m.Close()
 }
 
-func (r *reloader) refused(op, plugin string, digest []byte, why error) {
-	r.log.Warnf("operator %s: the plugin stays as it was: %v", op, why)
-	r.refuse(op, plugin, "sha256:"+hex.EncodeToString(digest), why)
+func (r *reloader) refused(at pluginPlace, plugin string, digest []byte, why error) {
+	r.log.Warnf("operator %s: the plugin stays as it was: %v", at, why)
+	_, place, _ := at.of(r.conf.Spec)
+	r.refuse(at.operator, place, plugin, "sha256:"+hex.EncodeToString(digest), why)
 }
 
 // problems says what is wrong with a pipeline that was read again, and of each the plugin that it is about.
 func (r *reloader) problems(node *yaml.Node, problems []match.Problem) {
-	why := map[string]string{} // of plugins
+	why := map[pluginPlace]string{} // of plugins
 	for _, p := range problems {
 		text := p.Text
 		if r.conf.file != "" {
 			text = fmt.Sprintf("%s:%d:%d: %s", r.conf.file, p.Line, p.Column, p.Text)
 		}
-		op := operatorAt(node, p.Line)
-		if r.running(op) == nil {
+		at := pluginAt(node, p.Line)
+		if r.running(at) == nil {
 			r.log.Warnf("plugins stay as they were: %s", text)
 			continue
 		}
-		if why[op] != "" {
-			text = why[op] + "; " + text
+		if why[at] != "" {
+			text = why[at] + "; " + text
 		}
-		why[op] = text
+		why[at] = text
 	}
-	for _, op := range slices.Sorted(maps.Keys(why)) {
-		code, _ := readModule(modulePath(node, op))
+	for _, at := range slices.SortedFunc(maps.Keys(why), pluginPlace.compare) {
+		code, _ := readModule(modulePath(node, at))
 		digest := sha256.Sum256(code)
-		r.refused(op, r.running(op).Module.Manifest.String(), digest[:], errors.New(why[op]))
+		r.refused(at, r.running(at).Module.Manifest.String(), digest[:], errors.New(why[at]))
 	}
 }
 
-// operatorAt is the operator that a line belongs to.
-func operatorAt(detect *yaml.Node, line int) string {
+// pluginAt is the plugin that a line belongs to: of its operator, or of an aggregate.
+func pluginAt(detect *yaml.Node, line int) (at pluginPlace) {
 	ops := peek(detect, "operators")
 	for i := 0; ops != nil && i+1 < len(ops.Content); i += 2 {
 		if line >= ops.Content[i].Line && line <= lastLine(ops.Content[i+1]) {
-			return ops.Content[i].Value
+			at.operator = ops.Content[i].Value
+			for _, x := range aggregatesOf(ops.Content[i+1]) {
+				if line >= x.key.Line && line <= lastLine(x.value) {
+					at.aggregate = x.key.Value
+				}
+			}
 		}
 	}
-	return ""
+	return at
+}
+
+// aggregatesOf are the aggregates in an operator's body that are plugins.
+func aggregatesOf(body *yaml.Node) (all []entry) {
+	n := peek(body, "window")
+	if n != nil {
+		n = peek(n, "aggregate")
+	}
+	for i := 0; n != nil && i+1 < len(n.Content); i += 2 {
+		if peek(n.Content[i+1], "plugin") != nil {
+			all = append(all, entry{key: n.Content[i], value: n.Content[i+1]})
+		}
+	}
+	return all
 }
 
 // pluginBodies are what a buffer says of each of its plugins, as text.
-func pluginBodies(detect *yaml.Node) map[string]string {
-	out := map[string]string{}
+func pluginBodies(detect *yaml.Node) map[pluginPlace]string {
+	out := map[pluginPlace]string{}
 	ops := peek(detect, "operators")
 	for i := 0; ops != nil && i+1 < len(ops.Content); i += 2 {
+		name := ops.Content[i].Value
 		if n := peek(ops.Content[i+1], "plugin"); n != nil {
-			out[ops.Content[i].Value] = textOf(n)
+			out[pluginPlace{name, ""}] = textOf(n)
+		}
+		for _, x := range aggregatesOf(ops.Content[i+1]) {
+			out[pluginPlace{name, x.key.Value}] = textOf(x.value)
 		}
 	}
 	return out
@@ -314,6 +384,8 @@ func restOf(detect *yaml.Node) string {
 		out.Content = nil
 		for i, x := range n.Content {
 			if depth == 2 && n.Kind == yaml.MappingNode && i%2 == 1 && n.Content[i-1].Value == "plugin" {
+				x = &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!null"}
+			} else if depth == 4 && i%2 == 1 && peek(x, "plugin") != nil { // an aggregate
 				x = &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!null"}
 			} else if i%2 == 1 || n.Kind != yaml.MappingNode {
 				x = without(x, depth+1)
@@ -342,8 +414,10 @@ func decodeAgain(n *yaml.Node, running *Config) (c *Config, modules []*wasm.Modu
 	d.running = running
 	d.detect(n)
 	for _, o := range d.ops {
-		if p := o.op.Plugin; p != nil && p.Module != nil {
-			modules = append(modules, p.Module)
+		for _, p := range o.op.Plugins() {
+			if p.Module != nil {
+				modules = append(modules, p.Module)
+			}
 		}
 	}
 	return d.conf, modules, d.sorted()
@@ -355,8 +429,10 @@ func (c *Config) loaded(digest [32]byte, ceiling wasm.Limits) *wasm.Module {
 		return nil
 	}
 	for i := range c.Spec.Operators {
-		if p := c.Spec.Operators[i].Plugin; p != nil && p.Module.Digest == digest && p.Module.Within(ceiling) {
-			return p.Module
+		for _, p := range c.Spec.Operators[i].Plugins() {
+			if p.Module.Digest == digest && p.Module.Within(ceiling) {
+				return p.Module
+			}
 		}
 	}
 	return nil

@@ -140,8 +140,8 @@ func TestReloadConfig(t *testing.T) {
 	rows, _ := ran(t, conf, lines, 9, func(i int, run *engine.Runner) {
 		if r == nil {
 			r = newReloader(conf, run, quiet())
-			r.replace = func(ctx context.Context, next *engine.Operator) (int64, time.Duration, error) {
-				at, pause, err := run.Replace(ctx, next)
+			r.replace = func(ctx context.Context, next *engine.Operator, place int) (int64, time.Duration, error) {
+				at, pause, err := run.Replace(ctx, next, place)
 				from = append(from, at)
 				return at, pause, err
 			}
@@ -220,12 +220,12 @@ func TestReloadRefused(t *testing.T) {
 			return
 		}
 		r := newReloader(conf, run, quiet())
-		r.refuse = func(op, plugin, digest string, why error) {
+		r.refuse = func(op string, place int, plugin, digest string, why error) {
 			if op != "many" || !strings.Contains(why.Error(), cases[i].want) {
 				t.Errorf("case %d: %s %s is refused: %v; want %s", i, op, plugin, why, cases[i].want)
 			}
 			refused = append(refused, fmt.Sprint(i))
-			run.Refuse(op, plugin, digest, why)
+			run.Refuse(op, place, plugin, digest, why)
 		}
 		write(cases[i].module)
 		r.again(node(t, cases[i].text))
@@ -331,7 +331,7 @@ func TestReloadKeepsState(t *testing.T) {
 	var why error
 	ran(t, conf, lines[:100], 1, func(_ int, run *engine.Runner) {
 		r := newReloader(conf, run, quiet())
-		r.refuse = func(_, _, _ string, err error) { why = err }
+		r.refuse = func(_ string, _ int, _, _ string, err error) { why = err }
 		r.again(node(t, text(moved, "k", 100_000_000)))
 	})
 	if why == nil || !strings.Contains(why.Error(), "state.version") {
