@@ -21,7 +21,7 @@ import (
 	"github.com/seed-98920119/tocsin/runtime/pipeline"
 )
 
-const runHelp = `Usage: tocsin run [--fresh] [--quiet] [--top] [--log text|json] [--http ADDRESS] [--cpuprofile FILE] [--memprofile FILE] PIPELINE ...
+const runHelp = `Usage: tocsin run [--fresh] [--quiet] [--top] [--log text|json] [--http ADDRESS] [--openlineage FILE|URL] [--cpuprofile FILE] [--memprofile FILE] PIPELINE ...
 
 Checks the pipeline as lint does, runs it until its input ends, and says what it did. A run that is stopped or killed goes
 on where it was, and says nothing twice. Several pipelines run beside each other in one process, each with its own state; if
@@ -32,6 +32,8 @@ one fails for good, the others are stopped, and the status is 1.
   --top              the summary names the ten operators and plugins that cost most
   --log json         what is said, a JSON object a line: time, level, msg, and of components pipeline and label
   --http ADDRESS     answers /stats, /metrics, /ready and /live there, such as 127.0.0.1:9464 (or http: in the pipeline)
+  --openlineage TO   says that runs start, run and end, with their lineage, as events of OpenLineage: to a file, a line each, or
+                     to a collector, such as https://HOST/api/v1/lineage
   --cpuprofile FILE  write a CPU profile, for go tool pprof
   --memprofile FILE  write a heap profile at the end
 `
@@ -43,11 +45,12 @@ const stopWithin = 20 * time.Second
 const endsWithin = 3
 
 // needs is what flags with a value take.
-var needs = map[string]string{"--http": "an address, such as 127.0.0.1:9464", "--log": "text or json", "--cpuprofile": "a file", "--memprofile": "a file"}
+var needs = map[string]string{"--http": "an address, such as 127.0.0.1:9464", "--log": "text or json", "--openlineage": "a file, or the address of a collector", "--cpuprofile": "a file", "--memprofile": "a file"}
 
 type runFlags struct {
 	fresh, quiet, top bool
 	cpu, mem, http    string
+	lineage           string
 	json              bool
 	paths             []string
 }
@@ -62,7 +65,7 @@ func parseRun(args []string) (f runFlags, err error) {
 			f.quiet = true
 		case "--top", "-top":
 			f.top = true
-		case "--cpuprofile", "--memprofile", "--http", "--log":
+		case "--cpuprofile", "--memprofile", "--http", "--log", "--openlineage":
 			if !has {
 				if i++; i == len(args) {
 					return f, fmt.Errorf("%s needs %s", a, needs[a])
@@ -92,6 +95,8 @@ func (f *runFlags) set(flag, value string) error {
 		f.cpu = value
 	case "--memprofile":
 		f.mem = value
+	case "--openlineage":
+		f.lineage = value
 	case "--log":
 		if f.json = value == "json"; !f.json && value != "text" {
 			return fmt.Errorf("--log must be text or json, not %s", value)
@@ -131,7 +136,15 @@ func (e *env) run(args []string) int {
 		return failed
 	}
 	defer silent()
-	return e.together(f, all)
+	var to *lineage
+	if f.lineage != "" {
+		if to, err = e.lineageTo(f.lineage); err != nil {
+			e.say("tocsin run: %v", err)
+			return failed
+		}
+		defer to.close()
+	}
+	return e.together(f, all, to)
 }
 
 // prepare reads the pipelines and checks each as lint does, and that they do not stand in each other's way.
@@ -220,7 +233,7 @@ func limitMemory(all []*stream) {
 
 // together runs pipelines until all have ended. One that fails stops the others: whoever starts the process anew finds each where it was,
 // and none is missed that nobody sees.
-func (e *env) together(f runFlags, all []*stream) (status int) {
+func (e *env) together(f runFlags, all []*stream, to *lineage) (status int) {
 	began := time.Now()
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
@@ -238,6 +251,7 @@ func (e *env) together(f runFlags, all []*stream) (status int) {
 		}
 	}
 	for _, s := range all {
+		s.told = to.start(s)
 		go func() { s.err = s.stream.Run(context.Background()); ended <- s }()
 		left++
 	}
@@ -249,6 +263,7 @@ func (e *env) together(f runFlags, all []*stream) (status int) {
 		select {
 		case s := <-ended:
 			left--
+			s.told.end(s.failure(), s.run.Stopped())
 			if s.over = true; s.failure() == nil {
 				continue
 			}
@@ -261,11 +276,15 @@ func (e *env) together(f runFlags, all []*stream) (status int) {
 			show.say(sum(all))
 			for _, s := range all {
 				s.failing()
+				s.told.runs()
 			}
 		case <-signals:
 			show.clear()
 			if slices.ContainsFunc(all, func(s *stream) bool { return !s.over && s.run.Stopped() }) {
 				e.say("tocsin run: stopped at once%s", committed)
+				for _, s := range all {
+					s.told.end(s.failure(), true)
+				}
 				return failed
 			}
 			e.say("stopping%s (again: stop at once)", kept)

@@ -24,7 +24,8 @@ type stream struct {
 	stream *service.Stream
 	err    error // that it ended with
 	over   bool
-	fails  int // seconds since it failed for good and has not ended
+	told   *told // by --openlineage
+	fails  int   // seconds since it failed for good and has not ended
 }
 
 func newStream(e *env, path string, src []byte, conf *pipeline.Config, fresh bool) *stream {

@@ -28,9 +28,16 @@ type lineageEvent struct {
 	EventTime string           `json:"eventTime"`
 	Producer  string           `json:"producer"`
 	SchemaURL string           `json:"schemaURL"`
+	EventType string           `json:"eventType,omitempty"` // of runs
+	Run       *lineageRun      `json:"run,omitempty"`
 	Job       lineageDataset   `json:"job"` // of the same form
 	Inputs    []lineageDataset `json:"inputs"`
 	Outputs   []lineageDataset `json:"outputs"`
+}
+
+type lineageRun struct {
+	RunID  string        `json:"runId"`
+	Facets lineageFacets `json:"facets,omitempty"`
 }
 
 type lineageField struct {
@@ -46,10 +53,23 @@ func facet(file, name string) lineageFacets {
 }
 
 // OpenLineage is the graph as a JobEvent, JSON on one line, as of a moment.
-func (g *Graph) OpenLineage(at time.Time) string {
+func (g *Graph) OpenLineage(at time.Time) string { return g.lineage(at, "JobEvent", "", nil) }
+
+// RunEvent is the graph as a RunEvent: kind is START, RUNNING, COMPLETE, ABORT or FAIL, id a UUID, and why, if it is not nil, what went wrong.
+func (g *Graph) RunEvent(kind, id string, at time.Time, why error) string {
+	run := &lineageRun{RunID: id}
+	if why != nil {
+		message := facet("1-0-0", "ErrorMessageRunFacet")
+		message["message"], message["programmingLanguage"] = why.Error(), "GO"
+		run.Facets = lineageFacets{"errorMessage": message}
+	}
+	return g.lineage(at, "RunEvent", kind, run)
+}
+
+func (g *Graph) lineage(at time.Time, form, kind string, run *lineageRun) string {
 	job := facet("2-0-4", "JobTypeJobFacet")
 	job["processingType"], job["integration"], job["jobType"] = "STREAMING", "TOCSIN", "JOB"
-	e := lineageEvent{EventTime: at.UTC().Format(time.RFC3339Nano), Producer: lineageProducer, SchemaURL: lineageSpec + "2-0-2/OpenLineage.json#/$defs/JobEvent",
+	e := lineageEvent{EventTime: at.UTC().Format(time.RFC3339Nano), Producer: lineageProducer, SchemaURL: lineageSpec + "2-0-2/OpenLineage.json#/$defs/" + form, EventType: kind, Run: run,
 		Job: lineageDataset{lineageNamespace, g.Pipeline, lineageFacets{"jobType": job}}, Inputs: []lineageDataset{}, Outputs: []lineageDataset{}}
 	for _, s := range g.Streams {
 		e.Inputs = append(e.Inputs, lineageDataset{lineageNamespace, g.dataset(s.Name), g.symlinks(s)})

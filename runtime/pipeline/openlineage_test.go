@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -91,6 +92,24 @@ func TestOpenLineage(t *testing.T) {
 						}
 					}
 				}
+			}
+		}
+		for kind, why := range map[string]error{"START": nil, "FAIL": errors.New("the disk is \"full\"\n")} {
+			run, err := jsonschema.UnmarshalJSON(strings.NewReader(g.RunEvent(kind, "6ba7b810-9dad-41d1-80b4-00c04fd430c8", time.Unix(1_772_000_000, 0), why)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := run.(map[string]any)
+			if err := judge(r["schemaURL"].(string), run); err != nil || !strings.HasSuffix(r["schemaURL"].(string), "/RunEvent") || r["eventType"] != kind {
+				t.Errorf("%s: %v: %v", file, err, r)
+			}
+			facets, _ := r["run"].(map[string]any)["facets"].(map[string]any)
+			if m, _ := facets["errorMessage"].(map[string]any); (m != nil) != (why != nil) || why != nil && (m["message"] != why.Error() || m["programmingLanguage"] != "GO") {
+				t.Errorf("%s: %v", file, facets)
+			}
+			r["run"].(map[string]any)["runId"] = "no uuid"
+			if judge(r["schemaURL"].(string), run) == nil {
+				t.Error("a run without a UUID is none")
 			}
 		}
 		delete(event["job"].(map[string]any), "name")
