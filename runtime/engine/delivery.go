@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/seed-98920119/tocsin/runtime/event"
-	"github.com/seed-98920119/tocsin/runtime/state"
 )
 
 // Rows that Next gives at once, and how long rejected ones wait: doubling from backoffMin to backoffMax, or in a
@@ -31,15 +30,15 @@ type outbox struct {
 	id   uint32 // of the lane in the state
 	kept keptLane
 
-	stored      []state.Stored // committed rows that are not in memory, in order
-	storedBytes int64
-	from        uint64 // when the run began, rows below were delivered, and those of done
-	done        runs
-	newest      map[event.ID]int64 // of those that were on disk then, the last revision, if it is not the first
-	spills      bool               // it leaves rows on disk beyond memory bytes
-	memory      int                // bytes
-	most        int64              // bytes of all its rows, in memory or not, at which no more events are read
-	over        bool               // there are as many
+	disk
+	fence  uint64 // rows below may leave: the epoch that says so is on disk
+	from   uint64 // when the run began, rows below were delivered, and those of done
+	done   runs
+	newest map[event.ID]int64 // of those that may have left before, the last revision, if it is not the first
+	spills bool               // it leaves rows on disk beyond memory bytes
+	memory int                // bytes
+	most   int64              // bytes of all its rows, in memory or not, at which no more events are read
+	over   bool               // there are as many
 
 	credit    int                                 // batches that may be out; 0: any number
 	out       int                                 // batches that are
@@ -166,7 +165,7 @@ func (b *outbox) accept(rows []*Out) {
 
 // idle says whether nothing of it is to be sent or on its way.
 func (b *outbox) idle() bool {
-	return b.flying == 0 && len(b.rows) == 0 && len(b.again) == 0 && len(b.stored) == 0
+	return b.flying == 0 && len(b.rows) == 0 && len(b.again) == 0 && b.epochs == 0
 }
 
 // number gives rows that are new to it their numbers.

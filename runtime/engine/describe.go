@@ -108,15 +108,9 @@ func Describe(spec *Spec, store *state.Store) (out StateReport, err error) {
 		return out, err
 	}
 	out.Epoch, out.Running = got.Epoch, store.Running()
-	box := &waitingRows{store: store}
 	for i := range head.lanes {
-		err := box.each(&head.lanes[i], func(_ *Out, size int) error {
-			out.Waiting, out.WaitingBytes = out.Waiting+1, out.WaitingBytes+int64(size)
-			return nil
-		})
-		if err != nil {
-			return out, err
-		}
+		_, bytes := store.Waiting(head.lanes[i].id)
+		out.Waiting, out.WaitingBytes = out.Waiting+int(head.lanes[i].waits()), out.WaitingBytes+bytes
 	}
 	for _, s := range head.streams {
 		out.Streams = append(out.Streams, KeptStream{s.name, s.w})

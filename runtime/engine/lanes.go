@@ -130,6 +130,7 @@ type lanes struct {
 	asides []*Out     // under mu: error rows for other lanes than the one that rejected the row
 	untook int64      // rows that no lane took
 	cut    []keptLane // as the epoch that is being cut has them
+	behind bool       // a lane wants rows that are beyond its fence
 }
 
 // take gives rows of the next lane that has some for its output, or says how long to wait.
@@ -172,7 +173,7 @@ func (r *Runner) newBoxes() {
 	refusals := newRouter(r.spec) // called under mu, from anywhere
 	for i := range r.spec.Lanes {
 		l := &r.spec.Lanes[i]
-		b := &outbox{lane: i, name: l.Name, retries: l.Retries, pipeline: r.spec.Name, credit: l.Flying, spills: true, memory: laneBytes(len(r.spec.Lanes)), most: l.Waiting}
+		b := &outbox{lane: i, name: l.Name, retries: l.Retries, pipeline: r.spec.Name, credit: l.Flying, spills: true, memory: laneBytes(len(r.spec.Lanes)), most: l.Waiting, disk: disk{places: diskMax}}
 		if b.retries == 0 {
 			b.retries = r.opt.Retries
 		}
@@ -181,6 +182,9 @@ func (r *Runner) newBoxes() {
 		}
 		if r.opt.laneBytes > 0 {
 			b.memory = r.opt.laneBytes
+		}
+		if r.opt.laneEpochs > 0 {
+			b.places = r.opt.laneEpochs
 		}
 		b.aside = func(e *Out, open bool) (mine bool) {
 			to := refusals.takes(e)
@@ -246,6 +250,7 @@ func (r *Runner) deal(e *state.Epoch) (to [][]*Out) {
 		to[i] = newest(to[i])
 		b.number(to[i])
 		k := b.keep()
+		k.fence = b.ahead()
 		r.cut = append(r.cut, k)
 		e.Lane(b.id).Cursor = k.cursor
 	}
@@ -261,15 +266,66 @@ func (r *Runner) deal(e *state.Epoch) (to [][]*Out) {
 	return to
 }
 
+// disk is what a lane knows of its committed rows that are not in memory: where the first are, of all of them how many epochs gave them and
+// how long they are. What waits there takes no memory.
+type disk struct {
+	stored []state.Stored // in order; of the first epochs
+	places int            // how many of them, at most
+	epochs int64          // all
+	bytes  int64          // of all
+	last   uint64         // the number of the last of them
+}
+
+// diskMax is how many epochs of rows a lane knows by their places.
+const diskMax = 256
+
+// leave notes what an epoch gave that stays on disk.
+func (d *disk) leave(at state.Stored) {
+	if int64(len(d.stored)) == d.epochs && len(d.stored) < d.places {
+		d.stored = append(d.stored, at)
+	}
+	d.epochs, d.bytes, d.last = d.epochs+1, d.bytes+at.Bytes, at.Epoch()
+}
+
+// next forgets the first, which was read.
+func (d *disk) next() {
+	d.epochs, d.bytes = d.epochs-1, d.bytes-d.stored[0].Bytes
+	if d.stored = d.stored[1:]; len(d.stored) == 0 {
+		d.stored = nil
+	}
+}
+
+// Rows below the fence may leave before another epoch is on disk, others may not. So the next start knows which rows the run before may have sent without
+// an epoch that says so: it need not read all that waits to find of which rows a newer revision was sent. A fence is so many times further ahead than a
+// lane has in memory.
+const aheadTimes = 4
+
+// ahead is the fence that the epoch has which is being cut. Under mu.
+func (b *outbox) ahead() uint64 {
+	left, fence := aheadTimes*int64(b.memory), b.fence
+	for i, at := range b.stored {
+		if left -= at.Bytes; left < 0 && i > 0 {
+			return fence
+		}
+		fence = max(fence, at.End)
+	}
+	if int64(len(b.stored)) < b.epochs {
+		return fence
+	}
+	return b.next
+}
+
 // land gives the lanes the rows of an epoch that is on disk. One that has enough in memory leaves them there.
 func (r *Runner) land() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for i, b := range r.boxes {
 		rows := r.flight[i]
-		if b.spills && len(rows) > 0 && (len(b.stored) > 0 || b.size > b.memory) {
-			at := r.writes.Lane(b.id).At
-			b.stored, b.storedBytes = append(b.stored, at), b.storedBytes+at.Bytes
+		if b.spills {
+			b.fence = r.cut[i].fence
+		}
+		if b.spills && len(rows) > 0 && (b.epochs > 0 || b.size > b.memory || rows[len(rows)-1].Seq >= b.fence) {
+			b.leave(r.writes.Lane(b.id).At)
 			continue
 		}
 		b.add(rows)
@@ -279,19 +335,31 @@ func (r *Runner) land() {
 // refill reads rows of lanes that have room for them again.
 func (r *Runner) refill() error {
 	for _, b := range r.boxes {
-		for len(b.stored) > 0 && r.wants(b) {
+		for b.epochs > 0 && r.wants(b) {
+			if b.stored[0].End > b.fence {
+				r.behind = true
+				break
+			}
 			rows, err := r.stored(b, b.stored[0])
 			if err != nil {
 				return err
 			}
+			at := b.stored[0]
 			r.mu.Lock()
-			b.storedBytes -= b.stored[0].Bytes
-			if b.stored = b.stored[1:]; len(b.stored) == 0 {
-				b.stored, b.storedBytes = nil, 0
-			}
+			b.disk.next()
 			b.add(rows)
 			r.mu.Unlock()
 			signal(r.ready)
+			if len(b.stored) > 0 || b.epochs == 0 {
+				continue
+			}
+			more, err := r.store.Following(b.id, at, b.last, b.places)
+			if err != nil {
+				return err
+			}
+			r.mu.Lock()
+			b.stored = more
+			r.mu.Unlock()
 		}
 	}
 	return nil
@@ -304,7 +372,7 @@ func (r *Runner) wants(b *outbox) bool {
 }
 
 // stored reads what of an epoch's rows a lane has not delivered. Any of them may have been revised: what comes later is not known yet, but for
-// rows of runs before.
+// rows that a run before may have sent.
 func (r *Runner) stored(b *outbox, at state.Stored) (rows []*Out, err error) {
 	var old []*Out
 	err = r.store.Rows(b.id, at, func(seq uint64, row []byte) error {
@@ -331,8 +399,11 @@ func (r *Runner) stored(b *outbox, at state.Stored) (rows []*Out, err error) {
 		b.changed = true
 		r.mu.Unlock()
 	}
-	if err == nil && len(b.stored) == 1 {
-		b.done, b.newest = nil, nil
+	if at.End >= b.kept.fence {
+		b.newest = nil
+	}
+	if at.End >= b.kept.next {
+		b.done = nil
 	}
 	return rows, err
 }
@@ -343,7 +414,7 @@ func (r *Runner) full() bool {
 		return r.boxes[0].size+r.outSize > outMax
 	}
 	for _, b := range r.boxes {
-		if over := int64(b.size)+b.storedBytes > b.most; over != b.over {
+		if over := int64(b.size)+b.bytes > b.most; over != b.over {
 			if b.over = over; over {
 				r.opt.Warn("%d MiB of rows wait in lane %s: no more events are read until its output takes some", b.most>>20, b.name)
 			}
@@ -361,6 +432,7 @@ type keptLane struct {
 	id        uint32
 	next      uint64
 	cursor    uint64
+	fence     uint64 // rows from here on did not leave
 	beyond    runs
 	rejected  int64 // in all runs
 	refused   int64
@@ -374,7 +446,7 @@ func (k *keptLane) waits() int64 { return int64(k.next-k.cursor) - k.beyond.coun
 
 func (k *keptLane) append(dst []byte) []byte {
 	dst = event.AppendBytes(dst, []byte(k.name))
-	for _, n := range []uint64{uint64(k.id), k.next, k.cursor, uint64(len(k.beyond))} {
+	for _, n := range []uint64{uint64(k.id), k.next, k.cursor, k.next - k.fence, uint64(len(k.beyond))} {
 		dst = binary.AppendUvarint(dst, n)
 	}
 	for at, i := k.cursor, 0; i < len(k.beyond); at, i = k.beyond[i].till, i+1 {
@@ -387,8 +459,11 @@ func (k *keptLane) append(dst []byte) []byte {
 	return event.AppendBytes(dst, []byte(k.lastError))
 }
 
-func readLane(r *event.Reader) (k keptLane) {
+func readLane(r *event.Reader, fenced bool) (k keptLane) {
 	k.name, k.id, k.next, k.cursor = string(r.Bytes()), uint32(r.Uint()), r.Uint(), r.Uint()
+	if k.fence = k.next; fenced {
+		k.fence -= r.Uint()
+	}
 	at := k.cursor
 	for n := r.Uint(); n > 0 && !r.Bad; n-- {
 		x := run{from: at + r.Uint()}
@@ -398,7 +473,7 @@ func readLane(r *event.Reader) (k keptLane) {
 	}
 	k.rejected, k.refused, k.dropped, k.lastAt = int64(r.Uint()), int64(r.Uint()), int64(r.Uint()), int64(r.Uint())
 	k.lastError = string(r.Bytes())
-	r.Bad = r.Bad || k.cursor > k.next
+	r.Bad = r.Bad || k.cursor > k.next || k.fence > k.next
 	return k
 }
 
@@ -442,7 +517,7 @@ func (r *Runner) adoptLanes(head *header) error {
 
 // adopt makes an outbox go on where a lane of the state was.
 func (b *outbox) adopt(k keptLane) {
-	b.id, b.next, b.cursor, b.from = k.id, k.next, k.cursor, k.cursor
+	b.id, b.next, b.cursor, b.from, b.fence = k.id, k.next, k.cursor, k.cursor, k.fence
 	b.beyond, b.done = slices.Clone(k.beyond), k.beyond
 	b.kept = k
 }
@@ -462,10 +537,8 @@ func (r *Runner) resume(got state.Recovered, rows []*Out) error {
 	r.outs = r.routed(rows)
 	r.moved += len(rows)
 	for _, b := range r.boxes {
-		b.stored = r.store.Stored(b.id)
-		for _, at := range b.stored {
-			b.storedBytes += at.Bytes
-		}
+		b.stored, b.last = r.store.Stored(b.id, b.places), got.Epoch
+		b.epochs, b.bytes = r.store.Waiting(b.id)
 		r.stats.Resent += b.kept.waits()
 		if err := b.revisions(r.store); err != nil {
 			return err
@@ -475,22 +548,36 @@ func (r *Runner) resume(got state.Recovered, rows []*Out) error {
 }
 
 // revisions finds the newest revision of each row that waits on disk in more than the first. The run before may have sent it, without an epoch
-// that says so, and then none before may follow.
+// that says so, and then none before may follow. What is beyond the fence it has not sent.
 func (b *outbox) revisions(store *state.Store) error {
 	b.newest = map[event.ID]int64{}
-	for _, at := range b.stored {
-		err := store.Rows(b.id, at, func(seq uint64, row []byte) error {
-			id, revision, err := revisionOf(row)
-			if err == nil && revision > 0 && b.waiting(seq) {
-				b.newest[id] = max(b.newest[id], revision)
+	list, from := b.stored, b.from
+	for left := b.epochs; left > 0 && from < b.fence; left-- {
+		at := list[0]
+		if !b.done.all(from, at.End) {
+			if err := b.newestOf(store, at); err != nil {
+				return err
 			}
-			return err
-		})
-		if err != nil {
+		}
+		if list, from = list[1:], at.End; len(list) > 0 || left == 1 {
+			continue
+		}
+		var err error
+		if list, err = store.Following(b.id, at, b.last, b.places); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (b *outbox) newestOf(store *state.Store, at state.Stored) error {
+	return store.Rows(b.id, at, func(seq uint64, row []byte) error {
+		id, revision, err := revisionOf(row)
+		if err == nil && revision > 0 && seq < b.fence && b.waiting(seq) {
+			b.newest[id] = max(b.newest[id], revision)
+		}
+		return err
+	})
 }
 
 // waiting says whether a row that is on disk was not delivered when the run began.
@@ -535,6 +622,15 @@ func (x *runs) add(n uint64) {
 func (x runs) has(n uint64) bool {
 	i, there := slices.BinarySearchFunc(x, n, func(r run, n uint64) int { return cmp.Compare(r.from, n) })
 	return there || i > 0 && n < x[i-1].till
+}
+
+// all says whether all numbers from one up to another are there.
+func (x runs) all(from, till uint64) bool {
+	i, there := slices.BinarySearchFunc(x, from, func(r run, n uint64) int { return cmp.Compare(r.from, n) })
+	if !there {
+		i--
+	}
+	return from >= till || i >= 0 && x[i].till >= till
 }
 
 func (x runs) count() (n int64) {

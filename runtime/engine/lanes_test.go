@@ -166,7 +166,7 @@ func TestLanes(t *testing.T) {
 		dir := filepath.Join(t.TempDir(), "s")
 		for starts, over := 0, false; !over; starts++ {
 			memory := 1 + r.IntN(30_000)
-			run, store := startRunner(t, laneSpec(t, specOf(t), all), dir, Options{Shards: 1 + r.IntN(3), BlockRows: 1 + r.IntN(64), laneBytes: memory})
+			run, store := startRunner(t, laneSpec(t, specOf(t), all), dir, Options{Shards: 1 + r.IntN(3), BlockRows: 1 + r.IntN(64), laneBytes: memory, laneEpochs: 1 + r.IntN(4)})
 			go feed(rand.New(rand.NewPCG(r.Uint64(), 1)), run, files)
 			left := 1 + r.IntN(200)
 			if starts >= 4 {
@@ -193,6 +193,9 @@ func TestLanes(t *testing.T) {
 				for _, o := range rows {
 					if o.Lane != rows[0].Lane || o.Reason != "rejected" && !l.takes(o) {
 						t.Fatalf("seed %d: %q got %+v", seed, l.where.text, o)
+					}
+					if fence := run.boxes[o.Lane].fenceNow(run); o.Seq >= fence {
+						t.Fatalf("seed %d: row %d leaves, and no epoch on disk has a fence behind it but %d", seed, o.Seq, fence)
 					}
 				}
 				if !l.blocked {
@@ -233,6 +236,13 @@ func TestLanes(t *testing.T) {
 	if spilled == 0 || refused == 0 {
 		t.Errorf("%d epochs were left on disk, %d rows refused: the cases do not cover both", spilled, refused)
 	}
+}
+
+// fenceNow is the fence of the last epoch on disk.
+func (b *outbox) fenceNow(r *Runner) uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return b.fence
 }
 
 // storedNow is what of a lane is on disk alone.
@@ -276,7 +286,7 @@ func TestBlockedLane(t *testing.T) {
 	all := []*modelLane{{where: laneWheres[0], lane: Lane{Name: "dead", Flying: 2}, errors: map[string]bool{}, refusals: map[event.ID]string{}}, {where: laneWheres[0], lane: Lane{Name: "lively"}, errors: map[string]bool{}, refusals: map[event.ID]string{}}}
 	dir := filepath.Join(t.TempDir(), "s")
 	const memory = 20_000
-	run, store := startRunner(t, laneSpec(t, alertsSpec(t), all), dir, Options{Shards: 2, BlockRows: 16, laneBytes: memory})
+	run, store := startRunner(t, laneSpec(t, alertsSpec(t), all), dir, Options{Shards: 2, BlockRows: 16, laneBytes: memory, laneEpochs: 3})
 	go feed(r, run, files)
 	most, held := 0, 0
 	done := func() bool {
@@ -313,7 +323,7 @@ func TestBlockedLane(t *testing.T) {
 	}
 	run.kill()
 	store.Close()
-	run, store = startRunner(t, laneSpec(t, alertsSpec(t), all), dir, Options{laneBytes: memory})
+	run, store = startRunner(t, laneSpec(t, alertsSpec(t), all), dir, Options{laneBytes: memory, laneEpochs: 3})
 	go feed(r, run, files)
 	drain(t, run, func(t *testing.T, o *Out) { all[o.Lane].got.take(t, o) })
 	if err := run.Close(); err != nil {
@@ -341,7 +351,7 @@ func TestLanesThatChange(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		run, err := Start(spec, store, Options{Shards: 1, laneBytes: 4000})
+		run, err := Start(spec, store, Options{Shards: 1, laneBytes: 4000, laneEpochs: 1})
 		if err != nil {
 			store.Close()
 		}
@@ -422,42 +432,93 @@ func TestLanesThatChange(t *testing.T) {
 	store.Close()
 }
 
-// A run that ended without saying so may have sent a revision whose row waits on disk in an older one too, epochs before: that one does not
-// follow it.
-func TestRevisionsOnDisk(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "s")
+// laneOnDisk makes a state whose lane x has got a row in each of some epochs: of the ids, in the revisions. Rows below the fence may have left.
+func laneOnDisk(t *testing.T, dir string, fence int, ids []byte, revisions []int64) {
 	store, err := state.Open(state.Options{Dir: dir, Pipeline: "p"})
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer store.Close()
 	if _, err := store.Recover(state.Visitor{}); err != nil {
 		t.Fatal(err)
 	}
-	ids := []byte{1, 2, 3, 1, 2, 1}
-	revisions := []int64{0, 4, 0, 1, 5, 2}
 	for i, id := range ids {
-		o := Out{Kind: "row", Operator: "count", ID: event.ID{id}, Revision: revisions[i], Payload: []byte("{}")}
-		e := &state.Epoch{Header: (&header{nextLane: 2, lanes: []keptLane{{name: "x", id: 1, next: uint64(i) + 1}}}).append(nil)}
+		deep := byte(0)
+		if len(ids) > 256 { // of which no two are the same
+			deep = byte(i >> 8)
+		}
+		o := Out{Kind: "row", Operator: "count", ID: event.ID{id, deep}, Revision: revisions[i], Payload: []byte("{}")}
+		e := &state.Epoch{Header: (&header{nextLane: 2, lanes: []keptLane{{name: "x", id: 1, next: uint64(i) + 1, fence: uint64(min(i+1, fence))}}}).append(nil)}
 		e.Lane(1).Send(uint64(i), o.append(nil))
 		if err := store.Commit(e); err != nil {
 			t.Fatal(err)
 		}
 	}
-	store.Close()
-	for range 2 { // again, after all is delivered
-		var got []string
-		run, store := startRunner(t, laneSpec(t, runnerSpec(t), []*modelLane{{lane: Lane{Name: "x", Flying: 1}}}), dir, Options{laneBytes: 1})
-		run.End(true)
-		drain(t, run, func(_ *testing.T, o *Out) { got = append(got, fmt.Sprint(o.ID[0], ":", o.Revision)) })
-		if err := run.Close(); err != nil {
-			t.Fatal(err)
+}
+
+// A run that ended without saying so may have sent a revision whose row waits on disk in an older one too, epochs before: that one does not
+// follow it. It has not sent what is beyond the fence.
+func TestRevisionsOnDisk(t *testing.T) {
+	for fence, want := range map[int]string{6: "[3:0 2:5 1:2]", 5: "[3:0 1:1 2:5 1:2]", 4: "[2:4 3:0 1:1 2:5 1:2]", 3: "[1:0 2:4 3:0 1:1 2:5 1:2]"} {
+		dir := filepath.Join(t.TempDir(), "s")
+		laneOnDisk(t, dir, fence, []byte{1, 2, 3, 1, 2, 1}, []int64{0, 4, 0, 1, 5, 2})
+		for _, want := range []string{want, "[]"} { // again, after all is delivered
+			var got []string
+			run, store := startRunner(t, laneSpec(t, runnerSpec(t), []*modelLane{{lane: Lane{Name: "x", Flying: 1}}}), dir, Options{laneBytes: 1, laneEpochs: 2})
+			run.End(true)
+			drain(t, run, func(_ *testing.T, o *Out) { got = append(got, fmt.Sprint(o.ID[0], ":", o.Revision)) })
+			if err := run.Close(); err != nil {
+				t.Fatal(err)
+			}
+			store.Close()
+			if fmt.Sprint(got) != want {
+				t.Errorf("with the fence at %d: sent %v, want %s", fence, got, want)
+			}
 		}
-		store.Close()
-		if ids != nil && fmt.Sprint(got) != "[3:0 2:5 1:2]" || ids == nil && got != nil {
-			t.Errorf("sent %v", got)
-		}
-		ids = nil
 	}
+}
+
+// A start with a deep outbox reads what the run before may have sent, and no more, and knows few epochs by their places; then all of it arrives.
+func TestDeepLane(t *testing.T) {
+	const rows, fence = 3 * diskMax, 40
+	dir := filepath.Join(t.TempDir(), "s")
+	ids, revisions := make([]byte, rows), make([]int64, rows)
+	for i := range ids {
+		ids[i], revisions[i] = byte(i), 1
+	}
+	laneOnDisk(t, dir, fence, ids, revisions)
+	store, err := state.Open(state.Options{Dir: dir, Pipeline: "p"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	spec := laneSpec(t, runnerSpec(t), []*modelLane{{lane: Lane{Name: "x"}}})
+	r := &Runner{spec: spec, store: store, graph: NewGraph(spec, 1), opt: Options{Memory: MemoryDefault, Warn: func(string, ...any) {}}}
+	r.intake = newIntake(spec, r.graph, time.Now)
+	r.newBoxes()
+	if err := r.recover(); err != nil {
+		t.Fatal(err)
+	}
+	if b := r.boxes[0]; len(b.newest) != fence || b.epochs != rows || len(b.stored) != diskMax || b.bytes == 0 || b.waits() != rows || b.size != 0 {
+		t.Errorf("%d rows are known, %d epochs, %d of them by their places, %d bytes, %d rows wait, %d bytes in memory", len(b.newest), b.epochs, len(b.stored), b.bytes, b.waits(), b.size)
+	}
+	store.Close()
+	run, store := startRunner(t, spec, dir, Options{})
+	run.End(true)
+	got := 0
+	drain(t, run, func(_ *testing.T, o *Out) {
+		if int(o.Seq) != got {
+			t.Fatalf("row %d after %d", o.Seq, got)
+		}
+		if fence := run.boxes[0].fenceNow(run); o.Seq >= fence {
+			t.Fatalf("row %d leaves, and the last epoch on disk says so of those below %d", o.Seq, fence)
+		}
+		got++
+	})
+	if err := run.Close(); err != nil || got != rows {
+		t.Errorf("%v: %d rows, want %d", err, got, rows)
+	}
+	store.Close()
 }
 
 // A lane never gets the number of one that is gone, also when there was none in between.
@@ -563,13 +624,16 @@ func TestRuns(t *testing.T) {
 			b.mark(uint64(seq))
 			for set[uint64(seq)] = true; set[cursor]; cursor++ {
 			}
-			k := keptLane{name: "x", id: 3, next: uint64(n), cursor: b.cursor, beyond: b.beyond, lastError: "no", rejected: 4}
+			k := keptLane{name: "x", id: 3, next: uint64(n), cursor: b.cursor, fence: r.Uint64N(uint64(n) + 1), beyond: b.beyond, lastError: "no", rejected: 4}
 			rd := event.Reader{B: k.append(nil)}
-			again := readLane(&rd)
-			if !rd.Done() || again.cursor != cursor || !slices.Equal(again.beyond, b.beyond) || again.lastError != "no" || again.waits() != int64(n-len(set)) {
+			again := readLane(&rd, true)
+			if !rd.Done() || again.cursor != cursor || again.fence != k.fence || !slices.Equal(again.beyond, b.beyond) || again.lastError != "no" || again.waits() != int64(n-len(set)) {
 				t.Fatalf("seed %d: %+v became %+v", seed, k, again)
 			}
 			for i := range uint64(n) {
+				if from := r.Uint64N(uint64(n) + 1); from >= cursor && again.beyond.all(from, i) != all(set, from, i) {
+					t.Fatalf("seed %d: all from %d to %d of %v: %v", seed, from, i, again.beyond, again.beyond.all(from, i))
+				}
 				if i >= cursor && again.beyond.has(i) != set[i] {
 					t.Fatalf("seed %d: %d of %v, want %v", seed, i, again.beyond, set)
 				}
@@ -579,4 +643,13 @@ func TestRuns(t *testing.T) {
 			t.Fatalf("seed %d: %d %v", seed, b.cursor, b.beyond)
 		}
 	}
+}
+
+func all(set map[uint64]bool, from, till uint64) bool {
+	for ; from < till; from++ {
+		if !set[from] {
+			return false
+		}
+	}
+	return true
 }

@@ -268,10 +268,11 @@ func (r *Runner) note(name string, next int64) {
 	r.read[name] = next
 }
 
-// headerVersion is that of what an epoch keeps beside keys, headerLanes that of one with lanes.
+// headerVersion is that of what an epoch keeps beside keys, headerLanes that of one with lanes, of which the one before had no fences.
 const (
-	headerVersion = 3
-	headerLanes   = 4
+	headerVersion  = 3
+	headerUnfenced = 4
+	headerLanes    = 5
 )
 
 // header is what an epoch keeps beside keys: names, spaces, fingerprints, watermarks.
@@ -328,8 +329,8 @@ func readHeader(b []byte) (h header, err error) {
 	}
 	r := event.Reader{B: b}
 	v := r.Byte()
-	if v != headerVersion && v != headerLanes {
-		return h, fmt.Errorf("its header has version %d, this binary reads %d and %d", v, headerVersion, headerLanes)
+	if v < headerVersion || v > headerLanes {
+		return h, fmt.Errorf("its header has version %d, this binary reads %d to %d", v, headerVersion, headerLanes)
 	}
 	h.seed = [2]uint64{r.Uint64(), r.Uint64()}
 	h.next = uint32(r.Uint())
@@ -340,10 +341,10 @@ func readHeader(b []byte) (h header, err error) {
 			*list = append(*list, s)
 		}
 	}
-	if v == headerLanes {
+	if v > headerVersion {
 		h.nextLane = uint32(r.Uint())
 		for n := r.Uint(); n > 0 && !r.Bad; n-- {
-			h.lanes = append(h.lanes, readLane(&r))
+			h.lanes = append(h.lanes, readLane(&r, v > headerUnfenced))
 		}
 	}
 	if !r.Done() {

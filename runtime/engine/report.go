@@ -105,7 +105,7 @@ type LaneReport struct {
 
 // report is under mu.
 func (b *outbox) report() LaneReport {
-	l := LaneReport{Name: b.name, Rows: b.waits() - int64(b.flying), Bytes: int64(b.size) + b.storedBytes, Flying: int64(b.flying),
+	l := LaneReport{Name: b.name, Rows: b.waits() - int64(b.flying), Bytes: int64(b.size) + b.bytes, Flying: int64(b.flying),
 		Sent: b.sent, Alerts: b.alerts, Rejected: b.rejected, Refused: b.refused, LastError: b.lastError}
 	if b.lastAt > 0 {
 		l.LastAt = time.UnixMilli(b.lastAt)

@@ -24,7 +24,7 @@ type Options struct {
 	Now       func() time.Time
 	Committed func(at map[string]int64) // told how far partitions are read, by name, once an epoch that says so is on disk; must not wait
 
-	laneBytes int // tests: what a lane has in memory
+	laneBytes, laneEpochs int // tests: what a lane has in memory, and how many epochs on disk it knows by their places
 }
 
 // How often epochs are written: as soon as results wait, but at most every soon; otherwise every often. Results beyond
@@ -354,6 +354,7 @@ func (r *Runner) commitDue(drew, now bool) error {
 	switch {
 	case r.moved > 0 && (len(r.outs) > 0 && age >= soon || len(r.intake.await) > 0 && !drew || age >= often || r.outSize > epochMax || r.moved > movedMax):
 	case (r.moved > 0 || r.dirty()) && (now && !drew || age >= often):
+	case r.behind && (!drew || age >= soon):
 	default:
 		return nil
 	}
@@ -370,7 +371,7 @@ func (r *Runner) begin() error {
 	if err := r.save(e, f); err != nil {
 		return err
 	}
-	r.outs, r.outSize, r.moved = nil, 0, 0
+	r.outs, r.outSize, r.moved, r.behind = nil, 0, 0, false
 	r.after, r.intake.await = r.intake.await, nil
 	r.writing, r.last = true, r.opt.Now()
 	go func() {
@@ -410,7 +411,7 @@ func (r *Runner) wrote(err error) error {
 // wait sleeps until something happens, or an epoch is due.
 func (r *Runner) wait() error {
 	due := often
-	if len(r.outs) > 0 {
+	if len(r.outs) > 0 || r.behind {
 		due = soon
 	}
 	t := time.NewTimer(min(max(due-r.opt.Now().Sub(r.last), time.Millisecond), r.intake.due()))

@@ -60,22 +60,35 @@ func (k *waitingRows) each(l *keptLane, give func(o *Out, size int) error) error
 		}
 		return nil
 	}
-	for _, at := range k.store.Stored(l.id) {
-		err := k.store.Rows(l.id, at, func(seq uint64, row []byte) error {
-			if seq < l.cursor || l.beyond.has(seq) {
-				return nil
-			}
-			o, err := readOut(seq, row)
-			if err != nil {
-				return err
-			}
-			return give(o, len(row))
-		})
-		if err != nil {
+	list := k.store.Stored(l.id, diskMax)
+	for left, _ := k.store.Waiting(l.id); left > 0; left-- {
+		at := list[0]
+		if err := k.rows(l, at, give); err != nil {
+			return err
+		}
+		if list = list[1:]; len(list) > 0 || left == 1 {
+			continue
+		}
+		var err error
+		if list, err = k.store.Following(l.id, at, k.got.Epoch, diskMax); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// rows gives those of an epoch that wait.
+func (k *waitingRows) rows(l *keptLane, at state.Stored, give func(o *Out, size int) error) error {
+	return k.store.Rows(l.id, at, func(seq uint64, row []byte) error {
+		if seq < l.cursor || l.beyond.has(seq) {
+			return nil
+		}
+		o, err := readOut(seq, row)
+		if err != nil {
+			return err
+		}
+		return give(o, len(row))
+	})
 }
 
 // lanes are the state's lanes; nil is the one of a pipeline without, if something waits in it or there is no other.

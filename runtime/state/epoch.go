@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"maps"
 	"slices"
 
 	"github.com/dgraph-io/badger/v4"
@@ -79,6 +80,8 @@ type record struct {
 	cursor          uint64
 	beyond          []uint64
 	header          []byte
+	laned           bool // it says something of lanes
+	lanes           []laneRecord
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -110,10 +113,14 @@ func (s *Store) commit(e *Epoch) error {
 	for _, l := range e.lanes {
 		w.lane(id, l)
 	}
+	gone, err := s.settle(e, &r)
+	if err != nil {
+		return fmt.Errorf("state %s: %w", s.opt.Dir, err)
+	}
 	w.set(pageKey('e', id, -1), r.append(nil))
 	s.drained(e.Cursor, w.del)
-	for _, l := range e.lanes {
-		s.delivered(l, w.del)
+	for _, key := range gone {
+		w.del(key)
 	}
 	if err := w.done(); err != nil {
 		return fmt.Errorf("state %s: commit of epoch %d: %w", s.opt.Dir, id.epoch, err)
@@ -123,12 +130,27 @@ func (s *Store) commit(e *Epoch) error {
 		s.pending = append(s.pending, outbox{id, r.rowPages, r.last})
 	}
 	s.stale = append(s.stale, staleEpoch{id, r.pages})
+	return nil
+}
+
+// settle brings the shelves of the lanes to where they are after the epoch, and has its record say so. It returns the keys of pages that go.
+func (s *Store) settle(e *Epoch, r *record) (gone [][]byte, err error) {
 	for _, l := range e.lanes {
-		if l.n > 0 {
-			s.lanes[l.ID] = append(s.lanes[l.ID], l.At)
+		keys, err := s.delivered(l)
+		if err != nil {
+			return nil, err
+		}
+		if gone = append(gone, keys...); l.n > 0 {
+			s.shelf(l.ID).put(l.At, s.places)
 		}
 	}
-	return nil
+	r.laned = len(s.lanes) > 0
+	for _, id := range slices.Sorted(maps.Keys(s.lanes)) {
+		if x := s.lanes[id]; x.epochs > 0 {
+			r.lanes = append(r.lanes, laneRecord{id, x.first[0].epochKey, x.epochs, x.bytes})
+		}
+	}
+	return gone, nil
 }
 
 // drained deletes the outbox pages of epochs whose rows are all acknowledged.
@@ -240,6 +262,14 @@ func (r *record) append(dst []byte) []byte {
 		dst = binary.AppendUvarint(dst, n)
 	}
 	dst = event.AppendBytes(dst, r.header)
+	if r.laned {
+		dst = binary.AppendUvarint(dst, uint64(len(r.lanes)))
+	}
+	for _, l := range r.lanes {
+		for _, n := range []uint64{uint64(l.id), l.first.epoch, l.first.run, uint64(l.epochs), uint64(l.bytes)} {
+			dst = binary.AppendUvarint(dst, n)
+		}
+	}
 	return binary.BigEndian.AppendUint32(dst, checksum(dst))
 }
 
@@ -257,6 +287,11 @@ func readRecord(b []byte) (r record, err error) {
 		r.beyond = append(r.beyond, d.Uint())
 	}
 	r.header = slices.Clone(d.Bytes())
+	if r.laned = len(d.B) > 0; r.laned {
+		for n := d.Uint(); n > 0 && !d.Bad; n-- {
+			r.lanes = append(r.lanes, laneRecord{uint32(d.Uint()), epochKey{d.Uint(), d.Uint()}, int64(d.Uint()), int64(d.Uint())})
+		}
+	}
 	if d.Bad || len(d.B) > 0 {
 		return r, errors.New("an epoch's record is damaged")
 	}

@@ -74,7 +74,11 @@ func (s *Store) Recover(v Visitor) (Recovered, error) {
 		if err := s.orphans(txn, recs, &w); err != nil {
 			return err
 		}
-		return s.stored(txn, recs, &w)
+		last := &record{}
+		if len(recs) > 0 {
+			last = &recs[len(recs)-1].record
+		}
+		return s.shelves(txn, last, &w)
 	})
 	if err == nil {
 		err = w.done()

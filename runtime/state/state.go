@@ -71,10 +71,11 @@ type Store struct {
 	epoch   uint64 // the last one written
 	through uint64 // the log is not needed up to here
 	pending []outbox
-	lanes   map[uint32][]Stored // what is on disk of each lane, in order
-	stale   []staleEpoch        // whose records are on disk
-	long    map[pieces]version  // pages that have pieces
-	packed  []byte              // scratch
+	lanes   map[uint32]*shelf  // what is on disk of each lane
+	places  int                // epochs that a shelf knows by their places
+	stale   []staleEpoch       // whose records are on disk
+	long    map[pieces]version // pages that have pieces
+	packed  []byte             // scratch
 	failed  error
 	hook    func() error // tests: called before each transaction
 	log     watch
@@ -126,7 +127,7 @@ func Open(opt Options) (*Store, error) {
 }
 
 func newStore(opt Options) *Store {
-	return &Store{opt: opt, long: map[pieces]version{}, lanes: map[uint32][]Stored{}, log: watch{broken: make(chan struct{})}, stop: make(chan struct{})}
+	return &Store{opt: opt, long: map[pieces]version{}, lanes: map[uint32]*shelf{}, places: shelfMax, log: watch{broken: make(chan struct{})}, stop: make(chan struct{})}
 }
 
 func (s *Store) open() error {
