@@ -50,7 +50,18 @@ func (l *Lane) Send(seq uint64, row []byte) {
 	l.last, l.n, l.bytes = seq, l.n+1, l.bytes+len(row)
 }
 
-func (l *Lane) reset() { *l = Lane{ID: l.ID, rows: l.rows[:0], packed: l.packed} }
+func (l *Lane) reset() { *l = Lane{ID: l.ID, rows: spared(l.rows), packed: spared(l.packed)} }
+
+// spareMax is how much of a buffer is kept for the next epoch, in bytes. There are four a lane, and one epoch of many rows would make all of them large
+// for good.
+const spareMax = 1 << 20
+
+func spared(b []byte) []byte {
+	if cap(b) > spareMax {
+		return nil
+	}
+	return b[:0]
+}
 
 // laneHead is what stands before a lane's first page: the number of pages, and the CRC-32C of all of them.
 const laneHead = 8
