@@ -16,7 +16,7 @@ var layers = []struct {
 	why  string
 }{
 	{"/runtime/cli", []string{"/runtime/pipeline", "/runtime/draft", "/runtime/engine", "/runtime/event"}, "commands put Benthos and our components together; they decide nothing about events"},
-	{"/runtime/pipeline", []string{"/runtime/engine", "/runtime/kafka", "/runtime/elastic", "/runtime/bigquery", "/runtime/credential", "/runtime/wasm", "/abi", "/runtime/operator", "/runtime/state", "/runtime/table", "/runtime/match", "/runtime/alert", "/runtime/event"}, "Benthos components and YAML; the one place that knows both Benthos and the engine"},
+	{"/runtime/pipeline", []string{"/runtime/engine", "/runtime/kafka", "/runtime/elastic", "/runtime/bigquery", "/runtime/credential", "/runtime/retry", "/runtime/wasm", "/abi", "/runtime/operator", "/runtime/state", "/runtime/table", "/runtime/match", "/runtime/alert", "/runtime/event"}, "Benthos components and YAML; the one place that knows both Benthos and the engine"},
 	{"/runtime/draft", []string{"/runtime/event"}, "reads logs and writes text; whether that is a pipeline the linter says"},
 	{"/runtime/pipeline/mailbox", nil, "a server for tests; what it is must not come from what it tests"},
 	{"/runtime/engine", []string{"/runtime/operator", "/runtime/state", "/runtime/wasm", "/abi", "/runtime/table", "/runtime/match", "/runtime/alert", "/runtime/event"}, "must run without Benthos, so that it can be tested and embedded without it"},
@@ -25,9 +25,10 @@ var layers = []struct {
 	{"/runtime/wasm", []string{"/runtime/event", "/abi"}, "the sandbox: rows in, hits out; it knows neither graphs nor storage"},
 	{"/runtime/kafka", []string{"/runtime/event", "/runtime/credential"}, "records in and out as blocks and rows; what they mean, and where positions are kept, others know"},
 	{"/runtime/credential", nil, "where secrets are; nobody's business but of those who connect"},
-	{"/runtime/elastic", nil, "documents in, what became of them out; what they mean others know"},
+	{"/runtime/retry", nil, "pauses, for whoever asks a server"},
+	{"/runtime/elastic", []string{"/runtime/retry"}, "documents in, what became of them out; what they mean others know"},
 	{"/runtime/elastic/double", nil, "a server for tests; what it is must not come from what it tests"},
-	{"/runtime/bigquery", []string{"/runtime/event"}, "rows in, what became of them out; what they mean, and of which pipeline they are, others know"},
+	{"/runtime/bigquery", []string{"/runtime/event", "/runtime/retry"}, "rows in, what became of them out; what they mean, and of which pipeline they are, others know"},
 	{"/runtime/bigquery/double", nil, "a server for tests; what it is must not come from what it tests"},
 	{"/runtime/table", []string{"/runtime/match", "/runtime/event"}, "what files know: it reads addresses as conditions do, and knows nothing of operators"},
 	{"/runtime/alert", []string{"/runtime/event"}, "a form, used by every kind of rule"},

@@ -9,7 +9,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"slices"
@@ -20,6 +19,8 @@ import (
 	"google.golang.org/grpc"
 
 	"cloud.google.com/go/bigquery/storage/apiv1/storagepb"
+
+	"github.com/seed-98920119/tocsin/runtime/retry"
 )
 
 // Method is how rows are written.
@@ -96,18 +97,17 @@ type Client struct {
 	conn  *grpc.ClientConn
 	write storagepb.BigQueryWriteClient
 	store *store
-	pause [2]time.Duration // between two tries: the first, and the longest
+	pause retry.Pauses
+	busy  retry.Seldom // of BigQuery being busy
 
 	mu     sync.Mutex
 	tables map[Destination]*table
-	warned time.Time
 }
 
-// Waits: between tries, doubling; how long nothing is said of BigQuery being busy.
+// Waits between tries.
 const (
 	pauseMin = 100 * time.Millisecond
 	pauseMax = 10 * time.Second
-	quietFor = 30 * time.Second
 )
 
 // tablesMax is how many tables a client keeps at a time; the one that was longest unused is forgotten.
@@ -117,7 +117,7 @@ const tablesMax = 1000
 func NewClient(conf Config) (*Client, error) {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.MaxIdleConnsPerHost = 64
-	c := &Client{conf: conf, pause: [2]time.Duration{pauseMin, pauseMax}, tables: map[Destination]*table{}, http: &http.Client{Transport: transport,
+	c := &Client{conf: conf, pause: retry.Pauses{Least: pauseMin, Most: pauseMax}, busy: retry.Seldom{To: conf.Warn}, tables: map[Destination]*table{}, http: &http.Client{Transport: transport,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
 	var err error
 	if conf.Method != Exact {
@@ -199,14 +199,13 @@ func (c *Client) Write(ctx context.Context, to Destination, rows []Row) []Fate {
 			left = append(left, i)
 		}
 	}
-	for pause := c.pause[0]; len(left) > 0; pause = min(2*pause, c.pause[1]) {
+	for tries := c.pause.Until(w.until); len(left) > 0; tries.Wait(ctx) {
 		w.round(left)
 		left = slices.DeleteFunc(left, func(i int) bool { return w.fates[i].Verdict != Busy })
-		if len(left) == 0 || time.Now().Add(pause).After(w.until) || ctx.Err() != nil {
-			return w.fates
+		if len(left) == 0 || !tries.More(ctx) {
+			break
 		}
-		c.warn("%d of %d rows to %s wait: %s", len(left), len(rows), to, w.fates[left[0]].Why)
-		wait(ctx, pause/2+rand.N(pause/2+1))
+		c.busy.Warn("%d of %d rows to %s wait: %s", len(left), len(rows), to, w.fates[left[0]].Why)
 	}
 	return w.fates
 }
@@ -229,26 +228,6 @@ type writing struct {
 	rows  []Row
 	fates []Fate
 	until time.Time
-}
-
-func wait(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	}
-}
-
-// warn says something of BigQuery being busy, now and then.
-func (c *Client) warn(format string, args ...any) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.conf.Warn == nil || time.Since(c.warned) < quietFor {
-		return
-	}
-	c.warned = time.Now()
-	c.conf.Warn(format, args...)
 }
 
 // table is what is known of a table.

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/seed-98920119/tocsin/runtime/bigquery/double"
+	"github.com/seed-98920119/tocsin/runtime/retry"
 )
 
 var own = []Column{{"result_id", "STRING", "REQUIRED"}, {"revision", "INTEGER", "REQUIRED"}, {"event_time", "TIMESTAMP", ""}}
@@ -52,7 +53,7 @@ func client(t *testing.T, s *double.Server, m Method, change func(c *Config)) *C
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.pause = [2]time.Duration{time.Millisecond, 5 * time.Millisecond}
+	c.pause = retry.Pauses{Least: time.Millisecond, Most: 5 * time.Millisecond}
 	t.Cleanup(c.Close)
 	return c
 }

@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net/http"
-	"time"
 
 	"cloud.google.com/go/bigquery/storage/apiv1/storagepb"
 	"google.golang.org/grpc/codes"
@@ -65,7 +63,7 @@ func (w *writing) stream(s *schema, p part) (left part, o outcome, open bool) {
 			p = w.without(p, o)
 		case (o.effect == gone || o.effect == beyond) && ended < streamsMost: // ready finds out about the old one
 			ended++
-			w.warn("%s: a new stream, because of the old one: %s", key, o.why)
+			w.busy.Warn("%s: a new stream, because of the old one: %s", key, o.why)
 		default:
 			return p, o, true
 		}
@@ -87,18 +85,17 @@ func (w *writing) settle(key string, o outcome) error {
 // offset counts.
 func (w *writing) repeat(s *schema, p part, at position) (o outcome) {
 	blind := false
-	for pause := w.pause[0]; ; pause = min(2*pause, w.pause[1]) {
+	for tries := w.pause.Until(w.until); ; tries.Wait(w.ctx) {
 		o = w.ask(s, p, at.stream, at.next)
 		settled := o.effect == taken || o.effect == present || o.effect == beyond || o.effect == gone
 		if settled || !blind && o.effect != unclear {
 			return o
 		}
 		blind, o.effect = true, unclear
-		if time.Now().Add(pause).After(w.until) || w.ctx.Err() != nil {
+		if !tries.More(w.ctx) {
 			return o
 		}
-		w.warn("%d rows to %s wait: %s", len(p.rows), w.t.to, o.why)
-		wait(w.ctx, pause/2+rand.N(pause/2+1))
+		w.busy.Warn("%d rows to %s wait: %s", len(p.rows), w.t.to, o.why)
 	}
 }
 

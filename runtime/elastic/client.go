@@ -22,6 +22,8 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/gzip"
+
+	"github.com/seed-98920119/tocsin/runtime/retry"
 )
 
 // Config says how to reach a cluster and how hard to try.
@@ -43,10 +45,8 @@ type Client struct {
 	turn  atomic.Uint32
 	hosts []host
 	zips  sync.Pool
-	pause [2]time.Duration // between two tries: the first, and the longest
-
-	mu     sync.Mutex
-	warned time.Time
+	pause retry.Pauses
+	busy  retry.Seldom // of a cluster that is busy
 }
 
 // host is a node with when it last gave no answer, in unix ms.
@@ -55,12 +55,11 @@ type host struct {
 	dead atomic.Int64
 }
 
-// Waits: between tries, doubling; how long a host without answer is passed over; how long nothing is said of a cluster that is busy.
+// Waits: between tries; how long a host without answer is passed over.
 const (
 	pauseMin = 100 * time.Millisecond
 	pauseMax = 10 * time.Second
 	deadFor  = 5 * time.Second
-	quietFor = 30 * time.Second
 )
 
 // answerMax is the longest answer that is read, in bytes.
@@ -72,7 +71,7 @@ func NewClient(conf Config) *Client {
 	transport.TLSClientConfig = conf.TLS
 	transport.ForceAttemptHTTP2 = true
 	transport.MaxIdleConnsPerHost = 64
-	c := &Client{conf: conf, pause: [2]time.Duration{pauseMin, pauseMax}, hosts: make([]host, len(conf.Hosts)), http: &http.Client{Transport: transport,
+	c := &Client{conf: conf, pause: retry.Pauses{Least: pauseMin, Most: pauseMax}, busy: retry.Seldom{To: conf.Warn}, hosts: make([]host, len(conf.Hosts)), http: &http.Client{Transport: transport,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
 	for i, u := range conf.Hosts {
 		c.hosts[i].url = u

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"math/rand/v2"
 	"net/http"
 	"slices"
 	"strconv"
@@ -45,36 +44,16 @@ func (c *Client) Write(ctx context.Context, docs []Doc) []Fate {
 	for i := range left {
 		left[i] = i
 	}
-	until := time.Now().Add(c.conf.Patience)
-	for pause := c.pause[0]; ; pause = min(2*pause, c.pause[1]) {
+	tries := c.pause.Until(time.Now().Add(c.conf.Patience))
+	for {
 		c.round(ctx, docs, left, fates)
 		left = slices.DeleteFunc(left, func(i int) bool { return fates[i].Verdict != Busy })
-		if len(left) == 0 || time.Now().Add(pause).After(until) || ctx.Err() != nil {
+		if len(left) == 0 || !tries.More(ctx) {
 			return fates
 		}
-		c.warn("%d of %d documents wait: %s", len(left), len(docs), fates[left[0]].Why)
-		wait(ctx, pause/2+rand.N(pause/2+1))
+		c.busy.Warn("%d of %d documents wait: %s", len(left), len(docs), fates[left[0]].Why)
+		tries.Wait(ctx)
 	}
-}
-
-func wait(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	}
-}
-
-// warn says something of a cluster that is busy, now and then.
-func (c *Client) warn(format string, args ...any) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.conf.Warn == nil || time.Since(c.warned) < quietFor {
-		return
-	}
-	c.warned = time.Now()
-	c.conf.Warn(format, args...)
 }
 
 // round tries each document that is left once.

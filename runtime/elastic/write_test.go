@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/seed-98920119/tocsin/runtime/elastic/double"
+	"github.com/seed-98920119/tocsin/runtime/retry"
 )
 
 // client is a client of some servers that does not wait long.
@@ -30,7 +31,7 @@ func client(t *testing.T, change func(c *Config), urls ...string) *Client {
 		change(&conf)
 	}
 	c := NewClient(conf)
-	c.pause = [2]time.Duration{time.Millisecond, 5 * time.Millisecond}
+	c.pause = retry.Pauses{Least: time.Millisecond, Most: 5 * time.Millisecond}
 	t.Cleanup(c.Close)
 	return c
 }

@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
@@ -15,6 +14,8 @@ import (
 	"time"
 
 	"github.com/redpanda-data/benthos/v4/public/service"
+
+	"github.com/seed-98920119/tocsin/runtime/retry"
 )
 
 // actor acts for each row, once as far as anybody can know: what webhook and smtp have in common.
@@ -58,6 +59,8 @@ func (o *actor) Connect(context.Context) error {
 	o.fresh = false
 	return nil
 }
+
+func (o *actor) pace() (service.BatchPolicy, int) { return service.BatchPolicy{}, 1 }
 
 // WriteBatch acts on each row of the batch and says of each that failed what is the matter.
 func (o *actor) WriteBatch(ctx context.Context, batch service.MessageBatch) error {
@@ -179,9 +182,9 @@ const (
 // tries acts until there is an answer that settles the matter.
 func (o *actor) tries(ctx context.Context, a *action) fate {
 	until := time.Now().Add(o.do.retryFor)
-	for pause := o.pause; ; pause = min(2*pause, pauseOfActions) {
+	for tries := (retry.Pauses{Least: o.pause, Most: pauseOfActions}).Until(until); ; tries.Wait(ctx) {
 		if quiet := time.UnixMilli(o.quiet.Load()); time.Now().Before(quiet) {
-			if wait(ctx, min(time.Until(quiet), time.Until(until))); time.Now().Before(quiet) {
+			if retry.Wait(ctx, min(time.Until(quiet), time.Until(until))); time.Now().Before(quiet) {
 				return fate{busy, "the receiver wants to be left alone until " + quiet.UTC().Format(time.RFC3339)}
 			}
 		}
@@ -189,11 +192,9 @@ func (o *actor) tries(ctx context.Context, a *action) fate {
 		if after > 0 {
 			o.quiet.Store(time.Now().Add(min(after, retryAfterMost)).UnixMilli())
 		}
-		d := pause/2 + rand.N(pause/2+1)
-		if f.verdict == delivered || f.verdict == refused || !passes || time.Now().Add(d).After(until) || ctx.Err() != nil {
+		if f.verdict == delivered || f.verdict == refused || !passes || !tries.More(ctx) {
 			return f
 		}
-		wait(ctx, d)
 	}
 }
 
@@ -217,15 +218,6 @@ func (o *actor) once(ctx context.Context, a *action) (passes bool, after time.Du
 		o.log.Warnf("%s: journal: %v", o.name, err)
 	}
 	return r.passes(), r.after(), f
-}
-
-func wait(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	}
 }
 
 // reply is what a receiver said, or why it said nothing.

@@ -108,7 +108,7 @@ func Handler(runs ...*Monitor) http.Handler {
 	mux.HandleFunc("GET /stats", func(w http.ResponseWriter, r *http.Request) { stats(w, r, runs) })
 	mux.HandleFunc("GET /ready", func(w http.ResponseWriter, _ *http.Request) { answer(w, each(runs, (*Monitor).ready)) })
 	mux.HandleFunc("GET /live", func(w http.ResponseWriter, _ *http.Request) { answer(w, each(runs, (*Monitor).live)) })
-	mux.HandleFunc("POST /outbox/retry", func(w http.ResponseWriter, r *http.Request) { retry(w, r, runs) })
+	mux.HandleFunc("POST /outbox/retry", func(w http.ResponseWriter, r *http.Request) { sendAgain(w, r, runs) })
 	return mux
 }
 

@@ -114,8 +114,8 @@ func RetryRows(ctx context.Context, c *Config, address, lane string) (rows int, 
 	return said.Rows, err
 }
 
-// retry answers POST /outbox/retry: rejected rows of a lane of a pipeline, or of all its lanes, are sent again now.
-func retry(w http.ResponseWriter, req *http.Request, runs []*Monitor) {
+// sendAgain answers POST /outbox/retry: rejected rows of a lane of a pipeline, or of all its lanes, are sent again now.
+func sendAgain(w http.ResponseWriter, req *http.Request, runs []*Monitor) {
 	name := req.URL.Query().Get("pipeline")
 	i := slices.IndexFunc(runs, func(m *Monitor) bool { return m.name == name })
 	if i < 0 {
