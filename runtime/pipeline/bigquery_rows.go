@@ -126,19 +126,7 @@ output:
 			"    endpoint: http://localhost:9050\n    grpc_endpoint: localhost:9060\n")
 }
 
-func init() {
-	err := service.RegisterBatchOutput("bigquery_rows", bigqueryRowsSpec(),
-		func(conf *service.ParsedConfig, res *service.Resources) (service.BatchOutput, service.BatchPolicy, int, error) {
-			out, err := newBigqueryRows(conf, res)
-			if err != nil {
-				return nil, service.BatchPolicy{}, 0, err
-			}
-			return out, out.conf.batching, out.conf.inFlight, nil
-		})
-	if err != nil {
-		panic(err)
-	}
-}
+func init() { registerRows("bigquery_rows", bigqueryRowsSpec(), newBigqueryRows) }
 
 // bigqueryRows is the output.
 type bigqueryRows struct {
@@ -325,6 +313,8 @@ func (o *bigqueryRows) shape(msg *service.Message) *bigquery.Shape {
 	}
 	return nil
 }
+
+func (o *bigqueryRows) pace() (service.BatchPolicy, int) { return o.conf.batching, o.conf.inFlight }
 
 // Close gives up the connections and the file.
 func (o *bigqueryRows) Close(context.Context) error {

@@ -208,8 +208,31 @@ func (c *checker) asked(n *yaml.Node, names []string) {
 	}
 }
 
-// rowOutputs are outputs of ours that take rows and no blocks of them.
-var rowOutputs = []string{"elasticsearch_bulk", "kafka_rows", "console", "webhook"}
+// rowProcessors are processors of ours that look at rows one by one, and see none in a block.
+var rowProcessors = []string{"ocsf", "ecs", "detect", "parse"}
+
+// blocksTo finds processors between a lane that has blocks of rows and its output that would not work on them.
+func (c *checker) blocksTo(lane string, out *yaml.Node) {
+	to := ""
+	for i := 0; out.Kind == yaml.MappingNode && i+1 < len(out.Content); i += 2 {
+		if name := out.Content[i].Value; slices.Contains(rowOutputs, name) {
+			to = name
+		}
+	}
+	list := peek(out, "processors")
+	for i := 0; list != nil && i < len(list.Content); i++ {
+		p := resolve(list.Content[i])
+		if p.Kind != yaml.MappingNode || len(p.Content) == 0 {
+			continue
+		}
+		switch name := p.Content[0].Value; {
+		case to != "":
+			c.at(p.Content[0], "lane %s has blocks of rows (block: true), which %s takes apart itself: a processor before it cannot change them; leave block out, or the processor", lane, to)
+		case slices.Contains(rowProcessors, name):
+			c.at(p.Content[0], "%s works on rows one by one, and lane %s has blocks of them (block: true); leave block out, or the processor", name, lane)
+		}
+	}
+}
 
 // outputsOf compares the output `lanes` with the lanes that there are.
 func (c *checker) outputsOf(key, n *yaml.Node, names []string, blocks map[string]bool) {
@@ -224,10 +247,8 @@ func (c *checker) outputsOf(key, n *yaml.Node, names []string, blocks map[string
 		if !slices.Contains(names, k.Value) {
 			c.at(k, "there is no lane %q%s", k.Value, suggest(k.Value, names))
 		}
-		for j := 0; blocks[k.Value] && v.Kind == yaml.MappingNode && j+1 < len(v.Content); j += 2 {
-			if name := v.Content[j].Value; slices.Contains(rowOutputs, name) {
-				c.at(v.Content[j], "%s takes rows, and lane %s has blocks of them (block: true); leave block out, or write them with file_rows or an output for bytes", name, k.Value)
-			}
+		if blocks[k.Value] {
+			c.blocksTo(k.Value, v)
 		}
 	}
 	missing := slices.DeleteFunc(slices.Clone(names), func(name string) bool { return slices.Contains(there, name) })

@@ -56,16 +56,7 @@ output:
 		Example("Alerts alone", "", "output:\n  console: {}\n")
 }
 
-func init() {
-	err := service.RegisterBatchOutput("console", consoleSpec(),
-		func(conf *service.ParsedConfig, _ *service.Resources) (service.BatchOutput, service.BatchPolicy, int, error) {
-			out, err := newConsole(conf)
-			return out, service.BatchPolicy{}, 1, err
-		})
-	if err != nil {
-		panic(err)
-	}
-}
+func init() { registerRows("console", consoleSpec(), newConsole) }
 
 // console is the output.
 type console struct {
@@ -74,7 +65,7 @@ type console struct {
 	lines bytes.Buffer
 }
 
-func newConsole(conf *service.ParsedConfig) (*console, error) {
+func newConsole(conf *service.ParsedConfig, _ *service.Resources) (*console, error) {
 	out := &console{}
 	color, err := conf.FieldString("color")
 	if err != nil {
@@ -103,6 +94,8 @@ func isTerminal(w io.Writer) bool {
 
 // Connect does nothing.
 func (o *console) Connect(context.Context) error { return nil }
+
+func (o *console) pace() (service.BatchPolicy, int) { return service.BatchPolicy{}, 1 }
 
 // Close does nothing.
 func (o *console) Close(context.Context) error { return nil }

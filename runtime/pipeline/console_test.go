@@ -19,7 +19,7 @@ func printed(t *testing.T, conf, kind, payload string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, err := newConsole(parsed)
+	out, err := newConsole(parsed, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +70,7 @@ func TestConsoleRevision(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o, err := newConsole(parsed)
+	o, err := newConsole(parsed, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -92,19 +92,7 @@ output:
 			"    index: logs-tocsin.${! @kind }-default\n    data_stream: true\n    metadata: true\n    auth: { api_key_env: ELASTIC_API_KEY }\n    tls: { ca_file: /etc/tocsin/ca.pem }\n")
 }
 
-func init() {
-	err := service.RegisterBatchOutput("elasticsearch_bulk", elasticBulkSpec(),
-		func(conf *service.ParsedConfig, res *service.Resources) (service.BatchOutput, service.BatchPolicy, int, error) {
-			out, err := newElasticBulk(conf, res)
-			if err != nil {
-				return nil, service.BatchPolicy{}, 0, err
-			}
-			return out, service.BatchPolicy{}, out.conf.inFlight, nil
-		})
-	if err != nil {
-		panic(err)
-	}
-}
+func init() { registerRows("elasticsearch_bulk", elasticBulkSpec(), newElasticBulk) }
 
 // elasticBulk is the output.
 type elasticBulk struct {
@@ -257,6 +245,10 @@ func hasMember(object []byte, name string) (has bool) {
 	}
 	event.Members(object, func(member, _ []byte) { has = has || string(member) == name })
 	return has
+}
+
+func (o *elasticBulk) pace() (service.BatchPolicy, int) {
+	return service.BatchPolicy{}, o.conf.inFlight
 }
 
 // Close gives up the connections.

@@ -80,19 +80,7 @@ output:
 		Example("Rows as Avro", "", "output:\n  kafka_rows:\n    seed_brokers: [localhost:9092]\n    topic: attempts\n    encoding: avro\n    schema_registry: { url: \"http://localhost:8081\", subject: topic_record }\n")
 }
 
-func init() {
-	err := service.RegisterBatchOutput("kafka_rows", kafkaRowsSpec(),
-		func(conf *service.ParsedConfig, res *service.Resources) (service.BatchOutput, service.BatchPolicy, int, error) {
-			out, err := newKafkaRows(conf, res)
-			if err != nil {
-				return nil, service.BatchPolicy{}, 0, err
-			}
-			return out, service.BatchPolicy{}, out.conf.inFlight, nil
-		})
-	if err != nil {
-		panic(err)
-	}
-}
+func init() { registerRows("kafka_rows", kafkaRowsSpec(), newKafkaRows) }
 
 // kafkaRowsConfig is the configuration, checked.
 type kafkaRowsConfig struct {
@@ -216,6 +204,8 @@ func (o *kafkaRows) column(payload []byte) (key []byte) {
 	})
 	return key
 }
+
+func (o *kafkaRows) pace() (service.BatchPolicy, int) { return service.BatchPolicy{}, o.conf.inFlight }
 
 // Close gives up the connections.
 func (o *kafkaRows) Close(context.Context) error {

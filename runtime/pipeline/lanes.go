@@ -117,7 +117,7 @@ func (o *lanesOutput) Close(ctx context.Context) error {
 	return err
 }
 
-// blockKind is the metadata `kind` of a message that is many rows: lines as file_rows writes them.
+// blockKind is the metadata `kind` of a message that is many rows: lines as file_rows writes them, and the rows themselves for other outputs of ours.
 const blockKind = "block"
 
 // block makes one message of rows.
@@ -132,6 +132,7 @@ func block(rows []*engine.Out, lane string) *service.Message {
 		_ = appendRow(&lines, message(o, lane)) // its payload is bytes
 	}
 	m := service.NewMessage(lines.Bytes())
+	m = m.WithContext(context.WithValue(m.Context(), blockKey{}, &rowBlock{lane, rows, lines.Bytes()}))
 	m.MetaSetMut("kind", blockKind)
 	m.MetaSetMut("lane", lane)
 	m.MetaSetMut("rows", strconv.Itoa(len(rows)))

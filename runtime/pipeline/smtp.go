@@ -93,16 +93,7 @@ output:
 			"    from: Tocsin <tocsin@example.com>\n    to: [soc@example.com]\n    limit: { key: \"{row.source_ip}\", max: 3, per: 1h, over: drop }\n")
 }
 
-func init() {
-	err := service.RegisterBatchOutput("smtp", smtpSpec(),
-		func(conf *service.ParsedConfig, res *service.Resources) (service.BatchOutput, service.BatchPolicy, int, error) {
-			out, err := newSMTP(conf, res)
-			return out, service.BatchPolicy{}, 1, err
-		})
-	if err != nil {
-		panic(err)
-	}
-}
+func init() { registerRows("smtp", smtpSpec(), newSMTP) }
 
 // smtpOutput is the output.
 type smtpOutput struct {

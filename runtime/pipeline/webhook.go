@@ -85,16 +85,7 @@ output:
 			"    delivery: at_most_once\n    journal: ./state/firewall.sent\n    signature: { secret_file: /etc/tocsin/firewall.secret }\n")
 }
 
-func init() {
-	err := service.RegisterBatchOutput("webhook", webhookSpec(),
-		func(conf *service.ParsedConfig, res *service.Resources) (service.BatchOutput, service.BatchPolicy, int, error) {
-			out, err := newWebhook(conf, res)
-			return out, service.BatchPolicy{}, 1, err
-		})
-	if err != nil {
-		panic(err)
-	}
-}
+func init() { registerRows("webhook", webhookSpec(), newWebhook) }
 
 // webhook is the output.
 type webhook struct {
