@@ -9,6 +9,7 @@
 //	go run ./bench -only large         state larger than memory, and starts with much state: ten minutes, 2 GB of disk
 //	go run ./bench -only tables        what large tables take of memory, and a look-up of the processor: 400 MB of disk
 //	go run ./bench -only kafka         from Kafka to Kafka, with a real broker (servers/kafka.sh), if it can be had
+//	go run ./bench -only search        from Kafka until an alert can be found in a search index (servers/opensearch.sh), and -refresh of it
 //	go run ./bench -only bigquery      into BigQuery's double, which runs beside what is measured
 //	go run ./bench -only pipelines     the rest
 //	go run ./bench -profile count      the same, and CPU profiles of the pipelines in bench/out
@@ -51,6 +52,7 @@ var (
 	only    = flag.String("only", "", "pipelines, live or plugins")
 	downFor = flag.Duration("down", time.Minute, "how long the sink of -only lanes is down")
 	live    = flag.Duration("live", 20*time.Second, "how long live input is measured, for each figure")
+	refresh = flag.Duration("refresh", time.Second, "how often the index of -only search shows what it has got")
 	loop    = flag.String("loop", "", "run one of the hand-written loops (used by the harness itself)")
 )
 
@@ -87,11 +89,17 @@ func main() {
 		runLoop(*loop, flag.Arg(0))
 		return
 	}
-	if !slices.Contains([]string{"", "pipelines", "live", "plugins", "misbehave", "lanes", "large", "tables", "kafka", "bigquery"}, *only) {
-		log.Fatalf("-only %s: pipelines, live, plugins, misbehave, lanes, large, tables, kafka or bigquery", *only)
+	if !slices.Contains([]string{"", "pipelines", "live", "plugins", "misbehave", "lanes", "large", "tables", "kafka", "search", "bigquery"}, *only) {
+		log.Fatalf("-only %s: pipelines, live, plugins, misbehave, lanes, large, tables, kafka, search or bigquery", *only)
 	}
 	if *only == "tables" {
 		if err := benchTables(); err != nil {
+			log.Fatal(err)
+		}
+		return
+	}
+	if *only == "search" {
+		if err := benchSearch(); err != nil {
 			log.Fatal(err)
 		}
 		return

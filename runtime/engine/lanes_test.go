@@ -645,6 +645,17 @@ func TestRuns(t *testing.T) {
 	}
 }
 
+// A lane of a state of before lanes had fences may have sent all of its rows.
+func TestUnfencedLane(t *testing.T) {
+	b := event.AppendBytes(nil, []byte("x"))
+	b = append(b, 3, 9, 4, 1, 2, 1) // id, next, cursor; one run, from 6 up to 7
+	b = event.AppendBytes(append(b, 0, 0, 0, 0), []byte("no"))
+	r := event.Reader{B: b}
+	if k := readLane(&r, false); !r.Done() || k.fence != 9 || k.id != 3 || k.cursor != 4 || !slices.Equal(k.beyond, runs{{6, 7}}) || k.lastError != "no" {
+		t.Errorf("%+v", k)
+	}
+}
+
 func all(set map[uint64]bool, from, till uint64) bool {
 	for ; from < till; from++ {
 		if !set[from] {

@@ -11,7 +11,7 @@ import (
 
 // Lane is what an epoch says of one lane of the outbox. Unlike the rows of Send, those of a lane need not fit into memory: they are read
 // again by Rows, an epoch at a time, and their pages go as soon as the lane has delivered them, whatever other lanes have. Their keys say
-// all that has to be known before they are read, so that no epoch's record stays for their sake.
+// all that has to be known before they are read, so that no epoch's record stays for their sake; the last one says where the first are, and how much there is.
 type Lane struct {
 	ID     uint32
 	Cursor uint64 // all rows with numbers below are delivered
