@@ -329,24 +329,44 @@ const mainLane = "main"
 // message is a row as outputs see it.
 func message(o *engine.Out, lane string) *service.Message {
 	m := service.NewMessage(o.Payload)
-	set := func(k, v string) {
-		if v != "" {
-			m.MetaSetMut(k, v)
+	meta := metaOf(o, lane)
+	for i := range rowMeta {
+		if v, ok := meta(rowMeta[i].name); ok {
+			m.MetaSetMut(rowMeta[i].name, v)
 		}
 	}
-	set("kind", o.Kind)
-	set("operator", o.Operator)
-	set("result_id", o.ID.String())
-	set("revision", strconv.FormatInt(o.Revision, 10))
-	set("event_time_ms", strconv.FormatInt(o.TS, 10))
-	set("lane", lane)
-	set("stream", o.Stream)
-	set("reason", o.Reason)
-	set("position", o.Position)
-	if o.Kind == "late" {
-		set("late_by_ms", strconv.FormatInt(o.LateBy, 10))
-	}
 	return m
+}
+
+// metaOf is the metadata of a row, by the names of rowMeta.
+func metaOf(o *engine.Out, lane string) func(name string) (v string, ok bool) {
+	return func(name string) (v string, ok bool) {
+		switch name {
+		case "kind":
+			v = o.Kind
+		case "operator":
+			v = o.Operator
+		case "result_id":
+			v = o.ID.String()
+		case "revision":
+			v = strconv.FormatInt(o.Revision, 10)
+		case "event_time_ms":
+			v = strconv.FormatInt(o.TS, 10)
+		case "lane":
+			v = lane
+		case "stream":
+			v = o.Stream
+		case "reason":
+			v = o.Reason
+		case "position":
+			v = o.Position
+		case "late_by_ms":
+			if o.Kind == "late" {
+				v = strconv.FormatInt(o.LateBy, 10)
+			}
+		}
+		return v, v != ""
+	}
 }
 
 // EndOfInput is called for the end of the input and for a signal alike; only the command line knows which. An input that

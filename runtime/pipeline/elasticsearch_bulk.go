@@ -218,7 +218,7 @@ func (o *elasticBulk) source(b *bytes.Buffer, msg *service.Message) (why string)
 	}
 	if o.conf.metadata {
 		b.WriteString(`"_tocsin":`)
-		b.Write(appendMeta(b.AvailableBuffer(), msg))
+		b.Write(appendMeta(b.AvailableBuffer(), msg.MetaGet))
 		b.WriteByte(',')
 	}
 	if end := b.Bytes(); end[len(end)-1] == ',' {

@@ -253,11 +253,16 @@ func appendRow(dst *bytes.Buffer, msg *service.Message) error {
 		dst.Write(payload)
 		return nil
 	}
+	appendLine(dst, payload, msg.MetaGet)
+	return nil
+}
+
+// appendLine appends a payload and metadata as one line.
+func appendLine(dst *bytes.Buffer, payload []byte, meta func(name string) (string, bool)) {
 	appendOpen(dst, payload)
 	dst.WriteString(`"_tocsin":`)
-	dst.Write(appendMeta(dst.AvailableBuffer(), msg))
+	dst.Write(appendMeta(dst.AvailableBuffer(), meta))
 	dst.WriteString("}\n")
-	return nil
 }
 
 // appendOpen appends a payload as an object on one line that another member may follow. One that is no object is the member raw.
@@ -273,10 +278,10 @@ func appendOpen(dst *bytes.Buffer, payload []byte) {
 	}
 }
 
-func appendMeta(dst []byte, msg *service.Message) []byte {
+func appendMeta(dst []byte, meta func(name string) (string, bool)) []byte {
 	sep := byte('{')
 	for _, m := range rowMeta {
-		v, ok := msg.MetaGet(m.name)
+		v, ok := meta(m.name)
 		if !ok {
 			continue
 		}

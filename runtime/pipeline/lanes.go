@@ -129,7 +129,7 @@ func block(rows []*engine.Out, lane string) *service.Message {
 	var lines bytes.Buffer
 	lines.Grow(size)
 	for _, o := range rows {
-		_ = appendRow(&lines, message(o, lane)) // its payload is bytes
+		appendLine(&lines, o.Payload, metaOf(o, lane))
 	}
 	m := service.NewMessage(lines.Bytes())
 	m = m.WithContext(context.WithValue(m.Context(), blockKey{}, &rowBlock{lane, rows, lines.Bytes()}))

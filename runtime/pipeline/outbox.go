@@ -60,9 +60,7 @@ func DropRows(c *Config, lane, id, reason string) (rows int, file string, err er
 			line.WriteString(`{"dropped":` + strconv.Quote(at) + `,"reason":`)
 			line.Write(appendText(nil, reason))
 			line.WriteString(`,"row":`)
-			if err := appendRow(&line, message(o, lane)); err != nil {
-				return err
-			}
+			appendLine(&line, o.Payload, metaOf(o, lane))
 			line.Truncate(line.Len() - 1) // its newline
 			line.WriteString("}\n")
 			_, err := f.Write(line.Bytes())
