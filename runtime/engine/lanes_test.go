@@ -304,6 +304,9 @@ func TestBlockedLane(t *testing.T) {
 		}
 		run.mu.Lock()
 		most = max(most, run.boxes[0].size)
+		if n := len(run.boxes[0].stored); n > 3 {
+			t.Fatalf("seed %d: %d epochs are known by their places", seed, n)
+		}
 		run.mu.Unlock()
 		if rows[0].Lane == 0 {
 			held += len(rows)
