@@ -338,9 +338,10 @@ type bucket struct {
 	Bucket struct{ Buckets []bucket }
 }
 
-// A real OpenSearch draws what the dashboards ask for: the sums are those of the logs.
-func TestIntegrationDashboards(t *testing.T) {
-	url, _ := realServer(t, "opensearch", "19640")
+// A real OpenSearch or Elasticsearch draws what the dashboards ask for: the sums are those of the logs.
+func TestIntegrationDashboards(t *testing.T) { realIndexes(t, "19640", dashed) }
+
+func dashed(t *testing.T, _, url string, _ func(verb string) string) {
 	binary := build(t)
 	values := searchedArticle(t, binary, url, func(pipeline string) {
 		if out, err := exec.Command(binary, "elasticsearch", "templates", "--install", pipeline).CombinedOutput(); err != nil {

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -68,10 +69,38 @@ func searched(t *testing.T, url, pattern string) map[string]map[string]double.St
 	}
 }
 
-// The example, a data stream, rows that do not fit, and kill -9 of both sides at random moments, against a real OpenSearch.
+// realIndexes runs a test with a real OpenSearch, and with a real Elasticsearch where one can be started.
+func realIndexes(t *testing.T, port string, test func(t *testing.T, name, url string, server func(verb string) string)) {
+	for _, name := range []string{"opensearch", "elasticsearch"} {
+		t.Run(name, func(t *testing.T) {
+			if out, err := exec.Command("servers/"+name+".sh", "possible").CombinedOutput(); *integration && name == "elasticsearch" && err != nil {
+				t.Skipf("%s", out)
+			}
+			url, server := realServer(t, name, port)
+			test(t, name, url, server)
+		})
+	}
+}
+
+// backingIndex is the name of the first index of a data stream, with that of the stream.
+var backingIndex = regexp.MustCompile(`^\.ds-(.*?)(?:-\d{4}\.\d\d\.\d\d)?-000001$`)
+
+// withoutStreams deletes data streams. Of Elasticsearch there is a distribution that has no request for it.
+func withoutStreams(t *testing.T, name, url string, server func(verb string) string) {
+	t.Helper()
+	if name == "elasticsearch" {
+		server("wipe")
+		server("up")
+		return
+	}
+	asks(t, "DELETE", url+"/_data_stream/tocsin-*", "")
+}
+
+// The example, a data stream, rows that do not fit, and kill -9 of both sides at random moments, against real servers.
 // `make integration` asks for it.
-func TestIntegrationSearch(t *testing.T) {
-	url, server := realServer(t, "opensearch", "19620")
+func TestIntegrationSearch(t *testing.T) { realIndexes(t, "19620", searchedFor) }
+
+func searchedFor(t *testing.T, name, url string, server func(verb string) string) {
 	binary := build(t)
 	t.Run("example", func(t *testing.T) {
 		pipeline := onElastic(t, t.TempDir(), url)
@@ -102,15 +131,17 @@ func TestIntegrationSearch(t *testing.T) {
 		}
 		docs := map[string]map[string]string{}
 		for backing, all := range searched(t, url, "tocsin-*") {
-			index := strings.TrimSuffix(strings.TrimPrefix(backing, ".ds-"), "-000001")
+			index := backingIndex.FindStringSubmatch(backing)[1]
 			docs[index] = map[string]string{}
 			for id, d := range all {
 				docs[index][id] = d.Source
 			}
 		}
 		compareElastic(t, docs)
-		asks(t, "DELETE", url+"/_data_stream/tocsin-*", "")
-		asks(t, "DELETE", url+"/_index_template/streams", "")
+		withoutStreams(t, name, url, server)
+		if name == "opensearch" {
+			asks(t, "DELETE", url+"/_index_template/streams", "")
+		}
 	})
 	t.Run("mapping", func(t *testing.T) {
 		out := conflicting(t, binary, url)
@@ -131,16 +162,17 @@ func TestIntegrationSearch(t *testing.T) {
 		over := make(chan struct{})
 		go func() { // the server is stopped and killed, too
 			n := 0
-			for {
+			for took := time.Duration(0); ; {
 				select {
 				case <-over:
 					disturbed <- n
 					return
-				case <-time.After(time.Duration(500+r.IntN(3000)) * time.Millisecond):
+				case <-time.After(took + time.Duration(500+r.IntN(3000))*time.Millisecond): // it is there at least as long as it is not
 				}
-				_ = exec.Command("servers/opensearch.sh", []string{"stop", "kill"}[n%2]).Run()
-				_ = exec.Command("servers/opensearch.sh", "up").Run()
-				n++
+				began := time.Now()
+				_ = exec.Command("servers/"+name+".sh", []string{"stop", "kill"}[n%2]).Run()
+				_ = exec.Command("servers/"+name+".sh", "up").Run()
+				n, took = n+1, time.Since(began)
 			}
 		}()
 		kills := killedOften(t, rand.New(rand.NewPCG(seed, 2)), binary, pipeline, *kills/2, 100, 700)

@@ -2,7 +2,7 @@
 # `dist`, defines install_here, prepare, launch, ready and address, and ends with `main "$@"`; `also` are verbs of its own.
 #
 # TOCSIN_SERVERS is where everything is kept, default ~/.cache/tocsin-servers. Another port is another server.
-# shellcheck shell=bash disable=SC2154,SC2034
+# shellcheck shell=bash disable=SC2154,SC2034,SC2086
 set -euo pipefail
 
 root=${TOCSIN_SERVERS:-${XDG_CACHE_HOME:-$HOME/.cache}/tocsin-servers}
@@ -20,13 +20,15 @@ need_java() {
   [ "${major:-0}" -ge 17 ] || die "needs a JDK of 17 or newer, $java is ${major:-unknown}"
 }
 
+# needs fails when something is missing that the server is run with, or fetched with if it has to be.
+needs() { need_java; [ -d "$dist" ] || command -v mvn >/dev/null || die "no mvn: install Maven"; }
+
 # maven runs a goal of Maven's dependency plugin.
 maven() { mvn -B -q "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:$1" "${@:2}"; }
 
 # install has install_here fill a folder beside the final one, which it then becomes in one step: a broken download is no installation.
 install() {
   [ -d "$dist" ] && return
-  command -v mvn >/dev/null || die "no mvn: install Maven"
   mkdir -p "$root"
   local stage
   stage=$(mktemp -d "$root/$name.XXXXXX")
@@ -63,7 +65,7 @@ start() {
 }
 
 up() {
-  need_java
+  needs
   pid >/dev/null || { install; start; }
   local end=$((SECONDS + patience))
   until ready; do
@@ -76,11 +78,13 @@ up() {
 
 # stop ends the server with a signal, TERM if none is named, and waits until it is gone.
 stop() {
-  local p
+  local p children
   if p=$(pid); then
+    children=$(pgrep -P "$p" || true) # which a launcher that is killed leaves behind
+    [ "${1:-}" != KILL ] || kill -9 $children 2>/dev/null || true
     kill "-${1:-TERM}" "$p" 2>/dev/null || true
     for _ in $(seq 150); do kill -0 "$p" 2>/dev/null || break; sleep 0.1; done
-    kill -9 "$p" 2>/dev/null || true
+    kill -9 "$p" $children 2>/dev/null || true
   fi
   rm -f "$run/pid"
 }
@@ -89,7 +93,7 @@ also() { return 1; }
 
 main() {
   case ${1:-} in
-    install) need_java; install ;;
+    install) needs; install ;;
     up) up ;;
     stop) stop ;;
     kill) stop KILL ;;
