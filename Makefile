@@ -1,6 +1,6 @@
 # make check is the whole gate, the same here and in CI.
 
-.PHONY: demo check fmt vet race lint plugins guests sdks tidy clean-tree fuzz long bench servers-up servers-down integration
+.PHONY: demo check fmt vet race lint plugins guests sdks tidy clean-tree fuzz long bench servers-up servers-down integration bigquery-emulator
 
 check: fmt vet lint plugins guests sdks race tidy clean-tree
 
@@ -54,6 +54,7 @@ long:
 	go test -timeout 60m -run 'FailingDisk|DamagedFiles|FullDisk' . -faults=20
 	go test -timeout 60m -run DamagedFiles ./runtime/state -damages=1000
 	go test -timeout 60m -run FollowTorture ./runtime/pipeline -tortures=20
+	go test -timeout 60m -run IntegrationCase -v . -integration -case=30m
 
 bench:
 	go run ./bench
@@ -75,4 +76,9 @@ servers-down:
 
 # what needs real servers; the tests start their own, stop and kill them
 integration:
-	go test -count=1 -timeout 30m -run Integration -v . -integration
+	go test -count=1 -timeout 45m -run Integration -v . -integration
+
+# BigQuery's emulator, which is compiled the first time: 8 minutes of CPU, 7 GB of memory. Not in CI
+bigquery-emulator:
+	servers/bigquery.sh install
+	go test -count=1 -timeout 30m -run Emulator -v . -emulator

@@ -85,6 +85,7 @@ stop() {
     kill "-${1:-TERM}" "$p" 2>/dev/null || true
     for _ in $(seq 150); do kill -0 "$p" 2>/dev/null || break; sleep 0.1; done
     kill -9 "$p" $children 2>/dev/null || true
+    for _ in $(seq 100); do kill -0 "$p" 2>/dev/null || break; sleep 0.05; done
   fi
   rm -f "$run/pid"
 }
