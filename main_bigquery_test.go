@@ -49,7 +49,7 @@ func TestBigquery(t *testing.T) {
 				t.Fatalf("%s: %v\n%s", write, err, out)
 			}
 		}
-		compareBigquery(t, s)
+		compareBigquery(t, bigqueryRows(s))
 		if columns, partition, clustering := s.Columns("my-project.tocsin.login_attempts_row"); partition != "DAY event_time" || !slices.Equal(clustering, []string{"source_ip"}) ||
 			!slices.Contains(columns, "login_attempts INTEGER") || !slices.Contains(columns, "window_start TIMESTAMP") {
 			t.Errorf("%s: %v, %s, %v", write, columns, partition, clustering)
@@ -58,12 +58,12 @@ func TestBigquery(t *testing.T) {
 }
 
 // compareBigquery compares the tables of the example with the logs alone.
-func compareBigquery(t *testing.T, s *double.Server) {
+func compareBigquery(t *testing.T, all []double.Row) {
 	t.Helper()
 	rows, _, lates, bad := expected(t)
 	var got []string
 	kinds := map[string]int{}
-	for _, r := range bigqueryRows(s) {
+	for _, r := range all {
 		kind := r["kind"].(string)
 		kinds[kind]++
 		if at, ok := r["event_time"].(int64); kind != "error" && (!ok || time.UnixMicro(at).UTC().Format(time.DateOnly) != "2026-03-02") {
@@ -288,5 +288,5 @@ func TestBigqueryRefusesToRun(t *testing.T) {
 	if out, err := exec.Command(binary, "run", pipeline).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	compareBigquery(t, s)
+	compareBigquery(t, bigqueryRows(s))
 }

@@ -68,6 +68,9 @@ type reply struct {
 	err    error
 }
 
+// defaultStream is the name of the stream that every table has, behind the table's.
+const defaultStream = "/streams/_default"
+
 // laneOf is the lane of a stream; one of other columns or another stream is given up.
 func (c *Client) laneOf(t *table, s *schema, stream string) (*lane, error) {
 	t.line.Lock()
@@ -77,6 +80,14 @@ func (c *Client) laneOf(t *table, s *schema, stream string) (*lane, error) {
 	}
 	if t.lane != nil {
 		t.lane.retire()
+	}
+	if c.conf.Token == nil && strings.HasSuffix(stream, defaultStream) { // an emulator makes it when it is asked about it, not before
+		ctx, cancel := context.WithTimeout(named(context.Background(), "name", stream), c.conf.Timeout)
+		_, err := c.write.GetWriteStream(ctx, &storagepb.GetWriteStreamRequest{Name: stream})
+		cancel()
+		if err != nil && status.Code(err) != codes.Unimplemented {
+			return nil, err
+		}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	calls, err := c.write.AppendRows(named(ctx, "write_stream", stream))
@@ -289,7 +300,7 @@ func (w *writing) ask(s *schema, p part, stream string, offset int64) outcome {
 // append writes a part to the table's default stream.
 func (w *writing) append(s *schema, p part) {
 	for len(p.rows) > 0 {
-		o := w.ask(s, p, w.t.to.resource()+"/streams/_default", -1)
+		o := w.ask(s, p, w.t.to.resource()+defaultStream, -1)
 		switch o.effect {
 		case taken:
 			w.landed(p)

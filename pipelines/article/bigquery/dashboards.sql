@@ -1,11 +1,12 @@
--- What the panels of a dashboard ask. Each reads only the partitions of its days; newest.sql makes the views.
+-- What the panels of a dashboard ask. Each reads only the partitions of its days; newest.sql makes the views. The view login_attempts has another name
+-- in each query, or its own would hide the column login_attempts.
 
 -- Attempts and addresses in each hour of the last week.
 SELECT
   TIMESTAMP_TRUNC(window_start, HOUR) AS hour,
   SUM(login_attempts) AS attempts,
   COUNT(DISTINCT source_ip) AS addresses
-FROM tocsin.login_attempts
+FROM tocsin.login_attempts AS w
 WHERE event_time >= TIMESTAMP_SUB(CURRENT_TIMESTAMP(), INTERVAL 7 DAY)
 GROUP BY hour
 ORDER BY hour;
@@ -17,7 +18,7 @@ SELECT
   MAX(users) AS users_at_once,
   MIN(window_start) AS first_seen,
   MAX(window_end) AS last_seen
-FROM tocsin.login_attempts
+FROM tocsin.login_attempts AS w
 WHERE event_time >= TIMESTAMP_TRUNC(CURRENT_TIMESTAMP(), DAY)
 GROUP BY source_ip
 ORDER BY attempts DESC

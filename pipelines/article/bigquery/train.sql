@@ -18,7 +18,7 @@ SELECT
   EXTRACT(DAYOFWEEK FROM hour) IN (1, 7) AS weekend
 FROM (
   SELECT source_ip, login_attempts, users, TIMESTAMP_TRUNC(window_start, HOUR) AS hour
-  FROM tocsin.login_attempts
+  FROM tocsin.login_attempts AS w -- the view's own name would hide the column
   WHERE event_time >= since AND event_time < TIMESTAMP_ADD(until, INTERVAL 1 HOUR) AND window_start >= since AND window_start < until
 )
 GROUP BY source_ip, hour;
