@@ -201,8 +201,12 @@ func TestTemplatesFitExamples(t *testing.T) {
 	}
 }
 
-// ECS documents fit, too.
-func TestTemplatesFitECS(t *testing.T) {
+// ECS and OCSF documents fit, too.
+func TestTemplatesFitECS(t *testing.T)  { fitForms(t, "ecs", "tocsin.row") }
+func TestTemplatesFitOCSF(t *testing.T) { fitForms(t, "ocsf", "evidences.data") }
+
+// fitForms runs pipelines with a processor that gives alerts another form, in which rows stand below a path.
+func fitForms(t *testing.T, form, rows string) {
 	binary := build(t)
 	s := double.New()
 	defer s.Close()
@@ -213,11 +217,12 @@ func TestTemplatesFitECS(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(pipeline, append(src, "  processors: [ { ecs: {} } ]\n"...), 0o644); err != nil {
+		if err := os.WriteFile(pipeline, append(src, "  processors: [ { "+form+": {} } ]\n"...), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		x := printed(t, binary, pipeline)["tocsin."+name+"-alert"]
-		fields += len(x.Template.Mappings.Properties["tocsin"].Properties["row"].Properties)
+		top, under, _ := strings.Cut(rows, ".")
+		fields += len(x.Template.Mappings.Properties[top].Properties[under].Properties)
 		if out, err := exec.Command(binary, "run", pipeline).CombinedOutput(); err != nil {
 			t.Fatalf("%v\n%s", err, out)
 		}
@@ -228,7 +233,7 @@ func TestTemplatesFitECS(t *testing.T) {
 			}
 			n++
 			wrong, unknown := unfit(esField{Properties: x.Template.Mappings.Properties}, dotted(doc), "")
-			unknown = slices.DeleteFunc(unknown, func(f string) bool { return strings.HasPrefix(f, ".tocsin.row.") && name != "siem" }) // rows that are events, with fields that nobody reads
+			unknown = slices.DeleteFunc(unknown, func(f string) bool { return strings.HasPrefix(f, "."+rows+".") && name != "siem" }) // rows that are events, with fields that nobody reads
 			if len(wrong)+len(unknown) > 0 {
 				t.Fatalf("%s: %v, no fields: %v\n%s", name, wrong, unknown, d.Source)
 			}

@@ -265,6 +265,68 @@ func TestOCSFMeetsTheSchema(t *testing.T) {
 	}
 }
 
+// fields are the paths of an object's attributes with their types, without lists.
+func (s ocsfSchema) fields(object, under string, into map[string]string) {
+	for attribute, x := range s[object] {
+		typ := strings.TrimSuffix(x.typ, "[]")
+		switch {
+		case typ == "constraint" || typ == "value":
+		case s[typ] != nil:
+			s.fields(typ, under+attribute+".", into)
+		default:
+			into[under+attribute] = typ
+		}
+	}
+}
+
+// leaves are the paths of an object's values, without lists, but for those below others that are known.
+func leaves(v any, path string, known map[string]string, into map[string]bool) {
+	m, _ := v.(map[string]any)
+	list, isList := v.([]any)
+	for _, e := range list {
+		leaves(e, path, known, into)
+	}
+	if m == nil && !isList || known[path] != "" {
+		into[path] = true
+		return
+	}
+	for name, e := range m {
+		leaves(e, strings.TrimPrefix(path+"."+name, "."), known, into)
+	}
+}
+
+// The fields that are said to be written are those of the schema's extract, with their types, and each of them is written by some alert.
+func TestOCSFTypes(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	r := rand.New(rand.NewPCG(seed, 1))
+	want, written := map[string]string{}, map[string]bool{}
+	for _, version := range OCSFVersions {
+		readOCSF(t, version).fields("detection_finding", "", want)
+		for range 2000 {
+			m, _ := doc(t, either(t, r), r.IntN(2), ocsf(version))
+			leaves(m, "", OCSFTypes(), written)
+		}
+	}
+	if got := OCSFTypes(); !maps.Equal(got, want) {
+		for path := range want {
+			if got[path] != want[path] {
+				t.Errorf("%s is %q, want %q", path, got[path], want[path])
+			}
+		}
+		t.Errorf("%d fields, want %d", len(got), len(want))
+	}
+	for path := range want {
+		if !written[path] && path != "evidences.user.risk_score" { // the entity of a risk has no role, so a user is the actor
+			t.Errorf("seed %d: %s is never written", seed, path)
+		}
+	}
+	for path := range written {
+		if want[path] == "" {
+			t.Errorf("seed %d: %s is written, and not said", seed, path)
+		}
+	}
+}
+
 // The check itself finds what is wrong.
 func TestOCSFCheckFindsFaults(t *testing.T) {
 	s := readOCSF(t, "1.4.0")

@@ -41,6 +41,31 @@ func (a *Alert) OCSF(version string) ([]byte, error) {
 	return encode(doc)
 }
 
+// OCSFTypes are all fields that OCSF writes, in any of OCSFVersions, with the schema's types. Lists do not show in paths. What is below evidences.data, the
+// row, and below unmapped the schema does not say.
+func OCSFTypes() map[string]string {
+	types := map[string]string{"evidences.data": "json_t", "evidences.src_endpoint.ip": "ip_t", "evidences.dst_endpoint.ip": "ip_t", "evidences.url.url_string": "url_t", "is_alert": "boolean_t", "unmapped": "object"}
+	for typ, fields := range map[string]string{
+		"integer_t": "activity_id category_uid class_uid count risk_score severity_id device.risk_score device.type_id evidences.actor.user.risk_score evidences.file.type_id evidences.user.risk_score " +
+			"finding_info.analytic.type_id observables.type_id",
+		"long_t":      "type_uid finding_info.related_events.type_uid",
+		"timestamp_t": "time start_time end_time finding_info.created_time finding_info.first_seen_time finding_info.last_seen_time finding_info.modified_time",
+		"hostname_t":  "device.hostname evidences.src_endpoint.hostname evidences.dst_endpoint.hostname",
+		"username_t":  "evidences.actor.user.name evidences.user.name",
+		"file_name_t": "evidences.file.name",
+		"file_path_t": "evidences.file.path",
+		"string_t": "activity_name category_name class_name message raw_data severity type_name device.type evidences.file.type finding_info.analytic.category finding_info.analytic.name finding_info.analytic.type " +
+			"finding_info.analytic.uid finding_info.analytic.version finding_info.attacks.sub_technique.name finding_info.attacks.sub_technique.uid finding_info.attacks.tactic.name finding_info.attacks.tactic.uid " +
+			"finding_info.attacks.technique.name finding_info.attacks.technique.uid finding_info.attacks.version finding_info.desc finding_info.related_events.uid finding_info.title finding_info.uid metadata.product.name " +
+			"metadata.product.vendor_name metadata.uid metadata.version observables.name observables.type observables.value",
+	} {
+		for _, field := range strings.Fields(fields) {
+			types[field] = typ
+		}
+	}
+	return types
+}
+
 // findingInfo is what the finding is, and by which rule.
 func (a *Alert) findingInfo() object {
 	analytic := object{"uid": a.Rule.ID, "name": a.Rule.Name, "type_id": 1, "type": "Rule", "version": a.Rule.Version}

@@ -297,8 +297,8 @@ func (w *templater) body(m *mapped, pattern string, priority int, c *elasticConf
 	} else {
 		settings["number_of_replicas"] = w.Replicas
 	}
-	mappings := map[string]any{"dynamic": w.Dynamic || m.open, "properties": m.properties(w.OpenSearch)}
-	if w.Dynamic || m.open {
+	mappings := map[string]any{"dynamic": w.Dynamic, "properties": m.properties(w.OpenSearch)}
+	if w.Dynamic {
 		mappings["dynamic_templates"] = []any{map[string]any{"texts": map[string]any{"match_mapping_type": "string", "mapping": keyword()}}}
 	}
 	body := map[string]any{"index_patterns": []any{pattern}, "priority": priority, "template": map[string]any{"settings": map[string]any{"index": settings}, "mappings": mappings},
@@ -312,7 +312,6 @@ func (w *templater) body(m *mapped, pattern string, priority int, c *elasticConf
 // mapped are the fields of an index, by path: the types of columns, and those that only a document's form needs.
 type mapped struct {
 	fields map[string]string
-	open   bool            // there are documents whose fields nobody knows
 	noted  map[string]bool // fields of which something was said
 	note   func(format string, args ...any)
 }
@@ -346,6 +345,13 @@ var alertTypes = map[string]string{"id": "string", "rule.id": "string", "rule.na
 	"entities.type": "string", "entities.field": "string", "entities.role": "string", "entities.value": "string", "entities.risk_score": "float", "attack": "string", "references": "string",
 	"false_positives": "string", "note": "json", "events": "unseen", "truncated": "bool"}
 
+// ocsfTypes are those of OCSF as ours, as far as they are no texts, and ocsfFields are fields that are searched in another way than their types say.
+var (
+	ocsfTypes = map[string]string{"integer_t": "int", "long_t": "int", "timestamp_t": "millis", "boolean_t": "bool", "ip_t": "ip", "object": "json", "string_t": "string", "hostname_t": "string", "username_t": "string",
+		"url_t": "string", "file_name_t": "string", "file_path_t": "string"}
+	ocsfFields = map[string]string{"message": "title", "finding_info.title": "title", "finding_info.desc": "text", "raw_data": "stored"}
+)
+
 // healthTypes are the columns of alerts about plugins.
 var healthTypes = map[string]string{"operator": "string", "plugin": "string", "version": "string", "reason": "string", "detail": "string", "position": "int"}
 
@@ -354,9 +360,12 @@ func (m *mapped) alert(r *leaving, processors []string) {
 	row := "row."
 	switch {
 	case slices.Contains(processors, "ocsf"):
-		m.open = true
-		m.add("time", "millis")
-		return
+		for field, typ := range alert.OCSFTypes() {
+			if typ = cmp.Or(ocsfFields[field], ocsfTypes[typ]); field != "evidences.data" {
+				m.add(field, typ)
+			}
+		}
+		row = "evidences.data."
 	case slices.Contains(processors, "ecs"):
 		for field, typ := range alert.ECSTypes() {
 			m.add(field, "="+typ)
