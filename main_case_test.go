@@ -208,7 +208,10 @@ func (c *articleCase) server(name, verb string) {
 func (c *articleCase) disturb() {
 	all := []string{"collect", "case", "case", "kafka", "opensearch", "registry", "bigquery", "firewall", "chat"}
 	c.r.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
-	victims := slices.Compact(all[:1+c.r.IntN(3)])
+	all = all[:1+c.r.IntN(3)]
+	slices.Sort(all)
+	victims := slices.Compact(all)
+	c.r.Shuffle(len(victims), func(i, j int) { victims[i], victims[j] = victims[j], victims[i] })
 	pause := func() { time.Sleep(time.Duration(c.r.IntN(1500)) * time.Millisecond) }
 	for _, v := range victims {
 		c.done[v]++
