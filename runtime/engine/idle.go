@@ -15,13 +15,18 @@ type idler struct {
 	since map[int32]time.Duration // streams all of whose partitions are idle: since when
 }
 
-// tick lets the clock run on to now, or only notes the time if the engine was held back.
-func (c *idler) tick(now time.Time, held bool) {
+// tick lets the clock run on to now, or only notes the time if the engine was held back. What is longer than the engine sleeps was
+// a pause of the process, or of the machine: nobody could be heard in it, and all partitions would be silent at once after it.
+func (in *intake) tick(now time.Time, held bool) {
+	c := &in.idler
 	if d := now.Sub(c.at); !held && !c.at.IsZero() && d > 0 {
-		c.clock += d
+		c.clock += min(d, max(2*in.due(), stepLeast))
 	}
 	c.at = now
 }
+
+// stepLeast is how far the clock runs in one step at least, if so much time has passed: a block and a commit may take as long.
+const stepLeast = 100 * time.Millisecond
 
 // idle says which live partitions have become idle, and moves streams that are idle as a whole on with the wall clock. Both take
 // a place in the recorded order, as rows do.

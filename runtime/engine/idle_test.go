@@ -42,7 +42,7 @@ func (c *clocked) row(partition string, seconds int64) {
 func (c *clocked) after(d time.Duration, held bool) (w int64, isIdle bool) {
 	c.t.Helper()
 	for end := c.now.Add(d); ; c.now = c.now.Add(time.Second) {
-		c.in.idler.tick(c.now, held)
+		c.in.tick(c.now, held)
 		if !held {
 			if items, _ := c.in.draw(nil, nil, 100); len(items) > 0 {
 				if err := c.g.Block(items); err != nil {
@@ -88,6 +88,22 @@ func TestIdlePartitions(t *testing.T) {
 	c.row("a2", 300)
 	c.want("and catches up", 0, false, 298, false)
 	c.want("all are silent", 11*time.Second, false, 298, true)
+}
+
+// A process that was stopped for a while, or whose machine slept, has heard nobody, and finds nobody silent for that: what was written
+// meanwhile is not late.
+func TestPausesAreNoSilence(t *testing.T) {
+	c := newClocked(t, func(s *Stream) { s.Idle = 10 * time.Second })
+	c.row("a1", 100)
+	c.row("a2", 50)
+	c.want("both speak", 5*time.Second, false, 48, false)
+	c.now = c.now.Add(time.Hour)
+	c.want("the machine wakes up", 0, false, 48, false)
+	c.row("a1", 3700)
+	c.want("a1 is read first", time.Second, false, 48, false)
+	c.row("a2", 3650)
+	c.want("then a2", 0, false, 3648, false)
+	c.want("both are silent", 12*time.Second, false, 3698, true)
 }
 
 // An empty block says that there may be records which could not be read: the partition is not silent.

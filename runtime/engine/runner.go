@@ -291,7 +291,7 @@ func (r *Runner) advance() (drew bool, err error) {
 	}
 	r.moved += r.intake.begun
 	r.intake.begun = 0
-	r.intake.idler.tick(r.opt.Now(), full)
+	r.intake.tick(r.opt.Now(), full)
 	if full || r.stop() {
 		return false, nil
 	}
