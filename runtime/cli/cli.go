@@ -83,6 +83,34 @@ func (e *env) say(format string, args ...any) {
 	slog.New(e.log).Log(context.Background(), level, text)
 }
 
+// command is one of Tocsin's own.
+type command struct {
+	name, help string
+	run        func(e *env, args []string) int
+}
+
+var commands = []command{
+	{"run", runHelp, (*env).run},
+	{"lint", lintHelp, (*env).lint},
+	{"draft", draftHelp, (*env).draft},
+	{"graph", graphHelp, (*env).graph},
+	{"state", stateHelp, (*env).state},
+	{"outbox", outboxHelp, (*env).outbox},
+	{"elasticsearch", elasticHelp, (*env).elastic},
+	{"plugin", pluginHelp, (*env).plugin},
+}
+
+// benthosCommands are those of Benthos that have a meaning here.
+var benthosCommands = []string{"list", "create", "test", "streams", "blobl", "template", "dry-run"}
+
+// named finds a command of our own.
+func named(name string) *command {
+	if i := slices.IndexFunc(commands, func(c command) bool { return c.name == name }); i >= 0 {
+		return &commands[i]
+	}
+	return nil
+}
+
 // Main runs a command line, without the program's name, and returns the exit status.
 func Main(args []string, stdout, stderr io.Writer) int {
 	e := &env{out: stdout, err: stderr}
@@ -90,30 +118,19 @@ func Main(args []string, stdout, stderr io.Writer) int {
 	if len(args) > 0 {
 		name, args = args[0], args[1:]
 	}
+	c := named(name)
+	switch {
+	case c != nil:
+		return c.run(e, args)
+	case slices.Contains(benthosCommands, name):
+		return e.benthos(append([]string{name}, args...))
+	}
 	switch name {
-	case "run":
-		return e.run(args)
-	case "lint":
-		return e.lint(args)
-	case "plugin":
-		return e.plugin(args)
-	case "state":
-		return e.state(args)
-	case "outbox":
-		return e.outbox(args)
-	case "draft":
-		return e.draft(args)
-	case "graph":
-		return e.graph(args)
-	case "elasticsearch":
-		return e.elastic(args)
 	case "version", "--version", "-v":
 		fmt.Fprintln(stdout, "tocsin "+version())
 		return done
 	case "help", "--help", "-h":
 		return e.help(args)
-	case "list", "create", "test", "streams", "blobl", "template", "dry-run":
-		return e.benthos(append([]string{name}, args...))
 	}
 	e.say("tocsin: there is no command %q%s; see `tocsin help`", name, nearest(name))
 	return wrong
@@ -124,27 +141,11 @@ func (e *env) help(args []string) int {
 		fmt.Fprint(e.out, help)
 		return done
 	}
-	switch args[0] {
-	case "run":
-		fmt.Fprint(e.out, runHelp)
-	case "lint":
-		fmt.Fprint(e.out, lintHelp)
-	case "plugin":
-		fmt.Fprint(e.out, pluginHelp)
-	case "state":
-		fmt.Fprint(e.out, stateHelp)
-	case "outbox":
-		fmt.Fprint(e.out, outboxHelp)
-	case "draft":
-		fmt.Fprint(e.out, draftHelp)
-	case "graph":
-		fmt.Fprint(e.out, graphHelp)
-	case "elasticsearch":
-		fmt.Fprint(e.out, elasticHelp)
-	default:
-		return e.benthos([]string{args[0], "--help"})
+	if c := named(args[0]); c != nil {
+		fmt.Fprint(e.out, c.help)
+		return done
 	}
-	return done
+	return e.benthos([]string{args[0], "--help"})
 }
 
 // benthos hands a command to Benthos, under our name.
@@ -170,7 +171,11 @@ func version() string {
 
 // nearest suggests the command that was perhaps meant.
 func nearest(name string) string {
-	for _, c := range []string{"run", "lint", "draft", "graph", "state", "outbox", "elasticsearch", "plugin", "help", "list", "create", "test", "streams"} {
+	known := append([]string{"help"}, benthosCommands...)
+	for i := range commands {
+		known = append(known, commands[i].name)
+	}
+	for _, c := range known {
 		if strings.HasPrefix(c, name) || strings.HasPrefix(name, c) || sameLetters(c, name) {
 			return fmt.Sprintf("; did you mean %q?", c)
 		}
