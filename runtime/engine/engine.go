@@ -416,7 +416,7 @@ func (n *node) learns(ts int64) bool {
 	if n.began == operator.NegInf {
 		n.began = ts
 	}
-	return ts-n.began < n.spec.FirstSeen.WarmUp
+	return n.spec.FirstSeen.WarmUp > 0 && ts-n.began < n.spec.FirstSeen.WarmUp // without, an older row is no way past the rule
 }
 
 // keyOf sets the row's key and says whether the operator takes it: windows group missing keys with themselves, joins and

@@ -112,7 +112,7 @@ func (n *refNode) news(pipeline string, p int64, r refRow, w int64) []refRow {
 		fresh = fresh && r.ts-x.ts >= n.history
 	}
 	n.seen = append(n.seen, refSeen{term, r.ts, w})
-	if !fresh || r.ts < n.seen[0].ts+n.warmUp {
+	if !fresh || n.warmUp > 0 && r.ts < n.seen[0].ts+n.warmUp {
 		return nil
 	}
 	return []refRow{{p: p, ts: r.ts, cells: r.cells, id: event.Hash([]byte(pipeline), []byte(n.name), []byte("row"), []byte("first_seen/1"), key, value, r.id[:])}}
