@@ -46,14 +46,21 @@ type aggregator struct {
 	past     wasm.Counts // of plugins that this one took the place of
 	rows     []wasm.Row
 	off      error       // why the breaker is open, if rows or states came meanwhile
+	trip     *trip       // the first of them since it opened; of a state at no position
+	newest   int64       // the latest time of a row
 	before   wasm.Counts // as of the last block
 }
 
+// unplaced is the position of a state that was not merged or finished: it is asked for at the end of a block.
+const unplaced = -1
+
 // failure turns a call's fault into what an error row says.
-func (k *aggregator) failure(err error, off bool) operator.Failure {
+func (k *aggregator) failure(err error, off bool, p int64) operator.Failure {
 	f := operator.Failure{Reason: "plugin_failed", Why: failureText(k.spec.Module, err)}
 	if off {
-		k.off = err
+		if k.off = err; k.why == nil && k.trip == nil {
+			k.trip = &trip{p, k.newest, err}
+		}
 		if f.Reason = "plugin_off"; k.spec.OnFailure == FailureSkip {
 			f.Reason = ""
 		}
@@ -66,18 +73,19 @@ func (k *aggregator) Update(states [][]byte, groups []uint32, rows []*operator.I
 	k.rows = k.rows[:0]
 	for _, in := range rows {
 		k.rows = append(k.rows, wasm.Row{Batch: in.Batch, Row: in.Row, ID: in.Name.ID(), TS: in.TS, W: in.W})
+		k.newest = max(k.newest, in.TS)
 	}
-	k.plugin.Update(states, groups, k.rows, func(row int, err error, off bool) { failed(row, k.failure(err, off)) })
+	k.plugin.Update(states, groups, k.rows, func(row int, err error, off bool) { failed(row, k.failure(err, off, rows[row].P)) })
 }
 
 // Merge implements operator.Function.
 func (k *aggregator) Merge(dst, src [][]byte, failed func(pair int, f operator.Failure)) {
-	k.plugin.Merge(dst, src, func(pair int, err error, off bool) { failed(pair, k.failure(err, off)) })
+	k.plugin.Merge(dst, src, func(pair int, err error, off bool) { failed(pair, k.failure(err, off, unplaced)) })
 }
 
 // Finish implements operator.Function.
 func (k *aggregator) Finish(states [][]byte, value func(i int, v event.Value), failed func(i int, f operator.Failure)) {
-	k.plugin.Finish(states, value, func(i int, err error, off bool) { failed(i, k.failure(err, off)) })
+	k.plugin.Finish(states, value, func(i int, err error, off bool) { failed(i, k.failure(err, off, unplaced)) })
 }
 
 // Settle implements operator.Function.
@@ -105,7 +113,7 @@ func (k *aggregator) Settle(c *operator.Counts) error {
 func (k *aggregator) replace(p *wasm.Plugin) (was *wasm.Plugin) {
 	was = k.plugin
 	k.past.Add(&was.Counts)
-	k.plugin, k.before, k.off, k.why = p, wasm.Counts{}, nil, nil
+	k.plugin, k.before, k.off, k.why, k.trip = p, wasm.Counts{}, nil, nil, nil
 	return was
 }
 
@@ -125,7 +133,7 @@ func functionsOf(s shard) functional {
 
 // aggregated are the plugins of a window's aggregates, by their places: of each those of all shards.
 func (n *node) aggregated() map[int][]*aggregator {
-	if n.spec.Window == nil || len(n.spec.Plugins()) == 0 {
+	if !n.opaque {
 		return nil
 	}
 	all := map[int][]*aggregator{}

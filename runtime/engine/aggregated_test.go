@@ -139,6 +139,9 @@ func TestSwitchedOff(t *testing.T) {
 			}
 			c := g.Counts()
 			off := count["plugin_off"]
+			if len(g.notices) != 1 || !strings.Contains(string(g.notices[0].out.Payload), `"rule":{"id":"tocsin.health/plugin"`) {
+				t.Errorf("%s, %d: %d alerts say that it is switched off, want 1", role, on, len(g.notices))
+			}
 			want := map[string]int{"filter": 0, "map": 0, "aggregate": 300, "merge": 300, "finish": 300}[role] // windows: three a key
 			if role == "map" && on == FailureSkip {
 				want = int(c.Unjudged)

@@ -101,6 +101,9 @@ type node struct {
 	namer   *operator.Namer // of an operator that passes rows on
 	work    work
 
+	opaque bool         // plugins are among its window's
+	offs   map[int]bool // those that are switched off, by their places
+
 	off      bool // its plugin is switched off, or on trial after that
 	openings int64
 	swaps    map[int]*swaps // of its plugin (Own), and of those of its aggregates by their places
@@ -121,6 +124,7 @@ func NewGraph(spec *Spec, shards int) *Graph {
 			n.in = append(n.in, mark{operator.NegInf, active})
 		}
 		n.namer = g.namer(o)
+		n.opaque = o.Window != nil && len(o.Plugins()) > 0
 		for range shards {
 			s := g.newShard(o, n.namer)
 			g.uses(s)
@@ -216,8 +220,11 @@ func (g *Graph) Block(items []Item) error {
 		if err := n.run(rows, rows < g.alone); err != nil {
 			return fmt.Errorf("operator %s: %w", n.spec.Name, err)
 		}
-		if n.spec.Plugin != nil {
+		switch {
+		case n.spec.Plugin != nil:
 			g.health(n)
+		case n.opaque:
+			g.aggregatesHealth(n)
 		}
 		n.gather(&g.lanes[len(g.src)+i])
 		if busy {

@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -65,11 +67,45 @@ func (g *Graph) health(n *node) {
 		n.off = true
 		n.openings++
 		n.why = first.why
-		g.notices = append(g.notices, notice{first.p, g.switchedOff(n, first)})
+		g.notices = append(g.notices, notice{first.p, g.switchedOff(n.spec.Name, n.spec.Plugin, first)})
 		g.tell("operator %s: the plugin %s is switched off: %v; rows that come meanwhile %s", n.spec.Name, n.spec.Plugin.Module.Manifest, first.why, n.spec.Plugin.OnFailure)
 	case n.off && !off && !stays:
 		n.off = false
 		g.tell("operator %s: the plugin %s judges rows again", n.spec.Name, n.spec.Plugin.Module.Manifest)
+	}
+}
+
+// aggregatesHealth is health for the plugins of a window's aggregates.
+func (g *Graph) aggregatesHealth(n *node) {
+	all := n.aggregated()
+	for _, place := range slices.Sorted(maps.Keys(all)) {
+		var first *trip
+		closed := true
+		for _, k := range all[place] {
+			if t := k.trip; t != nil {
+				if t.p == unplaced {
+					t.p = g.p
+				}
+				if first == nil || t.p < first.p {
+					first = t
+				}
+				k.trip = nil
+			}
+			closed = closed && k.plugin.State() == wasm.Closed
+		}
+		p := all[place][0].spec.Plugin
+		switch name := n.spec.pluginName(place); {
+		case first != nil && !n.offs[place]:
+			if n.offs == nil {
+				n.offs = map[int]bool{}
+			}
+			n.offs[place] = true
+			g.notices = append(g.notices, notice{first.p, g.switchedOff(name, p, first)})
+			g.tell("aggregate %s: the plugin %s is switched off: %v; rows that come meanwhile %s", name, p.Module.Manifest, first.why, p.OnFailure)
+		case n.offs[place] && closed:
+			delete(n.offs, place)
+			g.tell("aggregate %s: the plugin %s works again", name, p.Module.Manifest)
+		}
 	}
 }
 
@@ -84,10 +120,9 @@ func (f Failure) String() string {
 	return [...]string{FailureAlert: "are error rows (plugin_off)", FailureStop: "stop the pipeline", FailureSkip: "are skipped, and counted"}[f]
 }
 
-func (g *Graph) switchedOff(n *node, t *trip) *Out {
-	p := n.spec.Plugin
-	return g.notice(healthPlugin, "A plugin was switched off", n.spec.Name, t.p, t.ts,
-		fmt.Sprintf("Plugin %s of operator %s was switched off: %s", p.Module.Manifest.Name, n.spec.Name, reasonOf(t.why)),
+func (g *Graph) switchedOff(name string, p *Plugin, t *trip) *Out {
+	return g.notice(healthPlugin, "A plugin was switched off", name, t.p, t.ts,
+		fmt.Sprintf("Plugin %s of operator %s was switched off: %s", p.Module.Manifest.Name, name, reasonOf(t.why)),
 		"It does not judge rows until it is tried again; rows that come meanwhile "+p.OnFailure.String()+".",
 		[]string{p.Module.Manifest.Name, p.Module.Manifest.Version, reasonOf(t.why), t.why.Error()}, binary.AppendVarint(nil, t.p))
 }
