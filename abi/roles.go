@@ -56,8 +56,11 @@ func (r *reader) role(m *Manifest, n *node) {
 	case role != RoleDetect && x != nil:
 		r.wrong(x.off, "rules are what a module that detects reports; one with the role %s has none", role)
 	}
-	if role != RoleDetect && m.Keyed {
-		r.wrong(n.get("key_by").off, "only a module that detects remembers; one with the role %s has no key_by, state and timers", role)
+	switch {
+	case role == RoleAggregate && m.Keyed:
+		r.wrong(n.get("key_by").off, "an aggregate keeps nothing but its states, which the host gives to it; it has no key_by, state and timers")
+	case role != RoleDetect && m.State.Timers > 0:
+		r.wrong(n.get("timers").off, "a timer has no row that could pass or get columns; one with the role %s has state and no timers", role)
 	}
 	switch {
 	case role == RoleMap && len(m.Writes) == 0:

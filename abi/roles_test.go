@@ -20,7 +20,8 @@ const (
 
 // Manifests of the roles that are wrong: what is said, and where.
 func TestRoleFaults(t *testing.T) {
-	for _, text := range []string{minimalFilter, minimalMap, minimalSum} {
+	remembers := `],"key_by":[],"state":{"version":2,"migrates_from":1,"slots":[{"id":0,"kind":"value","max":8,"ttl":"1h"}]}}`
+	for _, text := range []string{minimalFilter, minimalMap, minimalSum, strings.Replace(minimalFilter, `]}`, remembers, 1), strings.Replace(minimalMap, `]}`, remembers, 1)} {
 		if _, err := ParseManifest([]byte(text)); err != nil {
 			t.Fatal(err)
 		}
@@ -29,7 +30,10 @@ func TestRoleFaults(t *testing.T) {
 		{minimalFilter, `]}`, `],"rules":[]}`, "1:125: rules are what a module that detects reports; one with the role filter has none"},
 		{minimalFilter, `]}`, `],"writes":[{"path":"y","type":"i64"}]}`, "1:126: writes are columns of a map or an aggregate; a module with the role filter has none"},
 		{minimalFilter, `]}`, `],"aggregate":{"state_size":8}}`, "aggregate is for modules with the role aggregate; this one has the role filter"},
-		{minimalFilter, `]}`, `],"key_by":["x"],"timers":1}`, "1:126: only a module that detects remembers; one with the role filter has no key_by"},
+		{minimalFilter, `]}`, `],"key_by":["x"],"timers":1}`, "1:141: a timer has no row that could pass or get columns; one with the role filter has state and no timers"},
+		{minimalMap, `]}`, `],"key_by":[],"timer_step":"1s","timers":2}`, "a timer has no row that could pass or get columns; one with the role map has state and no timers"},
+		{minimalFilter, `]}`, `],"key_by":["x"]}`, "key_by is for plugins with state or timers; this one has neither"},
+		{minimalSum, `,"aggregate"`, `,"key_by":["x"],"state":{"version":1,"slots":[{"id":0,"kind":"value","max":8}]},"aggregate"`, "an aggregate keeps nothing but its states"},
 		{minimalFilter, `["filter"]`, `["filter","map"]`, "roles must name exactly one role"},
 		{minimalFilter, `["filter"]`, `["sort"]`, `no role "sort"; there are detect, filter, map and aggregate`},
 		{minimalMap, `[{"path":"y","type":"i64"}]`, `[]`, "a map needs writes"},

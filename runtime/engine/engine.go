@@ -174,7 +174,7 @@ func (g *Graph) newShard(o *Operator, namer *operator.Namer) shard {
 	case o.Sequence != nil:
 		return newKeyed(o.Sequence.Logic(), out)
 	case o.Plugin != nil && o.Plugin.remembers():
-		return newRemembering(o.Plugin, g.spec.Fields, out)
+		return newRemembering(o.Plugin, g.spec.Fields, out, namer)
 	case o.Plugin.Detects():
 		return newPlugged(o.Plugin, out)
 	case o.Plugin != nil:

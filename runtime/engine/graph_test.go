@@ -190,7 +190,7 @@ func compileCase(t testing.TB, streams []refStream, ops []refOp) *Spec {
 		if o.key != "" {
 			keys = []event.Field{f.Add(o.key)}
 		}
-		if o.recall != nil {
+		if o.judge && o.recall != nil {
 			x.Plugin = compileRecall(t, spec, o)
 		} else if o.judge {
 			x.Plugin = judge(t, spec, o)
@@ -375,7 +375,7 @@ func compareCase(t *testing.T, seed uint64, how string, op int, want []refRow, g
 
 // A block is indistinguishable from one row at a time, whatever its size and however many shards there are.
 func TestBlocksAreInvisible(t *testing.T) {
-	var sifted, mapped, weighed, poison int
+	var sifted, mapped, weighed, poison, keptSifted, keptMapped int
 	var held, grouped, risks, recalled, fired, rows, lates, pairs, hits, seqs, passed, known, cut, indexed, revised, settled, refused int
 	kinds, joins := map[operator.WindowKind]int{}, map[refJoin]int{}
 	seed := *firstSeed
@@ -398,6 +398,10 @@ func TestBlocksAreInvisible(t *testing.T) {
 				switch {
 				case x.late:
 					lates++
+				case ops[i].recall != nil && ops[i].sifts:
+					keptSifted++
+				case ops[i].recall != nil && ops[i].maps:
+					keptMapped++
 				case ops[i].recall != nil:
 					recalled++
 					if x.cells["rule_id"].text == "2" {
@@ -455,12 +459,12 @@ func TestBlocksAreInvisible(t *testing.T) {
 		}
 		indexed += blocksAgree(t, r, seed, streams, ops, evs, want)
 	}
-	t.Logf("%d rows of plugins that remember, %d of timers", recalled, fired)
+	t.Logf("%d rows of plugins that remember, %d of timers, %d of filters, %d of maps", recalled, fired, keptSifted, keptMapped)
 	t.Logf("%d revisions, %d rows for readers in the end; %d windows with max_keys", revised, settled, refused)
 	t.Logf("plugins: %d rows passed a filter, %d got columns, %d rows of windows with an aggregate, %d poison rows", sifted, mapped, weighed, poison)
 	t.Logf("seeds to %d: %d windows, %d pairs of %d joins (%d marked truncated), %d hits of plugins, %d sequences, %d rows passed on, %d that a table knew, %d late rows; %d inputs behind an index; windows by kind: %v, rows of joins by type, matches, where: %v",
 		seed-1, rows, pairs, len(joins), cut, hits, seqs, passed, known, lates, indexed, kinds, joins)
-	if *caseCount >= 1000 && (sifted == 0 || mapped == 0 || weighed == 0 || poison == 0) {
+	if *caseCount >= 1000 && (sifted == 0 || mapped == 0 || weighed == 0 || poison == 0 || keptSifted == 0 || keptMapped == 0) {
 		t.Error("the cases do not cover plugins of every role, and rows that they fail on")
 	}
 	t.Logf("%d revisions of suppressed alerts, %d of grouped ones, %d rows of risks", held, grouped, risks)

@@ -19,14 +19,12 @@ func (g *Graph) uses(s shard) {
 	switch s := s.(type) {
 	case *enriched:
 		g.used = append(g.used, tableUse{s.spec.Table, &s.table})
-	case *plugged:
-		g.grants(s)
-	case *remembering:
-		g.grants(s.p)
+	case *plugged, *mapped, *remembering:
+		g.grants(callerOf(s))
 	}
 }
 
-func (g *Graph) grants(p *plugged) {
+func (g *Graph) grants(p *caller) {
 	for i, t := range p.spec.Tables {
 		if t != nil {
 			g.used = append(g.used, tableUse{t, &p.asks.tables[i]})

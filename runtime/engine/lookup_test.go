@@ -24,6 +24,11 @@ func lookups(t *testing.T, remembers bool, tables ...*table.Source) func(rows ..
 	if err != nil {
 		t.Fatal(err)
 	}
+	return lookupsOf(t, code, remembers, tables...)
+}
+
+func lookupsOf(t *testing.T, code []byte, remembers bool, tables ...*table.Source) func(rows ...[3]string) []string {
+	t.Helper()
 	if at := bytes.Index(code, []byte(`"x-room"`)); remembers {
 		end := at + bytes.IndexByte(code[at:], '\n') // the section keeps its length
 		copy(code[at:], fmt.Sprintf(`%-*s`, end-at, `"key_by":["key"],"state":{"version":1,"slots":[{"id":0,"kind":"value","max":8}]},`))
@@ -116,6 +121,21 @@ func TestPluginsLookUp(t *testing.T) {
 	}
 	if got := lookups(t, false, nil, nets)([3]string{"0", "ann", "0"}, [3]string{"0", "10.0.0.1", "1"}, [3]string{"0", "x", "2"}); !slices.Equal(got, []string{"-2 ", "-4 ", answer(`{"cidr":"10.0.0.0/8","list":"ten"}`)}) {
 		t.Errorf("%q", got)
+	}
+}
+
+// A filter is told as well. The guest's answer is no filter's, so that each row is one that it failed on, but it has asked.
+func TestFiltersLookUp(t *testing.T) {
+	src, _ := sourceOf(t, "a.csv", "id,x\nk,old\n", table.Spec{Format: "csv", Key: "id"})
+	code, err := os.ReadFile("../wasm/testdata/lookup.wasm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	code = bytes.Replace(bytes.Replace(code, []byte(`["detect"]`), []byte(`["filter"]`), 1), []byte(`"rules"`), []byte(`"x-rls"`), 1)
+	for _, remembers := range []bool{false, true} {
+		if got := lookupsOf(t, bytes.Clone(code), remembers, src, nil)([3]string{"0", "k", "0"}); !slices.Equal(got, []string{answer(`{"id":"k","x":"old"}`)}) {
+			t.Errorf("remembers %v: %q", remembers, got)
+		}
 	}
 }
 

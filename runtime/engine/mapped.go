@@ -12,7 +12,7 @@ import (
 )
 
 // Plugins that say which rows pass, and plugins that add columns to rows. Both see every row once, in arrival order, late or
-// not, and keep nothing.
+// not. Neither has timers: one that fires has no row that could pass or get columns.
 
 func (p *Plugin) role() abi.Role {
 	if p == nil || p.Module == nil {
@@ -54,14 +54,9 @@ type mapped struct {
 	memoryless
 	caller
 	namer *operator.Namer
-	rows  []operator.In
-	given []wasm.Row
-	at    []int32 // of those that are given: their places in rows
-	place []int32 // of each row: of a map its place in what was written; or one of these
-	hits  []abi.Hit
+	at    []int32       // of those that are given: their places among the rows
+	place []int32       // of each row: of a map its place in what was written; or one of these
 	why   map[int]error // of poison
-	said  []operator.Result
-	cells []event.Value
 }
 
 // What becomes of a row that has no place in what was written.
@@ -71,29 +66,30 @@ const (
 	unjudged             // it came while the breaker was open
 )
 
-func newMapped(spec *Plugin, out *event.Batch, namer *operator.Namer) shard {
+func newMapped(spec *Plugin, out *event.Batch, namer *operator.Namer) *mapped {
 	k := &mapped{namer: namer}
 	k.begin(spec, out)
 	return k
 }
 
-func (k *mapped) reset() {
-	k.rows, k.given, k.at, k.place, k.hits, k.said, k.why = k.rows[:0], k.given[:0], k.at[:0], k.place[:0], k.hits[:0], k.said[:0], nil
-	k.out.Reset()
-	k.trip = nil
-}
-
-func (k *mapped) push(in *operator.In) {
-	k.rows = append(k.rows, *in)
-	k.place = append(k.place, unseen)
-	if !k.spec.maps() || k.spec.When.Match(in) {
-		k.at = append(k.at, int32(len(k.rows)-1))
-		k.given = append(k.given, wasm.Row{Batch: in.Batch, Row: in.Row, ID: in.Name.ID(), TS: in.TS, W: in.W})
-	}
-}
-
 func (k *mapped) run([]step, int64) error {
-	hits, poison, judged, why := k.plugin.Detect(k.hits[:0], k.given)
+	k.plugin.Begin()
+	defer k.plugin.End()
+	return k.judge(k.rows, nil, operator.NegInf)
+}
+
+// judge implements judging; a map does not see the rows that it does not want to.
+func (k *mapped) judge(rows []operator.In, _ []wasm.Timer, seen int64) error {
+	k.given, k.at, k.place, k.why = k.given[:0], k.at[:0], k.place[:0], nil
+	unread := k.spec.unread()
+	for i := range rows {
+		k.place = append(k.place, unseen)
+		if unread == nil || unread.Match(&rows[i]) {
+			k.at = append(k.at, int32(i))
+			k.give(&rows[i], seen)
+		}
+	}
+	hits, poison, judged, why := k.plugin.Judge(k.hits[:0], k.given)
 	k.hits = hits
 	for _, h := range hits {
 		k.place[k.at[h.Row]] = int32(h.Rule)
@@ -108,20 +104,20 @@ func (k *mapped) run([]step, int64) error {
 		k.place[i] = unjudged
 	}
 	if judged < len(k.given) {
-		if err := k.off(&k.rows[k.at[judged]], len(k.given)-judged, why); err != nil {
+		if err := k.off(&rows[k.at[judged]], len(k.given)-judged, why); err != nil {
 			return err
 		}
 	}
 	k.total.Poisoned += int64(len(poison))
-	for i := range k.rows {
-		k.row(i, why)
+	for i := range rows {
+		k.row(&rows[i], i, why)
 	}
 	return nil
 }
 
-// row says what becomes of a row.
-func (k *mapped) row(i int, off error) {
-	in, place := &k.rows[i], k.place[i]
+// row says what becomes of a row, the i-th that is judged.
+func (k *mapped) row(in *operator.In, i int, off error) {
+	place := k.place[i]
 	skipped := place == unseen || place == unjudged && k.spec.OnFailure == FailureSkip
 	switch {
 	case place == poisoned:
@@ -161,11 +157,6 @@ func (k *mapped) pass(in *operator.In, place int32) {
 	k.said = append(k.said, r)
 }
 
-func (k *mapped) fail(in *operator.In, reason string, why error) {
-	k.said = append(k.said, operator.Result{P: in.P, Due: operator.NegInf, TS: in.TS, First: in.First, Last: in.Last, Name: in.Name, Batch: in.Batch, Row: in.Row,
-		Idx: in.Idx, Input: in.Input, Kind: operator.Failed, Reason: reason, Why: failureText(k.spec.Module, why)})
-}
-
 // failureText is what an error row says of a call that failed.
 func failureText(m *wasm.Module, why error) string {
 	text := "it was switched off"
@@ -177,7 +168,3 @@ func failureText(m *wasm.Module, why error) string {
 	}
 	return m.Manifest.String() + ": " + text
 }
-
-func (k *mapped) results() []operator.Result { return k.said }
-func (k *mapped) counts() operator.Counts    { return k.caller.counts() }
-func (k *mapped) close()                     { k.caller.close() }

@@ -35,6 +35,9 @@ func movedSpec(t *testing.T, name string) *Spec {
 	p := &Plugin{Ident: operator.Ident{Pipeline: "p", Operator: "o", Form: "detect/1"}, Module: m, Config: []byte("{}"), Fields: []event.Field{k}, Rules: map[uint32]*Rule{},
 		RuleID: f.Add("rule_id"), Severity: f.Add("severity"), Note: f.Add("note"), Whole: f.Add(event.Whole), KeyNames: []alert.Column{{Name: "k", Field: k}}}
 	p.Columns = []event.Field{k, p.RuleID}
+	if p.maps() {
+		p.Ident.Form, p.Written = "map/1", []int{0}
+	}
 	for _, r := range m.Manifest.Rules {
 		p.Rules[r.ID] = &Rule{Alert: &alert.Template{Severity: "low"}}
 	}
@@ -45,12 +48,18 @@ func movedSpec(t *testing.T, name string) *Spec {
 // A module that brings the state of an earlier version up to date goes on with it, key by key, wherever the keys are; one that it makes
 // nothing of starts empty, and is an error row.
 func TestStateIsBroughtUpToDate(t *testing.T) {
+	for _, role := range []string{"", "_map"} {
+		t.Run("moved"+role, func(t *testing.T) { broughtUpToDate(t, role) })
+	}
+}
+
+func broughtUpToDate(t *testing.T, role string) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 1))
 	failed, moved := 0, 0
 	for range 25 {
-		was, is := movedSpec(t, "first"), movedSpec(t, "moved")
+		was, is := movedSpec(t, "first"+role), movedSpec(t, "moved"+role)
 		store, err := state.Open(state.Options{Dir: filepath.Join(t.TempDir(), "s"), Pipeline: "p"})
 		if err != nil {
 			t.Fatal(err)

@@ -74,16 +74,11 @@ func (r *Rule) severity(h abi.Hit) string {
 	return r.Alert.Severity
 }
 
-// plugged is a plugin on its share of the rows: what it says about a row depends on the row alone, on tables, and on what remembering keeps.
+// plugged is a plugin that detects, on its share of the rows: what it says about a row depends on the row alone, on tables, and on what
+// remembering keeps.
 type plugged struct {
 	memoryless
 	caller
-	rows   []operator.In
-	given  []wasm.Row
-	hits   []abi.Hit
-	said   []operator.Result
-	cells  []event.Value
-	timers bool // the rows that are judged are timers
 }
 
 // caller is the part of a shard that calls a module, whatever its role.
@@ -96,13 +91,26 @@ type caller struct {
 	past   wasm.Counts      // of plugins that this one took the place of
 	trip   *trip            // the block's first row that it did not judge
 	asks   granted
+	rows   []operator.In
+	given  []wasm.Row
+	hits   []abi.Hit
+	said   []operator.Result
+	cells  []event.Value
+	timers bool // the rows that are judged are timers
+}
+
+// judging is a plugin's shard as remembering uses it: judge gives rows to the guest, or timers, and says what comes of them as the role
+// has it. Rows after the end of the input are judged by seen.
+type judging interface {
+	shard
+	judge(rows []operator.In, fired []wasm.Timer, seen int64) error
 }
 
 // callerOf is that part of a plugin's shard.
 func callerOf(s shard) *caller {
 	switch k := s.(type) {
 	case *remembering:
-		return &k.p.caller
+		return k.call
 	case *mapped:
 		return &k.caller
 	}
@@ -131,7 +139,15 @@ func (k *caller) counts() operator.Counts {
 	return c
 }
 
-func (k *caller) close() { k.plugin.Close() }
+func (k *caller) close()                     { k.plugin.Close() }
+func (k *caller) push(in *operator.In)       { k.rows = append(k.rows, *in) }
+func (k *caller) results() []operator.Result { return k.said }
+
+func (k *caller) reset() {
+	k.rows, k.said = k.rows[:0], k.said[:0]
+	k.out.Reset()
+	k.trip = nil
+}
 
 func newPlugged(spec *Plugin, out *event.Batch) *plugged {
 	k := &plugged{}
@@ -159,21 +175,13 @@ func (p *Plugin) start() *wasm.Plugin {
 	return w
 }
 
-func (k *plugged) reset() {
-	k.rows, k.said = k.rows[:0], k.said[:0]
-	k.out.Reset()
-	k.trip = nil
-}
-
-func (k *plugged) push(in *operator.In) { k.rows = append(k.rows, *in) }
-
 func (k *plugged) run([]step, int64) error {
 	k.plugin.Begin()
 	defer k.plugin.End()
 	return k.judge(k.rows, nil, operator.NegInf)
 }
 
-// judge gives rows to the guest, or timers, and takes what it says about them. Rows after the end of the input are judged by seen.
+// judge implements judging.
 func (k *plugged) judge(rows []operator.In, fired []wasm.Timer, seen int64) error {
 	if why, off := k.plugin.Passes(len(rows)); off && len(rows) > 0 {
 		k.timers = fired != nil
@@ -181,12 +189,7 @@ func (k *plugged) judge(rows []operator.In, fired []wasm.Timer, seen int64) erro
 	}
 	k.given, k.timers = k.given[:0], fired != nil
 	for i := range rows {
-		in := &rows[i]
-		w := in.W
-		if w == operator.PosInf {
-			w = seen
-		}
-		k.given = append(k.given, wasm.Row{Batch: in.Batch, Row: in.Row, Keyed: !in.Lone, ID: in.Name.ID(), TS: in.TS, W: in.W, Seen: w, Key: in.Key})
+		k.give(&rows[i], seen)
 	}
 	var poison []wasm.Poison
 	var judged int
@@ -212,6 +215,15 @@ func (k *plugged) judge(rows []operator.In, fired []wasm.Timer, seen int64) erro
 		return k.unjudged(rows[judged:], why)
 	}
 	return nil
+}
+
+// give takes a row to the guest. One after the end of the input is judged by seen.
+func (k *caller) give(in *operator.In, seen int64) {
+	w := in.W
+	if w == operator.PosInf {
+		w = seen
+	}
+	k.given = append(k.given, wasm.Row{Batch: in.Batch, Row: in.Row, Keyed: !in.Lone, ID: in.Name.ID(), TS: in.TS, W: in.W, Seen: w, Key: in.Key})
 }
 
 // unjudged are rows that came while the breaker was open.
@@ -259,11 +271,12 @@ func (k *plugged) hit(in *operator.In, h abi.Hit) {
 	k.add(in, operator.Result{Name: operator.Named(id), Batch: k.out, Row: int32(k.out.Rows - 1), Kind: operator.Data})
 }
 
-func (k *plugged) fail(in *operator.In, reason string, why error) {
+// fail says that the plugin failed on a row, or that nobody judged it.
+func (k *caller) fail(in *operator.In, reason string, why error) {
 	k.add(in, operator.Result{Name: in.Name, Batch: in.Batch, Row: in.Row, Kind: operator.Failed, Reason: reason, Why: failureText(k.spec.Module, why)})
 }
 
-func (k *plugged) add(in *operator.In, r operator.Result) {
+func (k *caller) add(in *operator.In, r operator.Result) {
 	r.P, r.Due, r.Idx, r.Input = in.P, operator.NegInf, in.Idx, in.Input
 	r.TS, r.First, r.Last = in.TS, in.First, in.Last
 	if k.timers {
@@ -271,10 +284,6 @@ func (k *plugged) add(in *operator.In, r operator.Result) {
 	}
 	k.said = append(k.said, r)
 }
-
-func (k *plugged) results() []operator.Result { return k.said }
-func (k *plugged) counts() operator.Counts    { return k.caller.counts() }
-func (k *plugged) close()                     { k.caller.close() }
 
 // remembers says whether it keeps something of keys.
 func (p *Plugin) remembers() bool { return p.Module.Manifest.Keyed }

@@ -21,7 +21,7 @@ import (
 // The plugins of testdata/recall, written down a second time from the contract alone: what they remember is a map of Go, nothing is
 // packed, and every question looks at everything.
 
-// refRecall is such a plugin: with timers, or without.
+// refRecall is such a plugin: with timers, or without; of an operator that sifts or maps it is a filter or a map.
 type refRecall struct {
 	timers bool
 	most   int // max_keys; 0: none
@@ -337,6 +337,9 @@ func (c *refCall) row(v int64) (r, x int64, fails bool) {
 // recallRow is a row of the plugin.
 func (n *refNode) recallRow(pipeline string, p int64, r refRow, w int64) []refRow {
 	n.recallPast(w)
+	if n.unseen(r) {
+		return []refRow{n.written(pipeline, p, r)}
+	}
 	k := r.cells["k"]
 	c := refCall{n: n, key: k.text, keyed: k.kind != event.Absent && k.kind != event.Null, ts: r.ts, w: w, due: operator.NegInf}
 	v, _ := strconv.ParseInt(r.cells["v"].text, 10, 64)
@@ -345,6 +348,18 @@ func (n *refNode) recallRow(pipeline string, p int64, r refRow, w int64) []refRo
 	if fails {
 		r.p, r.late = p, true
 		return []refRow{r}
+	}
+	switch {
+	case n.sifts && uint64(a+x+had)%2 == 1:
+		return nil
+	case n.sifts:
+		return []refRow{n.siftedRow(pipeline, p, r)}
+	case n.maps:
+		out := n.written(pipeline, p, r)
+		for name, v := range map[string]int64{"a": a, "s": x, "said": had} {
+			out.cells[name] = refCell{event.Number, strconv.FormatInt(mod(v, 1000), 10)}
+		}
+		return []refRow{out}
 	}
 	out := refRow{p: p, ts: r.ts, cells: recallCells(1, a, x, had)}
 	for _, name := range []string{"k", "v", "n", "a"} {
@@ -414,22 +429,23 @@ func (n *refNode) recallDue(pipeline string, p, now int64) (out []refRow) {
 
 // randomRecall makes some operators plugins that remember.
 func randomRecall(r *rand.Rand, o refOp) refOp {
-	if !o.judge || r.IntN(2) == 0 {
+	passes := o.sifts || o.maps
+	if !o.judge && !passes || r.IntN(4) == 0 || !passes && r.IntN(3) == 0 {
 		return o
 	}
-	o.recall = &refRecall{timers: r.IntN(2) == 0}
+	o.recall = &refRecall{timers: o.judge && r.IntN(2) == 0}
 	if r.IntN(4) == 0 {
 		o.recall.most = 1 + r.IntN(3)
 	}
 	return o
 }
 
-// recallModules are the plugins of testdata/recall, without timers and with.
-var recallModules = sync.OnceValues(func() (out [2]*wasm.Module, err error) {
+// recallModules are the plugins of testdata/recall: without timers and with, a filter and a map.
+var recallModules = sync.OnceValues(func() (out [4]*wasm.Module, err error) {
 	if _, err = modules(); err != nil { // whose host it is
 		return out, err
 	}
-	for i, name := range []string{"recall", "timed"} {
+	for i, name := range []string{"recall", "timed", "passing", "writing"} {
 		code, err := os.ReadFile("testdata/recall/" + name + ".wasm")
 		if err != nil {
 			return out, err
@@ -443,17 +459,28 @@ var recallModules = sync.OnceValues(func() (out [2]*wasm.Module, err error) {
 
 // compileRecall makes the engine's plugin.
 func compileRecall(t testing.TB, spec *Spec, o refOp) *Plugin {
+	p := judge(t, spec, o)
+	recalls(t, p, o, spec.Fields)
+	p.Rules = map[uint32]*Rule{1: {Alert: &alert.Template{Severity: "medium"}}, 2: {Alert: &alert.Template{Severity: "medium"}}}
+	return p
+}
+
+// recalls has a plugin of some role remember.
+func recalls(t testing.TB, p *Plugin, o refOp, f *event.Fields) {
 	all, err := recallModules()
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := judge(t, spec, o)
-	f := spec.Fields
-	p.Module, p.Config, p.Fields, p.MaxKeys = all[0], []byte("{}"), []event.Field{f.Add("k"), f.Add("v")}, o.recall.most
-	if o.recall.timers {
+	k := f.Add("k")
+	p.Config, p.Fields, p.MaxKeys, p.KeyNames = []byte("{}"), []event.Field{k, f.Add("v")}, o.recall.most, []alert.Column{{Name: "k", Field: k}}
+	switch {
+	case o.sifts:
+		p.Module = all[2]
+	case o.maps:
+		p.Module = all[3]
+	case o.recall.timers:
 		p.Module = all[1]
+	default:
+		p.Module = all[0]
 	}
-	p.Rules = map[uint32]*Rule{1: {Alert: &alert.Template{Severity: "medium"}}, 2: {Alert: &alert.Template{Severity: "medium"}}}
-	p.KeyNames = []alert.Column{{Name: "k", Field: f.Add("k")}}
-	return p
 }

@@ -75,7 +75,11 @@ func randomRole(r *rand.Rand, o *refOp) {
 // compileRole makes the engine's operator of a plugin that filters or maps.
 func compileRole(t testing.TB, x *Operator, o refOp, f *event.Fields) {
 	p := &Plugin{Ident: operator.Ident{Pipeline: caseName, Operator: o.name, Form: "map/1"}, Config: []byte("{}"), Fields: []event.Field{f.Add(o.key), f.Add("v")}}
-	if x.Plugin = p; o.maps {
+	x.Plugin = p
+	if o.recall != nil {
+		defer recalls(t, p, o, f)
+	}
+	if o.maps {
 		p.Module, p.Whole, p.Written = roleModule(t, "length"), f.Add(event.Whole), []int{0, 1, 2}
 		f.Add("said")
 		return
@@ -127,13 +131,8 @@ func freshRoles(r *rand.Rand, spec *Spec) {
 
 // mapping is the map: the row, and besides in a the length of key in bytes, in s the double of v, and in said key after its length.
 func (n *refNode) mapping(pipeline string, p int64, r refRow) []refRow {
-	null := refCell{event.Null, ""}
-	out := refRow{p: p, ts: r.ts, cells: map[string]refCell{}, id: event.Hash([]byte(pipeline), []byte(n.name), []byte("row"), []byte("map/1"), r.id[:])}
-	for name, c := range r.cells {
-		out.cells[name] = c
-	}
-	out.cells["a"], out.cells["s"], out.cells["said"] = null, null, null
-	if n.only != nil && n.only.inside && !n.only.takes(r) {
+	out := n.written(pipeline, p, r)
+	if n.unseen(r) {
 		return []refRow{out}
 	}
 	if c := r.cells[n.key]; c.kind != event.Absent && c.kind != event.Null {
@@ -144,6 +143,22 @@ func (n *refNode) mapping(pipeline string, p int64, r refRow) []refRow {
 		out.cells["s"] = refCell{event.Number, strconv.Itoa(2 * v)}
 	}
 	return []refRow{out}
+}
+
+// written is a row of a map with nothing in its columns.
+func (n *refNode) written(pipeline string, p int64, r refRow) refRow {
+	null := refCell{event.Null, ""}
+	out := refRow{p: p, ts: r.ts, cells: map[string]refCell{}, id: event.Hash([]byte(pipeline), []byte(n.name), []byte("row"), []byte("map/1"), r.id[:])}
+	for name, c := range r.cells {
+		out.cells[name] = c
+	}
+	out.cells["a"], out.cells["s"], out.cells["said"] = null, null, null
+	return out
+}
+
+// unseen says whether a row comes to a map that does not want to see it.
+func (n *refOp) unseen(r refRow) bool {
+	return n.maps && n.only != nil && n.only.inside && !n.only.takes(r)
 }
 
 // fails says whether a plugin's aggregate fails on a row that a window took.

@@ -72,7 +72,12 @@ func (n *refNode) admit(pipeline string, p int64, r refRow) []refRow {
 	if c.kind != event.Number && c.kind != event.String || err != nil || f < float64(n.having) {
 		return nil
 	}
-	return []refRow{{p: p, ts: r.ts, cells: r.cells, id: event.Hash([]byte(pipeline), []byte(n.name), []byte("row"), []byte("filter/1"), r.id[:])}}
+	return []refRow{n.siftedRow(pipeline, p, r)}
+}
+
+// siftedRow is a row that passes a filter.
+func (n *refNode) siftedRow(pipeline string, p int64, r refRow) refRow {
+	return refRow{p: p, ts: r.ts, cells: r.cells, id: event.Hash([]byte(pipeline), []byte(n.name), []byte("row"), []byte("filter/1"), r.id[:])}
 }
 
 // refSeen is a row that first_seen took: its term, and the watermark that it was judged by.

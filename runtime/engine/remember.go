@@ -19,7 +19,8 @@ import (
 // its watermark moves in steps (node.watermark), or there would be a call a row.
 type remembering struct {
 	*keyed[wasm.Memory]
-	p      *plugged
+	p      judging
+	call   *caller // of p
 	logic  *memories
 	timing bool           // it has timers
 	astray bool           // what was said is to be put in order
@@ -37,7 +38,7 @@ type remembering struct {
 	fired  []wasm.Timer
 }
 
-func newRemembering(spec *Plugin, fields *event.Fields, out *event.Batch) shard {
+func newRemembering(spec *Plugin, fields *event.Fields, out *event.Batch, namer *operator.Namer) shard {
 	layout, columns := &spec.Module.Manifest.State, spec.keyFields()
 	k := &remembering{seen: operator.NegInf, before: map[int32]bool{}, logic: &memories{layout: layout}, timing: layout.Timers > 0, names: event.NewBatch(fields, columns), cells: make([]event.Value, len(columns))}
 	for _, i := range spec.Module.Manifest.KeyBy {
@@ -48,8 +49,13 @@ func newRemembering(spec *Plugin, fields *event.Fields, out *event.Batch) shard 
 		op = waiting{k.logic}
 	}
 	k.keyed = newKeyed(op, out).(*keyed[wasm.Memory])
-	k.p = newPlugged(spec, out)
-	k.p.plugin.Remember(k)
+	if spec.Detects() {
+		k.p = newPlugged(spec, out)
+	} else {
+		k.p = newMapped(spec, out, namer)
+	}
+	k.call = callerOf(k.p)
+	k.call.plugin.Remember(k)
 	return k
 }
 
@@ -57,7 +63,7 @@ func (k *remembering) reset() {
 	k.keyed.reset()
 	k.p.reset()
 	k.names.Reset()
-	k.p.plugin.Begin()
+	k.call.plugin.Begin()
 }
 
 func (k *remembering) run(ws []step, end int64) error {
@@ -153,7 +159,7 @@ func (k *remembering) expire(w int64) error {
 	k.in, k.fired = k.in[:0], k.fired[:0]
 	for i := range due {
 		x := &due[i]
-		k.in = append(k.in, operator.In{P: x.p, TS: x.Due, W: w, First: x.Due, Last: x.Due, Name: operator.Named(k.p.spec.timerID(x.key, x.Timer)),
+		k.in = append(k.in, operator.In{P: x.p, TS: x.Due, W: w, First: x.Due, Last: x.Due, Name: operator.Named(k.call.spec.timerID(x.key, x.Timer)),
 			Batch: k.names, Row: int32(k.names.Rows), Idx: int32(i), Key: []byte(x.key)})
 		k.fired = append(k.fired, x.Timer)
 		if err := k.name(x.key); err != nil {
@@ -173,7 +179,7 @@ func (k *remembering) expire(w int64) error {
 
 // migrate brings the state of the rows' keys up to date, where an earlier version of the module has written it.
 func (k *remembering) migrate(rows []operator.In) error {
-	if k.logic.layout.Migrates == 0 || k.p.plugin.Off() { // a plugin that is off judges none of the rows; their keys wait
+	if k.logic.layout.Migrates == 0 || k.call.plugin.Off() { // a plugin that is off judges none of the rows; their keys wait
 		return nil
 	}
 	k.old = k.old[:0]
@@ -190,7 +196,7 @@ func (k *remembering) migrate(rows []operator.In) error {
 		if m == nil || !m.Old(k.logic.layout) {
 			continue
 		}
-		r.From, r.ID = m.Version(), k.p.spec.Ident.ID([]byte("key"), x.Key)
+		r.From, r.ID = m.Version(), k.call.spec.Ident.ID([]byte("key"), x.Key)
 		if err := k.name(string(x.Key)); err != nil {
 			return err
 		}
@@ -200,14 +206,14 @@ func (k *remembering) migrate(rows []operator.In) error {
 	if len(k.old) == 0 {
 		return k.c.Err
 	}
-	poison, judged, why := k.p.plugin.Migrate(k.old)
+	poison, judged, why := k.call.plugin.Migrate(k.old)
 	for _, x := range poison {
-		k.p.total.Poisoned++
-		k.p.fail(&in[x.Row], "plugin_migration_failed", x.Err)
+		k.call.total.Poisoned++
+		k.call.fail(&in[x.Row], "plugin_migration_failed", x.Err)
 		k.astray = true // it comes before what rows before its own say
 	}
 	if judged < len(in) {
-		return fmt.Errorf("the plugin %s could not bring its state up to date, last with %w", k.p.spec.Module.Manifest, why)
+		return fmt.Errorf("the plugin %s could not bring its state up to date, last with %w", k.call.spec.Module.Manifest, why)
 	}
 	return k.c.Err
 }
@@ -223,15 +229,15 @@ func (k *remembering) finish(w int64, ws []step) error {
 	if err := k.until(w, ws); err != nil {
 		return err
 	}
-	k.p.plugin.End()
+	k.call.plugin.End()
 	if k.astray {
-		slices.SortStableFunc(k.p.said, place)
+		slices.SortStableFunc(k.call.said, place)
 		k.astray = false
 	}
 	return k.c.Err
 }
 
-func (k *remembering) results() []operator.Result { return k.p.said }
+func (k *remembering) results() []operator.Result { return k.call.said }
 func (k *remembering) counts() operator.Counts    { return k.p.counts() }
 func (k *remembering) close()                     { k.p.close() }
 

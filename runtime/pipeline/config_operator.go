@@ -443,6 +443,9 @@ func (d *decoder) windowPrint(w *operator.Window, s *source) []string {
 
 // fingerprint is everything that shapes the operator's state, a line each, with the times of the streams it reads.
 func (s *source) fingerprint(d *decoder) string {
+	if s.memory != nil {
+		return strings.Join(d.sourcePrint(s, slices.Clone(s.memory)), "\n")
+	}
 	if s.kind == "plugin" && (len(s.print) == 0 || !s.op.Plugin.Detects()) || s.kind == "filter" || s.kind == "enrich" {
 		return s.kind // it keeps nothing: another module, condition or table may take its place
 	}

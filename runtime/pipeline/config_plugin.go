@@ -120,19 +120,19 @@ func (d *decoder) pluginBody(s *source, m *mapping) {
 	for i := range p.Module.Manifest.Rules {
 		d.warnAttack(path, strconv.Itoa(int(p.Module.Manifest.Rules[i].ID)), p.Module.Manifest.Rules[i].Attack)
 	}
-	for _, i := range p.Module.Manifest.KeyBy {
-		r := p.Module.Manifest.Reads[i]
-		p.KeyNames = append(p.KeyNames, alert.Column{Name: names[r.Path], Field: p.Fields[i]})
-	}
 	if p.Module.Manifest.Keyed {
-		s.print = append(s.print, pluginPrint(p.Module.Manifest, names, s)...)
+		s.print = append(s.print, remembers(s, p, names)...)
 	}
 	s.init = func(spec *engine.Spec) { d.initPlugin(s, p, append(pass, p.Fields...)) }
 }
 
-// pluginPrint is what shapes the state of a plugin: what its module says of it, but not the module itself, nor its configuration,
-// so that a rule may be mended and goes on where it was.
-func pluginPrint(m *abi.Manifest, names map[string]string, s *source) []string {
+// remembers names the fields of the key of a plugin that remembers, and returns what shapes its state: what its module says of it, but
+// not the module itself, nor its configuration, so that a rule may be mended and goes on where it was.
+func remembers(s *source, p *engine.Plugin, names map[string]string) []string {
+	m := p.Module.Manifest
+	for _, i := range m.KeyBy {
+		p.KeyNames = append(p.KeyNames, alert.Column{Name: names[m.Reads[i].Path], Field: p.Fields[i]})
+	}
 	lines := []string{"plugin: " + m.Name, "state version: " + strconv.Itoa(m.State.Version), "where: " + s.op.Where.String()}
 	for _, i := range m.KeyBy {
 		lines = append(lines, fmt.Sprintf("key_by: %s as %s", names[m.Reads[i].Path], m.Reads[i].Type))

@@ -73,6 +73,9 @@ func (d *decoder) passing(s *source, p *engine.Plugin, path, fields, as *yaml.No
 		of = append(of, names[r.Path])
 	}
 	s.print = append(s.print, fmt.Sprintf("plugin of %s: %s of %s where %s", s.name, man.Name, strings.Join(of, ", "), s.op.Where.String()))
+	if man.Keyed {
+		s.memory = remembers(s, p, names)
+	}
 	if !s.adds {
 		d.alert(s)
 		s.init = func(*engine.Spec) { d.initPassed(s, p.Fields) }

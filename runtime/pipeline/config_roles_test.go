@@ -15,7 +15,8 @@ const (
 )
 
 // modular puts the paths of modules in place of their names.
-var modular = strings.NewReplacer("ENTROPY", entropyModule, "RISK", riskModule, "ABOVE", aboveModule, "WEIGHTED", "../../abi/testdata/roles/weighted.wasm")
+var modular = strings.NewReplacer("ENTROPY", entropyModule, "RISK", riskModule, "ABOVE", aboveModule, "WEIGHTED", "../../abi/testdata/roles/weighted.wasm",
+	"PASSING", "../engine/testdata/recall/passing.wasm", "WRITING", "../engine/testdata/recall/writing.wasm")
 
 // A row of a map carries the event, or the columns of its operator, then what is written; one of a filter is what it was.
 func TestColumnsOfPlugins(t *testing.T) {
@@ -88,5 +89,25 @@ func TestPluginFingerprints(t *testing.T) {
 		if _, is := decodeTables(t, modular.Replace(strings.Replace(text, from, to, 1))); is["n"].Fingerprint != was["n"].Fingerprint {
 			t.Errorf("%s: %q, then %q", same, was["n"].Fingerprint, is["n"].Fingerprint)
 		}
+	}
+}
+
+// What a filter or map keeps depends on its module's name, its key and where its rows come from, as that of a plugin that detects; what
+// is kept behind it not on how it remembers.
+func TestFingerprintsOfFiltersThatRemember(t *testing.T) {
+	t.Setenv("XDG_CACHE_HOME", t.TempDir())
+	const text = `{f: {plugin: {from: a, module: PASSING, fields: {k: user, v: n}, where: {u: x}, max_keys: 9}}, m: {plugin: {from: f, module: WRITING, fields: {k: user, v: n}}},
+		n: {window: {from: m, tumbling: 20s, key: user, aggregate: {r: count}}}}`
+	_, was := decodeTables(t, modular.Replace(text))
+	for _, c := range []struct{ op, want string }{
+		{"f", "plugin: test.passing\nstate version: 1\nwhere: " + was["f"].Where.String() + "\nkey_by: user as utf8\nslot 0: map false\nslot 1: map true\nslot 2: map false\nsource: a\n"},
+		{"m", "plugin: test.writing\nstate version: 1\nwhere: \nkey_by: user as utf8\nslot 0: map false\nslot 1: map true\nslot 2: map false\nsource: f\nplugin of f: test.passing of user, n where "},
+	} {
+		if got := was[c.op].Fingerprint; !strings.HasPrefix(got, c.want) {
+			t.Errorf("%s: %q", c.op, got)
+		}
+	}
+	if print := was["n"].Fingerprint; strings.Contains(print, "state version") || !strings.Contains(print, "plugin of m: test.writing of user, n where ") || was["f"].Plugin.KeyNames[0].Name != "user" {
+		t.Errorf("%q", print)
 	}
 }

@@ -28,6 +28,7 @@ type source struct {
 	cols   []string                               // of an operator's rows
 	types  map[string]string                      // of fields, where they are known: those of fieldTypes, or json of what has parts
 	print  []string                               // lines of the fingerprint
+	memory []string                               // likewise of what a filter or map keeps, of which print is what its readers see
 	passes func(path string) (event.Field, error) // resolves what its rows have of its input
 	id     string                                 // of a stream whose events are told apart otherwise than by their positions: how
 	init   func(spec *engine.Spec)

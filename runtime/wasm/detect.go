@@ -55,8 +55,11 @@ func (in *Instance) batch(dst []abi.Hit, w *writer, rows []Row, fired []Timer) (
 		if err := in.answered(export); err != nil {
 			return dst, false, err
 		}
-		if w.moved && (a.OutRows != 0 || a.OutLen != 0) {
+		if w.moved && a != (abi.Answer{}) {
 			return dst, false, &Trap{Output, export + " has an answer, and there is none to give"}
+		}
+		if w.moved {
+			return dst, true, nil
 		}
 		hits, err := in.read(dst, buf[outOff:outOff+outCap], outOff, len(rows), a)
 		if err != nil {

@@ -1,5 +1,6 @@
 // What a plugin may do with state, timers and time, one thing a row, chosen by the row's value and time: the engine's tests know what must
-// come of it. Every row is a hit of rule 1, every timer one of rule 2; the note says what the host answered.
+// come of it. Every row is a hit of rule 1, every timer one of rule 2; the note says what the host answered. passing.c and writing.c say it
+// as a filter and as a map.
 //
 // Build, from this folder:
 //	python3 -m ziglang cc --target=wasm32-freestanding -O2 -Wall -Wextra -msimd128 -I../../../../sdk/c -nostdlib -Wl,--no-entry -Wl,--strip-all -Wl,-z,stack-size=16384 -o recall.wasm recall.c
@@ -22,6 +23,50 @@ TOCSIN_IMPORT("map_count") int64_t map_count(uint32_t row, uint32_t slot);
 TOCSIN_IMPORT("map_next") int64_t map_next(uint32_t row, uint32_t slot, const void *key, uint32_t klen, void *dst, uint32_t cap);
 TOCSIN_IMPORT("timer_set") int32_t timer_set(uint32_t row, int64_t tag, int64_t at);
 TOCSIN_IMPORT("timer_del") int32_t timer_del(uint32_t row, int64_t tag);
+
+static int64_t mod(int64_t a, int64_t b) {
+	int64_t m = a % b;
+	return m < 0 ? m + b : m;
+}
+
+#if defined RECALL_FILTER
+static int begin(tocsin_batch *b) {
+	tocsin_filter_begin(b);
+	return 1;
+}
+
+// said passes a row if what there is to say of it adds up to an even number.
+static int said(tocsin_batch *b, uint32_t row, uint32_t rule, int64_t r, int64_t x, int64_t had) {
+	(void)rule;
+	if ((((uint64_t)r + (uint64_t)x + (uint64_t)had) & 1) == 0) tocsin_pass(b, row);
+	return 1;
+}
+
+static int32_t more(tocsin_batch *b) { return tocsin_room(b); }
+#elif defined RECALL_MAP
+static int32_t *written[3];
+
+static int begin(tocsin_batch *b) {
+	tocsin_columns_begin(b, 3);
+	int room = 1;
+	for (uint32_t i = 0; i < 3; i++)
+		if (!(written[i] = (int32_t *)tocsin_column_begin(b, i, TOCSIN_I32))) room = 0;
+	return room;
+}
+
+// said writes what there is to say, of each number the last digits.
+static int said(tocsin_batch *b, uint32_t row, uint32_t rule, int64_t r, int64_t x, int64_t had) {
+	(void)b, (void)rule;
+	written[0][row] = (int32_t)mod(r, 1000), written[1][row] = (int32_t)mod(x, 1000), written[2][row] = (int32_t)mod(had, 1000);
+	return 1;
+}
+
+static int32_t more(tocsin_batch *b) { return tocsin_room(b); }
+#else
+static int begin(tocsin_batch *b) {
+	(void)b;
+	return 1;
+}
 
 static uint8_t *put_text(uint8_t *at, const char *text) {
 	while (*text) *at++ = (uint8_t)*text++;
@@ -65,11 +110,7 @@ static int32_t more(tocsin_batch *b) {
 	b->out_len = b->rows * (16 + 4 + NOTE) + NOTE;
 	return TOCSIN_TOO_SMALL;
 }
-
-static int64_t mod(int64_t a, int64_t b) {
-	int64_t m = a % b;
-	return m < 0 ? m + b : m;
-}
+#endif
 
 static int64_t number(const uint8_t *at, int64_t len) {
 	int64_t n = 0;
@@ -87,6 +128,7 @@ static int64_t had(uint32_t row) {
 TOCSIN_DETECT(b) {
 	const int64_t *vs = (const int64_t *)tocsin_values(b, 1), *times = (const int64_t *)tocsin_values(b, 2);
 	tocsin_text ks = tocsin_text_column(b, 0);
+	if (!begin(b)) return more(b);
 	for (uint32_t row = 0; row < b->rows; row++) {
 		int64_t v = vs[row], t = times[row], r = 0, x = 0, before = had(row);
 		uint8_t value[8] = {0}, key[2] = {'k', (uint8_t)('0' + mod(t, 5))};
