@@ -23,13 +23,14 @@ type TrialRow struct {
 }
 
 // TrialSaid is what the plugin said: of the row with this index, or, if Row is -1, of a timer that was due at Due. Fault is why it failed
-// on the row or timer, empty for a hit.
+// on the row or timer, empty for a hit, and for a row that a filter passes or a map gives columns: Wrote, JSON by the manifest's writes.
 type TrialSaid struct {
 	Row      int
 	Due      int64
 	Rule     uint32
 	Severity string
 	Note     []byte
+	Wrote    [][]byte
 	Fault    string
 }
 
@@ -83,10 +84,12 @@ func (t *Trial) said(out []TrialSaid, n *node) []TrialSaid {
 		if r.Due != operator.NegInf {
 			s.Row = -1
 		}
+		row := cells{r}
 		if r.Kind == operator.Failed {
 			s.Fault = r.Why
-		} else {
-			row := cells{r}
+		} else if p.maps() {
+			s.Wrote = p.wrote(row)
+		} else if p.Detects() {
 			id, _ := row.Value(p.RuleID).Int()
 			s.Rule, s.Severity = uint32(id), string(row.Value(p.Severity).Text)
 			if v := row.Value(p.Note); v.Kind == event.Object {
@@ -94,6 +97,15 @@ func (t *Trial) said(out []TrialSaid, n *node) []TrialSaid {
 			}
 		}
 		out = append(out, s)
+	}
+	return out
+}
+
+// wrote is what a map wrote into a row, as JSON, by the manifest's writes.
+func (p *Plugin) wrote(row cells) [][]byte {
+	out := make([][]byte, len(p.Module.Manifest.Writes))
+	for i, f := range p.written() {
+		out[p.Written[i]] = row.Value(f).AppendJSON(nil)
 	}
 	return out
 }

@@ -39,11 +39,13 @@ type PluginCase struct {
 	until int64 // ms
 }
 
-// CaseRow is an event and when it happened.
+// CaseRow is an event and when it happened; of a filter or map also what the plugin says of it.
 type CaseRow struct {
-	Time string          `json:"time"` // RFC 3339
-	Row  json.RawMessage `json:"row"`
-	ts   int64
+	Time   string                     `json:"time"` // RFC 3339
+	Row    json.RawMessage            `json:"row"`
+	Pass   bool                       `json:"pass"`
+	Writes map[string]json.RawMessage `json:"writes"`
+	ts     int64
 }
 
 // PluginHit is a hit as cases write it. An empty severity is the manifest's. Of a case with rows it says where: At is the index of the
@@ -93,7 +95,7 @@ func CheckPlugin(module, cases string) (report CaseReport, err error) {
 	trials := &trials{module: module}
 	for from := 0; from < len(all); { // neighbours with one configuration and the same tables go together
 		to := from + 1
-		if m.Manifest.Keyed || m.Manifest.Role() == abi.RoleDetect && all[from].Rows != nil {
+		if m.Manifest.Keyed || m.Manifest.Role() != abi.RoleAggregate && all[from].Rows != nil {
 			if err := report.trial(trials, m.Manifest, cases, &all[from]); err != nil {
 				return report, err
 			}

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -24,8 +25,15 @@ var caseForms = map[abi.Role]string{
 func (c *PluginCase) suits(role abi.Role) error {
 	switch {
 	case role != abi.RoleDetect && c.Hits != nil, role != abi.RoleFilter && c.Pass, role != abi.RoleMap && c.Writes != nil,
-		role != abi.RoleAggregate && role != abi.RoleDetect && c.Rows != nil, role != abi.RoleAggregate && c.Result != nil, role == abi.RoleAggregate && c.Row != nil:
+		role != abi.RoleAggregate && c.Result != nil, role == abi.RoleAggregate && c.Row != nil:
 		return fmt.Errorf("it says what a plugin of the role %s never says", role)
+	case c.Rows != nil && (c.Pass || c.Writes != nil):
+		return errors.New("pass and writes stand beside each of its rows")
+	}
+	for i, x := range c.Rows {
+		if role != abi.RoleFilter && x.Pass || role != abi.RoleMap && x.Writes != nil {
+			return fmt.Errorf("row %d says what a plugin of the role %s never says", i, role)
+		}
 	}
 	return nil
 }
@@ -36,20 +44,24 @@ func (c *PluginCase) wants(m *abi.Manifest) string {
 	case abi.RoleFilter:
 		return passText(c.Pass)
 	case abi.RoleMap:
-		var texts []string
-		for _, w := range m.Writes {
-			texts = append(texts, w.Path+" "+plainText(c.Writes[w.Path]))
-		}
-		for name := range c.Writes {
-			if !slices.ContainsFunc(m.Writes, func(w abi.Write) bool { return w.Path == name }) {
-				texts = append(texts, name+", which it does not write")
-			}
-		}
-		return strings.Join(texts, ", ")
+		return writesText(m, c.Writes)
 	case abi.RoleAggregate:
 		return plainText(c.Result)
 	}
 	return hitsText(m, c.Hits)
+}
+
+func writesText(m *abi.Manifest, writes map[string]json.RawMessage) string {
+	var texts []string
+	for _, w := range m.Writes {
+		texts = append(texts, w.Path+" "+plainText(writes[w.Path]))
+	}
+	for name := range writes {
+		if !slices.ContainsFunc(m.Writes, func(w abi.Write) bool { return w.Path == name }) {
+			texts = append(texts, name+", which it does not write")
+		}
+	}
+	return strings.Join(texts, ", ")
 }
 
 func passText(pass bool) string {

@@ -169,7 +169,19 @@ func (r *CaseReport) trial(t *trials, manifest *abi.Manifest, path string, c *Pl
 
 // wanted is what a case wants, as text that can be compared.
 func (c *PluginCase) wanted(manifest *abi.Manifest) string {
+	rows := c.Rows
+	if c.Rows == nil {
+		rows = []CaseRow{{Pass: c.Pass, Writes: c.Writes}}
+	}
 	var texts []string
+	for i, x := range rows {
+		switch {
+		case manifest.Role() == abi.RoleMap:
+			texts = append(texts, c.place(i, 0)+writesText(manifest, x.Writes))
+		case x.Pass:
+			texts = append(texts, c.place(i, 0)+passText(true))
+		}
+	}
 	for _, h := range c.Hits {
 		at, due := 0, int64(0)
 		if h.At != nil {
@@ -180,20 +192,29 @@ func (c *PluginCase) wanted(manifest *abi.Manifest) string {
 		}
 		texts = append(texts, c.place(at, due)+h.text(manifest))
 	}
-	return joined(texts)
+	return joined(manifest, texts)
 }
 
 // shown is what the plugin said, likewise.
 func (c *PluginCase) shown(manifest *abi.Manifest, said []engine.TrialSaid) string {
 	var texts []string
 	for _, s := range said {
-		if s.Fault != "" {
-			texts = append(texts, c.place(s.Row, s.Due)+"it failed: "+s.Fault)
-			continue
+		text := passText(true)
+		switch {
+		case s.Fault != "":
+			text = "it failed: " + s.Fault
+		case manifest.Role() == abi.RoleMap:
+			writes := map[string]json.RawMessage{}
+			for i, w := range manifest.Writes {
+				writes[w.Path] = s.Wrote[i]
+			}
+			text = writesText(manifest, writes)
+		case manifest.Role() == abi.RoleDetect:
+			text = PluginHit{Rule: s.Rule, Severity: s.Severity, Note: s.Note}.text(manifest)
 		}
-		texts = append(texts, c.place(s.Row, s.Due)+PluginHit{Rule: s.Rule, Severity: s.Severity, Note: s.Note}.text(manifest))
+		texts = append(texts, c.place(s.Row, s.Due)+text)
 	}
-	return joined(texts)
+	return joined(manifest, texts)
 }
 
 // place says which row, or which time, if there is more than one.
@@ -208,8 +229,12 @@ func (c *PluginCase) place(row int, due int64) string {
 }
 
 // joined puts hits in one order: those of two keys, whose timers are due at once, have none.
-func joined(texts []string) string {
-	if len(texts) == 0 {
+func joined(m *abi.Manifest, texts []string) string {
+	switch {
+	case len(texts) > 0:
+	case m.Role() == abi.RoleFilter:
+		return "no row passes"
+	default:
 		return "no hit"
 	}
 	slices.Sort(texts)

@@ -35,6 +35,9 @@ func TestCases(t *testing.T) {
 	const lying = "../wasm/testdata/roles/lying_aggregate.wasm"
 	const shell, hostile = "../../plugins/encoded_powershell/encoded_powershell.wasm", "../wasm/testdata/hostile.wasm"
 	const asks = "../wasm/testdata/lookup.wasm"
+	const passing, writing = "../engine/testdata/recall/passing.wasm", "../engine/testdata/recall/writing.wasm" // v of 11 counts in these times
+	const first, third = `{"time":"2026-01-01T00:00:00Z","row":{"k":"a","v":11}`, `{"time":"2026-01-01T00:00:00.032Z","row":{"k":"a","v":11}`
+	const other, none = `{"time":"2026-01-01T00:00:00.016Z","row":{"k":"b","v":11}`, `{"time":"2026-01-01T00:00:00Z","row":{"v":11}`
 	for _, c := range []struct {
 		module, cases, failure, err string
 	}{
@@ -74,6 +77,15 @@ func TestCases(t *testing.T) {
 		{shell, `{"name":"o","rows":[{"time":"2026-01-01T00:00:00Z","row":{"process":{"command_line":"ls"}}}],"hits":[{"rule":1,"at":0}]}`, ":1: o: 1 rows a block, 1 shards: no hit; want row 0000 rule 1 high", ""},
 		{hostile, `{"name":"p","config":{"do":0},"rows":[{"time":"2026-01-01T00:00:00Z","row":{"a":"x"}}]}`, "row 0000 it failed: ", ""},
 		{hostile, `{"name":"q","config":{"do":33},"rows":[{"time":"2026-01-01T00:00:00Z","row":{"a":"y"}},{"time":"2026-01-01T00:00:00Z","row":{"a":"y"}}]}`, "q: 7 rows a block, 1 shards: row 0001 rule 1 medium; want no hit", ""},
+		{passing, `{"name":"a","rows":[` + first + `},` + other + `,"pass":false},` + third + `,"pass":true}]}`, "", ""},
+		{passing, `{"name":"b","rows":[` + first + `},` + other + `,"pass":true},` + third + `}],"until":"end"}`, ":1: b: 1 rows a block, 1 shards: row 0002 it passes; want row 0001 it passes", ""},
+		{passing, `{"name":"c","row":{"k":"a","v":11},"pass":true}`, ":1: c: 1 rows a block, 1 shards: no row passes; want it passes", ""},
+		{writing, `{"name":"d","rows":[` + first + `,"writes":{"r":1,"x":0,"had":990}},` + other + `,"writes":{"r":1,"x":0,"had":990}},` + third + `,"writes":{"r":2.0,"x":0,"had":990}}]}`, "", ""},
+		{writing, `{"name":"e","rows":[` + first + `,"writes":{"r":1,"x":0,"had":990}},` + third + `,"writes":{"r":1,"x":0,"had":990}}]}`, "row 0001 r 2, x 0, had 990; want row 0000 r 1, x 0, had 990, row 0001 r 1", ""},
+		{writing, `{"name":"f","rows":[` + none + `,"writes":{"r":192,"x":0,"had":982}}]}`, "", ""},
+		{passing, `{"name":"g","rows":[` + first + `}],"pass":true}`, "", ":1: pass and writes stand beside each of its rows"},
+		{passing, `{"name":"h","rows":[` + first + `,"writes":{"r":1}}]}`, "", ":1: row 0 says what a plugin of the role filter never says"},
+		{above, `{"name":"i","config":{"least":3},"rows":[{"time":"2026-01-01T00:00:00Z","row":{"number":4},"pass":true},{"time":"2026-01-01T00:00:00Z","row":{"number":3}}]}`, "", ""},
 		{silence, `{"name":"r","rows":[]}`, "", ":1: it has no row"},
 		{silence, `{"name":"r","rows":[{"time":"2026-01-01T00:00:00Z","row":{}}],"row":{}}`, "", ":1: it has row and rows"},
 		{silence, `{"name":"r","rows":[{"time":"2026-01-01","row":{}}]}`, "", `:1: the time of row 0: "2026-01-01" is no time such as 2026-01-01T00:00:00Z`},
