@@ -41,11 +41,11 @@ func (k *enriched) reset() {
 }
 
 func (k *enriched) run([]step, int64) error {
-	passed := len(k.spec.Columns) - len(k.spec.From)
+	passed, keyed := len(k.spec.Columns)-len(k.spec.From), slices.Contains(k.spec.From, 0)
 	for some := range slices.Chunk(k.rows, table.Group) { // a table's rows are read while they are in the fastest cache
 		k.ask(some)
 		for _, row := range k.find.Find(k.table, k.asks) {
-			k.add(k.out.Cols[passed:], row)
+			k.add(k.out.Cols[passed:], row, keyed)
 		}
 	}
 	for i, f := range k.spec.Columns[:passed] {
@@ -105,21 +105,21 @@ func (k *enriched) wholes(to *event.Column) {
 	}
 }
 
-// add appends the table's columns of a row.
-func (k *enriched) add(to []event.Column, row table.Row) {
+// add appends the table's columns of a row; keyed says whether its key is among them.
+func (k *enriched) add(to []event.Column, row table.Row, keyed bool) {
 	k.known = k.known[:0]
 	switch {
 	case !row.Known():
-	case slices.Contains(k.spec.From, 0):
+	case keyed:
 		k.known = k.table.Cells(k.known, row)
 	default:
 		k.known = k.table.Others(k.known, row)
 	}
 	for i, c := range k.spec.From {
-		v := event.Value{}
 		if c < len(k.known) {
-			v = k.known[c]
+			to[i].Append(k.known[c])
+		} else {
+			to[i].Append(event.Value{})
 		}
-		to[i].Append(v)
 	}
 }

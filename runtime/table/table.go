@@ -265,7 +265,7 @@ func (b *builder) index() error {
 		return b.indexNets()
 	}
 	b.seed = maphash.MakeSeed()
-	b.slots = make([]uint64, b.rows+b.rows/3+1)
+	b.slots = make([]uint64, 2*b.rows+1) // half of them free: fewer would be looked at one after the other
 	var err error
 	b.each(func(i int, ref uint32, row []byte) bool {
 		_, rest, _ := event.ReadKey(row)
