@@ -230,17 +230,7 @@ func TestBigqueryMisfits(t *testing.T) {
 		defer s.Close()
 		s.AddDataset("proj-a.d")
 		s.AddTable("proj-a.d.x_row", "result_id STRING REQUIRED", "revision INTEGER REQUIRED", "ip INTEGER", "n INTEGER", "window_start TIMESTAMP", "window_end TIMESTAMP")
-		dir, log := t.TempDir(), ""
-		for i := range 3000 {
-			ip := fmt.Sprint(i)
-			if i > 0 && i%100 == 0 {
-				ip = `"10.0.0.1"`
-			}
-			log += fmt.Sprintf(`{"time":%d,"ip":%s}`+"\n", 1772438400000+i, ip)
-		}
-		if err := os.WriteFile(filepath.Join(dir, "a.jsonl"), []byte(log), 0o644); err != nil {
-			t.Fatal(err)
-		}
+		dir := mixed(t)
 		pipeline := filepath.Join(dir, "pipeline.yaml")
 		text := `
 input: { file_lines: { paths: [DIR/a.jsonl] } }

@@ -184,8 +184,8 @@ func TestElasticRefusesToRun(t *testing.T) {
 	compareElastic(t, docs)
 }
 
-// conflicting runs a pipeline over 3 000 events of which 29 have a text where the index has numbers, and returns what it said.
-func conflicting(t *testing.T, binary, url string) (said string) {
+// mixed is a folder with a.jsonl: 3 000 events, of which 29 have a text where the others have a number.
+func mixed(t *testing.T) (dir string) {
 	t.Helper()
 	dir, log := t.TempDir(), ""
 	for i := range 3000 {
@@ -198,6 +198,13 @@ func conflicting(t *testing.T, binary, url string) (said string) {
 	if err := os.WriteFile(filepath.Join(dir, "a.jsonl"), []byte(log), 0o644); err != nil {
 		t.Fatal(err)
 	}
+	return dir
+}
+
+// conflicting runs a pipeline over 3 000 events of which 29 have a text where the index has numbers, and returns what it said.
+func conflicting(t *testing.T, binary, url string) (said string) {
+	t.Helper()
+	dir := mixed(t)
 	pipeline := filepath.Join(dir, "pipeline.yaml")
 	text := `
 input: { file_lines: { paths: [DIR/a.jsonl] } }
