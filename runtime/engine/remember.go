@@ -261,15 +261,21 @@ func (k *remembering) Look(r *wasm.Row) *wasm.Memory {
 			k.touch(ref) // or nobody would drop it
 		}
 	}
+	r.Ref = ref + 1
 	return &k.slot(ref).s
 }
 
 // Open implements wasm.Keys.
 func (k *remembering) Open(r *wasm.Row) *wasm.Memory {
-	ref, err := k.open(r.Key)
-	if err != nil {
-		k.c.Err = err
-		return nil
+	ref := r.Ref - 1
+	if ref >= 0 {
+		k.touch(ref)
+	} else {
+		var err error
+		if ref, err = k.open(r.Key); err != nil {
+			k.c.Err = err
+			return nil
+		}
 	}
 	s := &k.slot(ref).s
 	if k.capped {

@@ -24,6 +24,7 @@ type Row struct {
 	From  int    // of a key that is brought up to date: the version of its state
 	Seen  int64  // the last watermark that is not the end: what expires by then is not seen any more
 	Key   []byte // canonical (event.AppendKey), of a plugin that remembers
+	Ref   int32  // of Keys: one more than where they found the key, 0 before that
 }
 
 // run is rows that stand behind one another in a batch: rows from..from+n of it.
