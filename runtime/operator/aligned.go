@@ -49,13 +49,13 @@ func (o *Window) grid() grid {
 type WindowState struct {
 	one  [1]openPane // the pane of a key that has one, unless there were more
 	lone bool
-	done int64 // unless there is no pane: what was due by then has happened
+	many []openPane // of others
+	done int64      // unless there is no pane: what was due by then has happened
 	more *windowMore
 }
 
 // windowMore is what few states have.
 type windowMore struct {
-	panes []openPane
 	told  []told
 	ready *pane // while it is due: the window that closes, if it had to be merged (Prepare)
 }
@@ -70,28 +70,24 @@ type openPane struct {
 
 // open is the panes, by end.
 func (s *WindowState) open() []openPane {
-	switch {
-	case s.lone:
+	if s.lone {
 		return s.one[:]
-	case s.more == nil:
-		return nil
 	}
-	return s.more.panes
+	return s.many
 }
 
-// insert adds a pane at place i.
-func (s *WindowState) insert(i int, x openPane) *pane {
-	if s.more == nil && !s.lone {
+// insert adds a pane at place i. Where keys have several, as with slices, they are together from the first on.
+func (s *WindowState) insert(i int, x openPane, several bool) *pane {
+	if s.many == nil && !s.lone && !several {
 		s.one[0], s.lone = x, true
 		return &s.one[0].pane
 	}
-	m := s.rest()
 	if s.lone {
-		m.panes = append(m.panes, s.one[0])
+		s.many = append(s.many, s.one[0])
 		s.one[0], s.lone = openPane{}, false
 	}
-	m.panes = slices.Insert(m.panes, i, x)
-	return &m.panes[i].pane
+	s.many = slices.Insert(s.many, i, x)
+	return &s.many[i].pane
 }
 
 // drop forgets the first n panes.
@@ -101,7 +97,7 @@ func (s *WindowState) drop(n int) {
 	case s.lone:
 		s.one[0], s.lone = openPane{}, false
 	default:
-		s.more.panes = slices.Delete(s.more.panes, 0, n)
+		s.many = slices.Delete(s.many, 0, n)
 	}
 }
 
@@ -293,7 +289,7 @@ func (o *aligned) at(s *WindowState, end int64) *pane {
 	if i > 0 && open[i-1].end == end {
 		return &open[i-1].pane
 	}
-	return s.insert(i, openPane{end, o.newPane()})
+	return s.insert(i, openPane{end, o.newPane()}, o.shared)
 }
 
 // Fire implements Logic: the window that ends at due closes.
@@ -366,9 +362,9 @@ func (o *aligned) Whole() {}
 
 // Clear implements Logic.
 func (o *aligned) Clear(s *WindowState) {
-	s.one[0], s.lone = openPane{}, false
-	if m := s.more; m != nil {
-		m.panes, m.told = m.panes[:0], m.told[:0]
+	s.one[0], s.lone, s.many = openPane{}, false, s.many[:0]
+	if s.more != nil {
+		s.more.told = s.more.told[:0]
 	}
 }
 
@@ -408,7 +404,7 @@ func (o *aligned) Load(s *WindowState, rec []byte) error {
 		if len(open) > 0 && end <= open[len(open)-1].end {
 			r.Bad = true
 		}
-		s.insert(len(open), openPane{end, o.loadPane(&r, end)})
+		s.insert(len(open), openPane{end, o.loadPane(&r, end)}, o.shared)
 	}
 	if o.Revises() {
 		for n := r.Uint(); n > 0 && !r.Bad; n-- {
