@@ -2,11 +2,10 @@ package cli
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
-	"slices"
 	"strings"
 
 	"github.com/seed-98920119/tocsin/runtime/draft"
@@ -60,7 +59,7 @@ func (e *env) draft(args []string) int {
 	w, err := os.OpenFile(*out, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if err == nil {
 		_, err = w.WriteString(text)
-		err = firstOf(err, w.Close())
+		err = errors.Join(err, w.Close())
 	}
 	if err != nil {
 		e.say("tocsin draft: %v", err)
@@ -68,15 +67,6 @@ func (e *env) draft(args []string) int {
 	}
 	e.say("%s is written: tocsin run %s", *out, *out)
 	return done
-}
-
-func firstOf(errs ...error) error {
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // look looks at the first of a log's files and says what it is.
@@ -107,17 +97,10 @@ func (e *env) look(paths []string) (*draft.Log, error) {
 	return l, nil
 }
 
-var nameless = regexp.MustCompile(`[^a-z0-9]+`)
-
 // pipelineName is a name after the file that is written, or the first log.
 func pipelineName(out string, logs []*draft.Log) string {
-	from := draft.Stem(logs[0].Paths[0])
-	if out != "" {
-		from = strings.TrimSuffix(filepath.Base(out), filepath.Ext(out))
+	if out == "" {
+		return draft.Name(draft.Stem(logs[0].Paths[0]))
 	}
-	name := strings.Trim(nameless.ReplaceAllString(strings.ToLower(from), "_"), "_")
-	if name == "" || slices.Contains([]byte("0123456789"), name[0]) {
-		name = "log_" + name
-	}
-	return name
+	return draft.Name(strings.TrimSuffix(filepath.Base(out), filepath.Ext(out)))
 }

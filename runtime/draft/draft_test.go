@@ -90,6 +90,20 @@ func TestGroup(t *testing.T) {
 	}
 }
 
+// Whoever writes a log does not write the pipeline: names and values with line ends stay where they are.
+func TestHostileNames(t *testing.T) {
+	line := []byte(`{"t":"2026-03-02T08:00:00Z","user\noutput: {drop: {}}\n#":"a\nb: c","host":"h\n- x"}`)
+	l, err := Look(Sample{Paths: []string{"x\ny: z.log"}, Lines: [][]byte{line, line, line}, Changed: time.Now()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range strings.Split(Write("x", []*Log{l}), "\n") {
+		if strings.HasPrefix(row, "output: {") || strings.HasPrefix(row, "b:") || strings.HasPrefix(row, "y:") || strings.HasPrefix(row, "- x") {
+			t.Errorf("a line of the log's making: %s", row)
+		}
+	}
+}
+
 // What is written of a sample stands word by word in testdata/auth.yaml.
 func TestWrite(t *testing.T) {
 	lines := []string{"Mar  2 08:00:03 web1 sshd[1]: Failed password for ann from 203.0.113.9 port 22", "Mar  2 08:00:01 web1 sshd[1]: Failed password for ben from 203.0.113.9 port 22", "Mar  2 08:00:04 web1 sshd[1]: Accepted password for ben from 203.0.113.7 port 22"}

@@ -36,7 +36,7 @@ func (l *Log) writeStream(b *strings.Builder, name string) {
 	var fields []string
 	for _, f := range l.Fields[:min(len(l.Fields), 12)] {
 		if f.Path != "raw" {
-			fields = append(fields, fmt.Sprintf("%s (%s)", f.Path, strconv.Quote(short(f.Example))))
+			fields = append(fields, fmt.Sprintf("%s (%s)", quote(f.Path), strconv.Quote(short(f.Example))))
 		}
 	}
 	fmt.Fprintf(b, "      # %s\n      %s:\n        match: { path: [%s] }\n", strings.Join(fields, ", "), name, strings.Join(quoted(l.Paths), ", "))
@@ -88,17 +88,22 @@ func (l *Log) writeRule(b *strings.Builder, name string) {
 func streamNames(logs []*Log) (names []string) {
 	seen := map[string]int{}
 	for _, l := range logs {
-		name := strings.ToLower(Stem(l.Paths[0]))
-		name = strings.Trim(notName.ReplaceAllString(name, "_"), "_")
-		if name == "" || name[0] >= '0' && name[0] <= '9' {
-			name = "log_" + name
-		}
+		name := Name(Stem(l.Paths[0]))
 		if seen[name]++; seen[name] > 1 {
 			name += "_" + strconv.Itoa(seen[name])
 		}
 		names = append(names, name)
 	}
 	return names
+}
+
+// Name makes a name for streams and pipelines of a text: lower case, digits and underscores.
+func Name(text string) string {
+	name := strings.Trim(notName.ReplaceAllString(strings.ToLower(text), "_"), "_")
+	if name == "" || name[0] >= '0' && name[0] <= '9' {
+		name = "log_" + name
+	}
+	return name
 }
 
 var notName = regexp.MustCompile(`[^a-z0-9]+`)
